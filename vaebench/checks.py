@@ -1,0 +1,77 @@
+"""Refusals of bad input, one clear sentence each: what was wrong, with the value, and what to do."""
+
+import math
+import operator
+
+import torch
+
+
+def positive_integer(name: str, value: object) -> int:
+    """Return `value` as an int if it is an integer of at least 1.
+
+    Args:
+        name: what the value is called in the message.
+        value: the candidate; bools and floats are refused, numpy and torch integers are taken.
+
+    Returns:
+        The value as a Python int.
+
+    Raises:
+        ValueError: if it is not an integer or is below 1.
+
+    >>> positive_integer("samples", 3)
+    3
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        number = None
+    if number is None or number < 1:
+        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+    return number
+
+
+def within(name: str, value: float, low: float, high: float = math.inf) -> float:
+    """Return `value` as a float if it is a finite number in [low, high].
+
+    Args:
+        name: what the value is called in the message.
+        value: the candidate.
+        low: smallest value allowed.
+        high: largest value allowed.
+
+    Returns:
+        The value as a Python float.
+
+    Raises:
+        ValueError: if it is not finite or outside the range.
+    """
+    if not (math.isfinite(value) and low <= value <= high):
+        span = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"
+        raise ValueError(f"{name} must be {span}, got {value!r}.")
+    return float(value)
+
+
+def available_device(value: str | torch.device) -> torch.device:
+    """Return the device if this machine has it.
+
+    Args:
+        value: "cpu", "cuda", "cuda:1", ...
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: if the name is not a device, or no such device is present.
+    """
+    try:
+        device = torch.device(value)
+    except RuntimeError:
+        raise ValueError(f"{value!r} is not a device; use 'cpu', 'cuda' or 'cuda:N'.") from None
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if (device.index or 0) >= count:
+        raise ValueError(
+            f"Device {str(device)!r} is not there: torch sees {count} CUDA device(s); "
+            "use 'cpu' or a machine with that device."
+        )
+    return device

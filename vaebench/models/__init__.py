@@ -1,0 +1,35 @@
+"""Latent-variable models: one protocol for VAEs, the linear VAE and black-box variational inference.
+
+Every prior is N(0, I). Factories take the generator that draws the parameters, the dtype and the device.
+"""
+
+from vaebench.models.linear import LinearVAE, linear_vae
+from vaebench.models.mean_field import GaussianRegression, MeanField, PoissonRegression, mean_field
+from vaebench.models.protocol import (
+    MODELS,
+    ConjugateModel,
+    LatentModel,
+    check_input,
+    gaussian,
+    largest_parameter,
+)
+from vaebench.models.vae import VAE, conv_vae, deep_gaussian_vae, mlp_vae
+
+__all__ = [
+    "MODELS",
+    "VAE",
+    "ConjugateModel",
+    "GaussianRegression",
+    "LatentModel",
+    "LinearVAE",
+    "MeanField",
+    "PoissonRegression",
+    "check_input",
+    "conv_vae",
+    "deep_gaussian_vae",
+    "gaussian",
+    "largest_parameter",
+    "linear_vae",
+    "mean_field",
+    "mlp_vae",
+]

@@ -1,0 +1,117 @@
+"""Black-box variational inference behind the same protocol: one posterior, no encoder."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vaebench.checks import available_device
+from vaebench.distributions import Gaussian, Likelihood, Poisson
+from vaebench.models.protocol import MODELS, expected_gaussian_log_likelihood, gaussian
+
+
+class Target(Protocol):
+    """A regression of y on z ~ N(0, I).
+
+    Attributes:
+        features: Phi, (n, D); a prior with standard deviation t is had by multiplying Phi by t.
+    """
+
+    features: Tensor
+
+    def likelihood(self, z: Tensor) -> Likelihood:
+        """p(y|z) with parameters (K, B, n), from z (K, B, D)."""
+        ...
+
+    def expected_log_likelihood(self, x: Tensor, q: Gaussian) -> Tensor:
+        """E_q log p(y|z) in nats, (B,), from y (B, n) and q with parameters (B, D)."""
+        ...
+
+
+class GaussianRegression(nn.Module):
+    """y ~ N(Phi z, s^2 I): Bayesian linear regression."""
+
+    features: Tensor
+
+    def __init__(self, features: Tensor, noise_variance: float):
+        """Take the design Phi (n, D) and the noise variance s^2."""
+        super().__init__()
+        self.register_buffer("features", features)
+        self.noise_variance = float(noise_variance)
+        self.head = gaussian(noise_variance)
+
+    def likelihood(self, z: Tensor) -> Gaussian:
+        """p(y|z) with mean (K, B, n), from z (K, B, D)."""
+        return self.head(z @ self.features.mT)
+
+    def expected_log_likelihood(self, x: Tensor, q: Gaussian) -> Tensor:
+        """E_q log p(y|z) in nats, (B,), from y (B, n) and q with parameters (B, D)."""
+        return expected_gaussian_log_likelihood(x, q, self.features, self.noise_variance)
+
+
+class PoissonRegression(nn.Module):
+    """y ~ Poisson(e^{Phi z}): not conjugate, yet its ELBO has a closed form."""
+
+    features: Tensor
+
+    def __init__(self, features: Tensor):
+        """Take the design Phi (n, D)."""
+        super().__init__()
+        self.register_buffer("features", features)
+
+    def likelihood(self, z: Tensor) -> Poisson:
+        """p(y|z) with log-rates (K, B, n), from z (K, B, D)."""
+        return Poisson(z @ self.features.mT)
+
+    def expected_log_likelihood(self, x: Tensor, q: Gaussian) -> Tensor:
+        """E_q log p(y|z) in nats, (B,), from y (B, n), by the mean of a log-normal."""
+        mean = q.mean @ self.features.mT
+        variance = (2 * q.log_std).exp() @ self.features.square().mT
+        return (x * mean - (mean + 0.5 * variance).exp() - torch.lgamma(x + 1)).sum(1)
+
+
+class MeanField(nn.Module):
+    """q = N(mu, diag e^{2w}) for one fixed posterior (Ranganath et al., 2014).
+
+    The whole data set is one example: x is y as a row (1, n), or a batch of copies of it.
+
+    Attributes:
+        mu: means, (D,).
+        w: log standard deviations, (D,).
+        target: the posterior's likelihood.
+    """
+
+    def __init__(self, target: Target, mu: Tensor, w: Tensor):
+        """Take the target and the start, mu (D,) and w (D,)."""
+        super().__init__()
+        self.target = target
+        self.mu, self.w = nn.Parameter(mu), nn.Parameter(w)
+        self.latents = len(mu)
+
+    def posterior(self, x: Tensor) -> Gaussian:
+        """q(z) with parameters (B, D), the same for every x (B, n)."""
+        shape = (len(x), self.latents)
+        return Gaussian(self.mu.expand(shape), self.w.expand(shape))
+
+    def likelihood(self, z: Tensor) -> Likelihood:
+        """p(y|z) with parameters (K, B, n), from z (K, B, D)."""
+        return self.target.likelihood(z)
+
+    def expected_log_likelihood(self, x: Tensor, q: Gaussian) -> Tensor:
+        """E_q log p(y|z) in nats, (B,), from y (B, n) and q with parameters (B, D)."""
+        return self.target.expected_log_likelihood(x, q)
+
+
+@MODELS.register
+def mean_field(target: Target, device: torch.device | str = "cpu") -> MeanField:
+    """Black-box VI started at the prior, mu = 0 and w = 0, in the dtype of the target's features.
+
+    Args:
+        target: `GaussianRegression`, `PoissonRegression`, or another `Target`.
+        device: of the parameters and the features.
+
+    Returns:
+        The model.
+    """
+    zeros = target.features.new_zeros(target.features.shape[1])
+    return MeanField(target, zeros, zeros.clone()).to(available_device(device))

@@ -1,0 +1,170 @@
+"""Optimizers by name: torch.optim's, and the Adam of the convergence theorem.
+
+All update elementwise, so that one optimizer on stacked parameters is one optimizer per member of a fleet.
+`foreach` is chosen explicitly: torch's automatic choice depends on the device and would move the counted cost.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vaebench.checks import within
+from vaebench.registry import Registry
+
+OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimizer", "vaebench.optimizers")
+
+
+@OPTIMIZERS.register
+def sgd(parameters: Iterable[Tensor], lr: float) -> Optimizer:
+    """x <- x - lr g.
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma; a schedule overwrites it at every step.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.SGD(parameters, lr=lr, foreach=True)
+
+
+@OPTIMIZERS.register
+def adam(
+    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> Optimizer:
+    """Adam (Kingma & Ba, 2015).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        betas: decay of the two moments.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, foreach=True)
+
+
+@OPTIMIZERS.register
+def amsgrad(
+    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> Optimizer:
+    """Adam with the running maximum of the second moment (Reddi et al., 2018).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        betas: decay of the two moments.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, amsgrad=True, foreach=True)
+
+
+@OPTIMIZERS.register
+def adagrad(parameters: Iterable[Tensor], lr: float, eps: float = 1e-10) -> Optimizer:
+    """Adagrad (Duchi et al., 2011).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.Adagrad(parameters, lr=lr, eps=eps, foreach=True)
+
+
+@OPTIMIZERS.register
+def rmsprop(parameters: Iterable[Tensor], lr: float, alpha: float = 0.99, eps: float = 1e-8) -> Optimizer:
+    """RMSprop (Tieleman & Hinton, 2012).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        alpha: decay of the second moment.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=eps, foreach=True)
+
+
+class TheoremAdam(Optimizer):
+    """Adam as its convergence is proved (Defossez et al., 2022, A Simple Convergence Proof of Adam and Adagrad).
+
+    m <- b1 m + g, v <- b2 v + g^2, x <- x - lr (1 - b1) sqrt((1 - b2^n)/(1 - b2)) m / sqrt(eps + v).
+    torch's Adam takes this step times 1/(1 - b1^n), as eps -> 0.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float], eps: float):
+        """Set up.
+
+        Args:
+            parameters: tensors to update.
+            lr: gamma.
+            betas: b1 < b2 < 1.
+            eps: inside the root.
+
+        Raises:
+            ValueError: unless 0 <= b1 < b2 < 1.
+        """
+        if not 0 <= betas[0] < betas[1] < 1:
+            raise ValueError(f"theorem_adam needs 0 <= beta1 < beta2 < 1, got {betas!r}.")
+        super().__init__(parameters, {"lr": within("lr", lr, 0), "betas": betas, "eps": within("eps", eps, 0)})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Take one step.
+
+        Args:
+            closure: evaluates the loss again, as in torch.
+
+        Returns:
+            The closure's value, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for parameter in parameters:
+                self._update(parameter, group)
+        return loss
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        (b1, b2), state, grad = group["betas"], self.state[parameter], parameter.grad
+        if not state:
+            state.update(step=0, m=torch.zeros_like(parameter), v=torch.zeros_like(parameter))
+        state["step"] += 1
+        state["m"].mul_(b1).add_(grad)
+        state["v"].mul_(b2).addcmul_(grad, grad)
+        rate = group["lr"] * (1 - b1) * ((1 - b2 ** state["step"]) / (1 - b2)) ** 0.5
+        parameter.addcdiv_(state["m"], (state["v"] + group["eps"]).sqrt_(), value=-rate)
+
+
+@OPTIMIZERS.register
+def theorem_adam(
+    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> Optimizer:
+    """The Adam of Defossez et al. (2022).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        betas: b1 < b2 < 1.
+        eps: inside the root.
+
+    Returns:
+        The optimizer.
+    """
+    return TheoremAdam(parameters, lr, betas, eps)
