@@ -1,0 +1,1 @@
+"""The asv suites: what vaebench's estimators, models and fleets cost."""
