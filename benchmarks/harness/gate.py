@@ -18,7 +18,7 @@ from asv.commands.run import Run
 from asv.config import Config
 from asv.console import log
 from asv.results import iter_results_for_machine_and_hash
-from asv.util import UserError
+from asv.util import ProcessError, UserError
 
 from benchmarks.harness import machine
 
@@ -86,6 +86,7 @@ def measure(hashes: list[str]) -> list[dict[str, float | None]]:
     name = machine.ensure()
     python = f"{conf.environment_type}:{sys.version_info.major}.{sys.version_info.minor}"
     Run.run(conf, list(dict.fromkeys(hashes)), bench=[COUNTERS], machine=name, env_spec=[python])
+    log.flush()
     return [read(name, commit) for commit in hashes]
 
 
@@ -119,7 +120,7 @@ def main() -> int:
     log.enable()
     try:
         base, head = measure(list(commits(parser.parse_args().base)))
-    except UserError as error:
+    except (UserError, ProcessError) as error:
         print(error, file=sys.stderr)
         return 2
     return report(compare(base, head))
