@@ -22,7 +22,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate dashboard test lint clean
+.PHONY: help bench record gate dashboard machine test lint clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -30,6 +30,7 @@ help:
 	@echo 'make dashboard          write the dashboard from the results in reports/history'
 	@echo 'make gate BASE=main     fail if an exact counter (FLOPs, ops, peak bytes) rose since BASE'
 	@echo 'make record             measure this commit with the quick profile, to commit the results'
+	@echo 'make machine            tell asv about this machine, before using asv by hand'
 	@echo 'make test               lint, type check and test'
 	@echo 'make clean              remove what these targets made, except results'
 	@echo
@@ -53,6 +54,9 @@ dashboard: $(VENV)/.bench
 	@echo 'The dashboard is in $(PAGES). To see it:'
 	@echo '  python3 -m http.server --bind localhost --directory $(PAGES) 8000'
 	@echo 'and open http://localhost:8000'
+
+machine: $(VENV)/.bench
+	@python -m benchmarks.harness.machine
 
 test: lint
 	@python -m pytest

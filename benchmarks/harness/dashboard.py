@@ -31,30 +31,102 @@ VENDORED = {
 REMOTE = re.compile(r'(<(?:script|link|img)\b[^>]*?\b(?:src|href)=)"((?:https?:)?//[^"]+)"([^>]*)')
 PINS = re.compile(r' (?:integrity|crossorigin|referrerpolicy)="[^"]*"')
 
-# (page, what asv wrote, what a reader needs)
-EDITS = [
-    (  # a single commit draws no line: show its point
-        "summarygrid.js",
-        "[{data: data}], options",
-        "[{data: data, points: {show: data.length < 2}}], options",
-    ),
-    (  # without a public host for commits there is no page to open
-        "graphdisplay.js",
-        "if (previous_hash !== commit_hash) {",
-        'if (previous_hash !== commit_hash && !$.asv.main_json.show_commit_url.startsWith("#")) {',
-    ),
-    (
-        "asv_ui.js",
-        '"Perhaps web server has gone down."',
-        '"The pages need a web server: python3 -m http.server --directory reports/html"',
-    ),
-    (
-        "error.html",
-        "Make sure you have an active internet connection and enable 3rd-party scripts\n"
-        "      in your browser the first time you load airspeed velocity.",
-        "They belong in assets/, beside this page: <code>make dashboard</code> writes them again.",
-    ),
-]
+# For each page: what asv wrote, and what a reader needs.
+EDITS = {
+    "index.html": [
+        # Leave the room in the bar to the name of the benchmark, which otherwise wraps over the panels.
+        (
+            'alt="swallow"></img>airspeed velocity</a>\n            of an unladen',
+            'alt="airspeed velocity"></a>',
+        ),
+    ],
+    "summarygrid.js": [
+        # A single commit draws no line: show its point.
+        ("[{data: data}], options", "[{data: data, points: {show: data.length < 2}}], options"),
+    ],
+    "summarylist.js": [
+        # Sort by the order of the parameters, where 4 comes before 16.
+        (
+            "var name_td = $('<td/>');",
+            "var name_td = $('<td/>').attr('data-sort-value', row.name + ('' + row.idx).padStart(6, '0'));",
+        ),
+        (
+            "value_td.attr('data-sort-value', -1e99);",
+            "value_td.attr('data-sort-value', -1e99).text('\u2014');",
+        ),
+    ],
+    "graphdisplay.js": [
+        # Without a public host for commits there is no page to open.
+        (
+            "if (previous_hash !== commit_hash) {",
+            "if (previous_hash !== commit_hash && !$.asv.main_json.show_commit_url.startsWith('#')) {",
+        ),
+        # Against a parameter, x is no commit: name the curve instead.
+        (
+            "var commit_hash = get_commit_hash(item.datapoint[0]);\n                    if (commit_hash) {",
+            "var commit_hash = x_coordinate_axis == 0 ? get_commit_hash(item.datapoint[0])\n"
+            "                        : item.series.label || 'last commit';\n"
+            "                    if (commit_hash) {",
+        ),
+        # Against names, flot-orderbars takes them for numbers and draws nothing: place the bars here.
+        ("options.xaxis.mode = 'categories';", "options.xaxis.ticks = [];"),
+        (
+            """point[0] = $("<span>").text('' + point[0]).html();""",
+            """options.xaxis.ticks[j] = [j, $("<span>").text('' + point[0]).html()];\n"""
+            "                        point[0] = j + 0.6 * ((i + 0.5) / graphs.length - 0.5);\n"
+            "                        graph.bars = {};\n"
+            "                        options.xaxis.min = -0.5;\n"
+            "                        options.xaxis.max = graph.data.length - 0.5;",
+        ),
+        # Legend: "K=8", and the commit only where several are shown.
+        ('parts.push(key + "-" + value);', 'parts.push(key + "=" + value);'),
+        ('different["commit"] = true;', 'if (param_selection[0].length > 1) different["commit"] = true;'),
+        # Axis: from zero and with headroom in any unit, in the unit of the largest value, without exponents.
+        (
+            "if (unit_list !== null) {",
+            "if (!zoom_y_axis && min >= 0) {\n"
+            "                options.yaxis.min = 0.0;\n"
+            "                options.yaxis.max = max * 1.3 || 1;\n"
+            "            }\n\n"
+            "            if (unit_list !== null) {",
+        ),
+        ("if (min < unit_list[i+1][2]) {", "if (max < unit_list[i+1][2]) {"),
+        (
+            "return (v / multiplier).toPrecision(3);",
+            "return (v / multiplier).toLocaleString('en', {maximumSignificantDigits: 3});",
+        ),
+    ],
+    "asv.js": [
+        # Counters are exact: print every digit. Bytes say that they are bytes.
+        ("return '' + x.toPrecision(3) + ' ' + unit;", "return pretty_number(x) + ' ' + unit;"),
+        ("return '' + x.toPrecision(3);", "return pretty_number(x);"),
+        (
+            "function pretty_unit(x, unit) {",
+            "function pretty_number(x) {\n"
+            "        return Number.isInteger(x) ? x.toLocaleString('en') : x.toPrecision(3);\n"
+            "    }\n\n"
+            "    function pretty_unit(x, unit) {",
+        ),
+        ("return x + '';", "return x + ' B';"),
+        (
+            "return (x / mem_units[i][2]).toFixed(3) + mem_units[i][0];",
+            "return (x / mem_units[i][2]).toFixed(3) + ' ' + mem_units[i][0] + 'B';",
+        ),
+    ],
+    "asv_ui.js": [
+        (
+            '"Perhaps web server has gone down."',
+            '"The pages need a web server: python3 -m http.server --directory reports/html"',
+        ),
+    ],
+    "error.html": [
+        (
+            "Make sure you have an active internet connection and enable 3rd-party scripts\n"
+            "      in your browser the first time you load airspeed velocity.",
+            "They belong in assets/, beside this page: <code>make dashboard</code> writes them again.",
+        ),
+    ],
+}
 
 
 def localize(html: str) -> str:
@@ -87,8 +159,9 @@ def improve(html_dir: Path) -> None:
     shutil.copytree(ASSETS, html_dir / ASSETS.name, ignore=shutil.ignore_patterns(".*"))
     index = html_dir / "index.html"
     index.write_text(localize(index.read_text("utf-8")), "utf-8")
-    for page, old, new in EDITS:
-        substitute(html_dir / page, old, new)
+    for page, edits in EDITS.items():
+        for old, new in edits:
+            substitute(html_dir / page, old, new)
 
 
 class Dashboard(OutputPublisher):
