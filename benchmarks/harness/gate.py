@@ -72,9 +72,7 @@ def commits(base: str) -> tuple[str, str]:
     if before is None or after is None:
         raise UserError(f"{base!r} is not a commit of this repository: name one, as in BASE=main.")
     if changed := git("status", "--porcelain", "--", *MEASURED):
-        raise UserError(
-            f"HEAD is what is measured, and these changes are not in it: commit or stash\n{changed}"
-        )
+        raise UserError(f"HEAD is what is measured, and these changes are not in it: commit or stash\n{changed}")
     return before, after
 
 
