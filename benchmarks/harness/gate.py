@@ -85,7 +85,8 @@ def measure(hashes: list[str]) -> list[dict[str, float | None]]:
     conf.results_dir = str(SCRATCH)
     name = machine.ensure()
     python = f"{conf.environment_type}:{sys.version_info.major}.{sys.version_info.minor}"
-    Run.run(conf, list(dict.fromkeys(hashes)), bench=[COUNTERS], machine=name, env_spec=[python])
+    span = list(dict.fromkeys(hashes))
+    Run.run(conf, span, bench=[COUNTERS], show_stderr=True, machine=name, env_spec=[python])
     log.flush()
     return [read(name, commit) for commit in hashes]
 
