@@ -38,13 +38,14 @@ help:
 	@echo 'Drop them: git checkout reports/history && git clean -fd reports/history.'
 
 bench: $(VENV)/.bench
-	@status=0; $(ASV) run $(SELECT) 'HEAD^!' || status=$$?; \
-	case $$status in 0|2) $(MAKE) --no-print-directory dashboard;; esac && exit $$status
+	@status=0; $(ASV) run --show-stderr $(SELECT) 'HEAD^!' || status=$$?; \
+	case $$status in 0|2) $(MAKE) --no-print-directory dashboard || exit;; esac; \
+	test $$status -ne 2 || echo 'Some benchmarks failed: asv names them above.'; exit $$status
 
 record: export VAEBENCH_PROFILE := quick
 record: $(VENV)/.bench
-	@$(ASV) run $(SELECT) 'HEAD^!'
-	@git status --short reports/history
+	@$(ASV) run --show-stderr $(SELECT) 'HEAD^!'
+	@echo 'To keep the results: git add reports/history && git commit'
 
 gate: $(VENV)/.bench
 	@python -m benchmarks.harness.gate $(if $(BASE),'$(BASE)')
@@ -65,7 +66,7 @@ lint: $(VENV)/.dev
 	@ruff check --quiet .
 	@ruff format --check --quiet .
 	@pyright
-	@lint-imports
+	@lint-imports --no-logo
 
 clean:
 	rm -rf $(VENV) .asv $(PAGES) .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

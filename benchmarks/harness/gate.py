@@ -47,12 +47,14 @@ def compare(base: Values, head: Values, tolerance: float = TOLERANCE) -> Compari
         before, after = base.get(case), head.get(case)
         measured = before is not None and not math.isnan(before)
         if after is None:
-            line = f"{case}: fails, " + (f"was {before:g}" if measured else "and has no value at BASE either")
+            line = f"{case}: fails, " + (
+                f"was {before:.12g}" if measured else "and has no value at BASE either"
+            )
             (outcome.failures if measured else outcome.notes).append(line)
         elif math.isnan(after):
-            outcome.notes.append(f"{case}: not applicable" + (f", was {before:g}" if measured else ""))
+            outcome.notes.append(f"{case}: not applicable" + (f", was {before:.12g}" if measured else ""))
         elif not measured:
-            outcome.notes.append(f"{case}: new, {after:g}")
+            outcome.notes.append(f"{case}: new, {after:.12g}")
         else:
             outcome.compared += 1
             if after - before > before * tolerance:
@@ -83,7 +85,8 @@ def measure(hashes: list[str]) -> list[dict[str, float | None]]:
     conf.results_dir = str(SCRATCH)
     name = machine.ensure()
     python = f"{conf.environment_type}:{sys.version_info.major}.{sys.version_info.minor}"
-    Run.run(conf, list(dict.fromkeys(hashes)), bench=[COUNTERS], machine=name, env_spec=[python])
+    span = list(dict.fromkeys(hashes))
+    Run.run(conf, span, bench=[COUNTERS], show_stderr=True, machine=name, env_spec=[python])
     log.flush()
     return [read(name, commit) for commit in hashes]
 
