@@ -27,7 +27,5 @@ def test_every_dependency_is_installed(matrix):
 
 
 def test_the_makefile_exports_what_asv_sets(matrix):
-    exported = dict(
-        re.findall(r"^export (\w+) := (\S+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    )
+    exported = dict(re.findall(r"^export (\w+) := (\S+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert {name: [exported.get(name)] for name in matrix["env_nobuild"]} == matrix["env_nobuild"]
