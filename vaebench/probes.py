@@ -207,7 +207,7 @@ def top_curvature(
         tolerance: relative, of the eigenvalue.
 
     Returns:
-        The smoothness constant of the function at this point.
+        The smoothness constant of the function at this point; NaN where a product overflows.
     """
     names, tensors = zip(*parameters.items(), strict=True)
     sizes = [tensor.numel() for tensor in tensors]
@@ -221,8 +221,9 @@ def top_curvature(
 
     total = sum(sizes)
     start = np.ones(total) if generator is None else torch.randn(total, generator=generator).double().numpy()
-    if total == 1:
-        return float(abs(product(np.ones(1))[0]))
+    image = product(start)
+    if total == 1 or not np.isfinite(image).all():
+        return float(np.abs(image / start).sum()) if total == 1 else float("nan")
     operator = LinearOperator((total, total), matvec=product, dtype=np.float64)  # pyright: ignore[reportCallIssue]
     values = eigsh(operator, k=1, v0=start, tol=tolerance, return_eigenvectors=False)  # pyright: ignore[reportArgumentType]
     return float(np.abs(values).max())

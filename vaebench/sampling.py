@@ -4,7 +4,7 @@ A sampler factory is `(size, batch_size, generator) -> Sampler`; a sampler maps 
 (n, B). Convergence theory needs `with_replacement`: there successive minibatches are independent.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from vaebench.checks import positive_integer
 
 Sampler = Callable[[int], Tensor]
 SamplerFactory = Callable[[int, int, torch.Generator], Sampler]
+BLOCK = 2**16  # random numbers that a stream of `abreast` draws at once: part of what a seed means
 
 
 def with_replacement(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
@@ -129,3 +130,19 @@ class Stream(NamedTuple):
         indices, device = self.sampler(n), self.generator.device
         noise = torch.randn((n, *self.noise_shape), generator=self.generator, dtype=self.dtype, device=device)
         return indices, noise
+
+
+def abreast(streams: Sequence[Stream]) -> Iterator[tuple[Tensor, Tensor]]:
+    """One draw of every stream at a time, made in blocks whose length does not depend on the number of streams.
+
+    Args:
+        streams: S streams of one noise shape.
+
+    Yields:
+        Indices (S, B) and noise (S, K, B, D), without end.
+    """
+    samples, batch_size, latents = streams[0].noise_shape
+    block = max(1, min(256, BLOCK // (batch_size * (samples * latents + 1))))
+    while True:
+        indices, noise = zip(*(stream.draw(block) for stream in streams), strict=True)
+        yield from zip(torch.stack(indices, 1), torch.stack(noise, 1), strict=True)
