@@ -1,0 +1,6 @@
+"""What training must do: closed forms, constants, inequalities and two-sided laws.
+
+Pure functions of tensors, arrays and callables; nothing here imports the models, prints, seeds or
+touches a torch global. We minimise f, the negative of an averaged bound. Step k = 1..n reads
+x_k = x_{k-1} - gamma_k g_k with E[g_k | past] = grad f(x_{k-1}) and E|g_k - grad f|^2 <= sigma^2.
+"""
