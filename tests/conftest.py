@@ -1,4 +1,4 @@
-"""Settings that all tests share: one thread, a fresh generator, and the same hypothesis examples every time."""
+"""What all tests share: the tests own torch's threads, and hypothesis tries the same examples every time."""
 
 import pytest
 import torch
@@ -6,9 +6,14 @@ from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
-torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
 def generator() -> torch.Generator:
+    """A fresh generator with a fixed seed."""
     return torch.Generator().manual_seed(0)

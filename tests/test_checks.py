@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import ABSENT_DEVICE
 
+from tests.cases import ABSENT_DEVICE
 from vaebench.checks import available_device, positive_integer, within
 
 

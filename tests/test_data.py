@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import sklearn.datasets
 import torch
-from cases import ABSENT_DEVICE
 from torch import Tensor
 
+from tests.cases import ABSENT_DEVICE
 from vaebench.data import DATA, TEST_COLUMNS, diabetes, digits, linear_gaussian, patches
 
 SIZES = {

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from cases import ABSENT_DEVICE, DTYPE, MODELS, linear, mlp_bernoulli, mlp_gaussian
 from torch import Tensor, distributions, nn
 
+from tests.cases import ABSENT_DEVICE, DTYPE, MODELS, linear, mlp_bernoulli, mlp_gaussian
 from vaebench.activations import relu, soft_clip
 from vaebench.data import diabetes, digits
 from vaebench.distributions import Gaussian, standard_normal_log_prob

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import linear
 
+from tests.cases import linear
 from vaebench.data import DATA
 from vaebench.estimators import ESTIMATORS, draw_noise, pathwise
 from vaebench.models import MODELS

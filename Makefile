@@ -1,0 +1,89 @@
+# vaebench on a bare machine: Python >= 3.11, git and make are enough. `make` alone lists the targets.
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The tools run by their own Python, which is also the one asv builds its environment with.
+ASV = python -m asv
+SELECT = --python="$$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+	--machine="$$(python -m benchmarks.harness.machine)"
+PAGES := reports/html
+
+export VAEBENCH_PROFILE ?= quick
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# One thread and an allocator that keeps its memory: what is timed is the code, not the kernel.
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export MALLOC_MMAP_MAX_ := 0
+export MALLOC_TRIM_THRESHOLD_ := 1073741824
+
+.DEFAULT_GOAL := help
+.PHONY: help bench record gate dashboard machine test lint clean
+
+help:
+	@echo 'make bench              measure this commit on this machine, then write the dashboard'
+	@echo '                        (VAEBENCH_PROFILE=quick, the default, or full)'
+	@echo 'make dashboard          write the dashboard from the results in reports/history'
+	@echo 'make gate BASE=main     fail if an exact counter (FLOPs, ops, peak bytes) rose since BASE'
+	@echo 'make record             measure this commit with the quick profile, to commit the results'
+	@echo 'make machine            tell asv about this machine, before using asv by hand'
+	@echo 'make test               lint, type check and test'
+	@echo 'make clean              remove what these targets made, except results'
+	@echo
+	@echo 'Results go to reports/history/<machine>/. Keep yours: git add reports/history.'
+	@echo 'Drop them: git checkout reports/history && git clean -fd reports/history.'
+
+bench: $(VENV)/.bench
+	@status=0; $(ASV) run --show-stderr $(SELECT) 'HEAD^!' || status=$$?; \
+	case $$status in 0|2) $(MAKE) --no-print-directory dashboard || exit;; esac; \
+	test $$status -ne 2 || echo 'Some benchmarks failed: asv names them above.'; exit $$status
+
+record: export VAEBENCH_PROFILE := quick
+record: $(VENV)/.bench
+	@$(ASV) run --show-stderr $(SELECT) 'HEAD^!'
+	@echo 'To keep the results: git add reports/history && git commit'
+
+gate: $(VENV)/.bench
+	@python -m benchmarks.harness.gate $(if $(BASE),'$(BASE)')
+
+dashboard: $(VENV)/.bench
+	@$(ASV) publish
+	@echo 'The dashboard is in $(PAGES). To see it:'
+	@echo '  python3 -m http.server --bind localhost --directory $(PAGES) 8000'
+	@echo 'and open http://localhost:8000'
+
+machine: $(VENV)/.bench
+	@python -m benchmarks.harness.machine
+
+test: lint
+	@python -m pytest
+
+lint: $(VENV)/.dev
+	@ruff check --quiet .
+	@ruff format --check --quiet .
+	@pyright
+	@lint-imports --no-logo
+
+clean:
+	rm -rf $(VENV) .asv $(PAGES) .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@test -n '$(PYTHON)' || { echo 'No Python >= 3.11 found: install one, or name it with PYTHON=...'; exit 1; }
+	@'$(PYTHON)' -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.python constraints.txt
+	@echo 'Installing asv'
+	@python -m pip install --quiet asv asv_runner virtualenv
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.bench pyproject.toml
+	@echo 'Installing vaebench and the tools that check it'
+	@python -m pip install --quiet flit_core
+	@python -m pip install --quiet --no-build-isolation --editable '.[bench,dev]'
+	@touch $@

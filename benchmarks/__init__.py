@@ -1,0 +1,1 @@
+"""asv suites. Package code comes from the commit under test, this code from the working tree."""

@@ -1,0 +1,73 @@
+"""What the suites share: profiles, devices, problems, and what an older commit lacks."""
+
+import importlib
+import os
+import timeit
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+
+SEED = 20250503
+DEVICES = ["cpu", "cuda"]
+T = TypeVar("T")
+
+
+def by_profile(quick: T, full: T) -> T:
+    """The choice of the profile that VAEBENCH_PROFILE names; static once the process has started."""
+    choices = {"quick": quick, "full": full}
+    profile = os.environ.get("VAEBENCH_PROFILE", "quick")
+    if profile not in choices:
+        raise ValueError(f"VAEBENCH_PROFILE must be one of {', '.join(choices)}, got {profile!r}.")
+    return choices[profile]
+
+
+def part(module: str) -> ModuleType:
+    """A module of vaebench, or n/a on a commit that does not have it yet."""
+    try:
+        return importlib.import_module(f"vaebench.{module}")
+    except ModuleNotFoundError as missing:
+        if not (missing.name or "").startswith("vaebench"):
+            raise
+        raise NotImplementedError(f"this commit has no vaebench.{module}") from missing
+
+
+def generator(device: str = "cpu") -> torch.Generator:
+    """A generator with the suites' seed."""
+    return torch.Generator(device).manual_seed(SEED)
+
+
+def wall_clock(device: str) -> Callable[[], float]:
+    """asv's timer for a device: on CUDA it waits for the device first."""
+    return part("cost").clock(device) if device == "cuda" else timeit.default_timer
+
+
+def require_device(device: str) -> None:
+    """n/a where the device is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise NotImplementedError("no CUDA device")
+
+
+def mlp(device: str) -> tuple[Any, torch.Tensor]:
+    """The 64-200-200-50 perceptron and the handwritten digits."""
+    model = part("models").mlp_vae((8, 8), generator=generator(), device=device)
+    return model, part("data").digits(device=device)
+
+
+def conv(size: int, device: str, sharpness: float | None = None) -> tuple[Any, torch.Tensor]:
+    """The paper's convolutional net, ReLU or soft-clipped, and natural-image patches."""
+    activations = part("activations")
+    chosen = activations.relu() if sharpness is None else activations.soft_clip(sharpness)
+    model = part("models").conv_vae(size, activations=chosen, generator=generator(), device=device)
+    return model, part("data").patches(size, device=device)
+
+
+def conv32(device: str) -> tuple[Any, torch.Tensor]:
+    """`conv` for 32 x 32 pixels with ReLU."""
+    return conv(32, device)
+
+
+def batch(data: torch.Tensor, size: int) -> torch.Tensor:
+    """So many examples, spread evenly over the data."""
+    return data[torch.linspace(0, len(data) - 1, size).long()]

@@ -1,0 +1,1 @@
+"""Tests; `oracles` holds what they compare with."""
