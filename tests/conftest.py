@@ -1,7 +1,11 @@
-"""What all tests share: the tests own torch's threads."""
+"""What all tests share: the tests own torch's threads, and hypothesis tries the same examples every time."""
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)

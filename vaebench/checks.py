@@ -44,9 +44,13 @@ def within(name: str, value: float, low: float, high: float = math.inf) -> float
         The value as a Python float.
 
     Raises:
-        ValueError: if it is not finite or outside the range.
+        ValueError: if it is no number, not finite or outside the range.
     """
-    if not (math.isfinite(value) and low <= value <= high):
+    try:
+        holds = math.isfinite(value) and low <= value <= high
+    except TypeError:
+        holds = False
+    if not holds:
         span = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"
         raise ValueError(f"{name} must be {span}, got {value!r}.")
     return float(value)

@@ -40,8 +40,8 @@ def check_model(model: LatentModel, x: Tensor, generator: torch.Generator) -> No
     """
     objective = Objective(samples=3)
     _require(isinstance(model, LatentModel) and isinstance(model, nn.Module), "the model is no LatentModel module")
-    check_input(model, x)
     with _untouched_globals():
+        check_input(model, x)
         noise = draw_noise(model, x, objective, generator)
         q = model.posterior(x)
         z = q.transport(noise)
