@@ -1,5 +1,6 @@
 """What the suites share: profiles, devices, problems, and what an older commit lacks."""
 
+import contextlib
 import importlib
 import os
 import timeit
@@ -33,6 +34,18 @@ def part(module: str) -> ModuleType:
         if not (missing.name or "").startswith("vaebench"):
             raise
         raise NotImplementedError(f"this commit has no vaebench.{module}") from missing
+
+
+def _preload() -> None:
+    """Import once, in the server that asv forks, what every benchmark would else import again, 3 s a time."""
+    for module in ("cost", "data", "optimizers", "probes", "fleet", "theory"):
+        with contextlib.suppress(NotImplementedError):
+            part(module)
+    for module in ("torch._dynamo", "sklearn.datasets", "PIL.Image"):
+        importlib.import_module(module)
+
+
+_preload()
 
 
 def generator(device: str = "cpu") -> torch.Generator:

@@ -1,0 +1,1 @@
+"""The asv suites run once each, and a small timing set for pytest-benchmark."""

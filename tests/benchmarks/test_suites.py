@@ -1,0 +1,52 @@
+"""Every asv benchmark runs, on the first parameters that are not n/a."""
+
+import itertools
+import math
+from pathlib import Path
+
+import pytest
+from asv_runner.discovery import disc_benchmarks
+
+from benchmarks.common import by_profile, part
+
+ROOT = Path(__file__).parents[2] / "benchmarks"
+FOUND = list(disc_benchmarks(str(ROOT)))
+
+
+def run_first(suite) -> object:
+    for index, parameters in enumerate(itertools.product(*suite._params)):
+        suite.set_param_idx(index)
+        if suite.do_setup():
+            continue
+        try:
+            return suite.func(*parameters)
+        finally:
+            suite.do_teardown()
+    raise AssertionError(f"{suite.name} is n/a for all of its parameters.")
+
+
+@pytest.mark.parametrize("suite", FOUND, ids=lambda b: b.name)
+def test_runs(suite):
+    value = run_first(suite)
+    if suite.type == "track":
+        assert math.isfinite(value)
+        assert value > 0
+        assert suite.unit != "unit"
+    if suite.name.split(".")[-1].startswith("timeraw_"):
+        compile(value, suite.name, "exec")
+
+
+@pytest.mark.parametrize("suite", FOUND, ids=lambda b: b.name)
+def test_version_is_explicit(suite):
+    assert suite.version.isdigit()
+
+
+def test_an_unknown_profile_is_refused(monkeypatch):
+    monkeypatch.setenv("VAEBENCH_PROFILE", "fast")
+    with pytest.raises(ValueError, match="VAEBENCH_PROFILE must be one of quick, full, got 'fast'"):
+        by_profile(1, 2)
+
+
+def test_a_part_that_an_older_commit_lacks_is_not_applicable():
+    with pytest.raises(NotImplementedError, match=r"no vaebench\.nothing_yet"):
+        part("nothing_yet")
