@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import torch
 
 SEED = 20250503
-DEVICES = ["cpu", "cuda"]
 T = TypeVar("T")
 
 
@@ -21,6 +20,9 @@ def by_profile(quick: T, full: T) -> T:
     if profile not in choices:
         raise ValueError(f"VAEBENCH_PROFILE must be one of {', '.join(choices)}, got {profile!r}.")
     return choices[profile]
+
+
+DEVICES = by_profile(["cpu"], ["cpu", "cuda"])
 
 
 def part(module: str) -> ModuleType:

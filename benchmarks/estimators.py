@@ -26,7 +26,6 @@ BATCHES = by_profile([32], [32, 128, 256])
 ELBO = ["pathwise", "analytic_kl", "doubly_reparameterized", "score_function", "leave_one_out"]
 IWAE = ["pathwise", "doubly_reparameterized", "score_function", "leave_one_out"]
 QUICK = ["pathwise", "doubly_reparameterized"]
-REPLICATES = 32
 
 
 class Gradient(ABC):
@@ -39,6 +38,7 @@ class Gradient(ABC):
     repeat = (3, 10, 1.0)
     warmup_time = 0.1
     alpha: float
+    replicates: int
     key: tuple[Any, ...] | None = None
 
     @staticmethod
@@ -91,23 +91,20 @@ class Gradient(ABC):
         return part("cost").saved_bytes(lambda: self.loss(self.x, self.noise))
 
     def track_variance(self, *_: object) -> float:
-        probes = part("probes")
-        return probes.gradient_variance(self.moments(self.loss), self.encoder()).value
+        return part("probes").gradient_variance(self.moments(self.loss), self.encoder()).value
 
     def track_inverse_snr(self, *_: object) -> float:
-        """The signal is taken from the doubly reparameterized gradient, which has the same expectation."""
-        probes = part("probes")
-        variance = probes.gradient_variance(self.moments(self.loss), self.encoder()).value
-        signal = probes.grad_sq(self.moments(self.low_variance), self.encoder()).value
-        return (variance / signal) ** 0.5 if signal > 0 else float("nan")
+        """The signal is that of the doubly reparameterized gradient, which has the same expectation."""
+        signal = self.moments(self.low_variance)
+        return 1 / part("probes").snr(signal, self.moments(self.loss), self.encoder()).value
 
     def moments(self, loss: Any) -> Any:
-        probes = part("probes")
-        draws = probes.conditional(loss, self.x, generator(self.x.device.type))
-        return probes.gradient_moments(loss, draws, REPLICATES)
+        moments = part("moments")
+        draws = moments.conditional(loss, self.x, generator(self.x.device.type))
+        return moments.gradient_moments(loss, draws, self.replicates)
 
     def encoder(self) -> tuple[str, ...]:
-        return part("probes").parameter_groups(self.loss, self.x)["phi"]
+        return part("moments").parameter_groups(self.loss, self.x)["phi"]
 
     track_flops.unit = "FLOPs"
     track_ops.unit = "operations"
@@ -121,6 +118,7 @@ class ElboMlp(Gradient):
 
     alpha = 1.0
     params = (ELBO, SAMPLES, BATCHES, DEVICES)
+    replicates = 64
     problem = staticmethod(mlp)
 
 
@@ -129,6 +127,7 @@ class IwaeMlp(Gradient):
 
     alpha = 0.0
     params = (IWAE, SAMPLES, BATCHES, DEVICES)
+    replicates = 64
     problem = staticmethod(mlp)
 
 
@@ -137,6 +136,7 @@ class ElboConv32(Gradient):
 
     alpha = 1.0
     params = (by_profile(QUICK, ELBO), SAMPLES, BATCHES, DEVICES)
+    replicates = 16
     problem = staticmethod(conv32)
 
 
@@ -145,4 +145,5 @@ class IwaeConv32(Gradient):
 
     alpha = 0.0
     params = (by_profile(QUICK, IWAE), SAMPLES, BATCHES, DEVICES)
+    replicates = 16
     problem = staticmethod(conv32)

@@ -47,9 +47,7 @@ def compare(base: Values, head: Values, tolerance: float = TOLERANCE) -> Compari
         before, after = base.get(case), head.get(case)
         measured = before is not None and not math.isnan(before)
         if after is None:
-            line = f"{case}: fails, " + (
-                f"was {before:.12g}" if measured else "and has no value at BASE either"
-            )
+            line = f"{case}: fails, " + (f"was {before:.12g}" if measured else "and has no value at BASE either")
             (outcome.failures if measured else outcome.notes).append(line)
         elif math.isnan(after):
             outcome.notes.append(f"{case}: not applicable" + (f", was {before:.12g}" if measured else ""))

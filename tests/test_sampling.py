@@ -1,0 +1,51 @@
+"""Samplers of minibatches, and streams of minibatches with noise."""
+
+import pytest
+import torch
+
+from vaebench import sampling
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_with_replacement_is_uniform_and_repeats_examples():
+    """60,000 draws of 10: each count has standard deviation 73.5; a bound of 5 of them fails for 6 seeds in 10^6."""
+    rows = sampling.with_replacement(10, 6, seeded(0))(10_000)
+    assert rows.shape == (10_000, 6)
+    assert (rows.flatten().bincount(minlength=10) - 6000).abs().max() < 5 * 73.5
+    assert any(len(row.unique()) < 6 for row in rows)
+
+
+def test_epochwise_uses_each_example_once_per_epoch_however_it_is_asked():
+    sampler, whole = sampling.epochwise(10, 3, seeded(1)), sampling.epochwise(10, 3, seeded(1))(9)
+    rows = torch.cat([sampler(n) for n in (1, 4, 2, 2)])
+    assert torch.equal(rows, whole)
+    for epoch in rows.view(3, 9):
+        assert len(epoch.unique()) == 9
+    assert not torch.equal(rows[:3], rows[3:6])
+
+
+def test_repeated_keeps_a_minibatch_for_so_many_draws():
+    rows = sampling.repeated(sampling.with_replacement(100, 4, seeded(2)), 3)(9).view(3, 3, 4)
+    assert (rows == rows[:, :1]).all() and not torch.equal(rows[0], rows[1])
+
+
+def test_whole_is_all_examples_in_order():
+    assert torch.equal(sampling.whole(3, 3, seeded(3))(2), torch.tensor([[0, 1, 2], [0, 1, 2]]))
+
+
+def test_a_stream_draws_standard_normal_noise_of_its_shape_and_dtype():
+    stream = sampling.Stream(sampling.with_replacement(9, 4, seeded(4)), (2, 4, 3), torch.float64, seeded(4))
+    indices, noise = stream.draw(5)
+    assert indices.shape == (5, 4) and noise.shape == (5, 2, 4, 3) and noise.dtype == torch.float64
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="batch_size must be at most 4"):
+        sampling.epochwise(4, 5, seeded(5))
+    with pytest.raises(ValueError, match="batch_size must be 4"):
+        sampling.whole(4, 5, seeded(5))
+    with pytest.raises(ValueError, match="size must be an integer"):
+        sampling.with_replacement(0, 5, seeded(5))

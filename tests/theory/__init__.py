@@ -1,0 +1,1 @@
+"""Tests of the theory: every formula against something that does not know it."""

@@ -1,0 +1,181 @@
+"""Fleets: one training run per seed, all at once, and a single run is a fleet of one.
+
+Parameters are stacked, (S, *shape); gradients come from `vmap` of one loss, and an elementwise optimizer on the
+stacked tensors is one optimizer per member. Every member has its own generator, which draws its minibatches
+and its noise in blocks, so that member s is the solo run of seed s. Nothing in the loop waits for the device,
+except at checkpoints.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad_and_value, vmap
+from torch.optim import Optimizer
+
+from vaebench.estimators import Estimator, Loss
+from vaebench.models import check_input
+from vaebench.moments import loss_function, own_parameters
+from vaebench.objectives import Objective
+from vaebench.records import Checkpoint, Divergence, Stacked, State, Step, geometric
+from vaebench.sampling import SamplerFactory, Stream, abreast, with_replacement
+from vaebench.schedules import Schedule
+
+OptimizerFactory = Callable[[list[Tensor], float], Optimizer]
+Probe = Callable[[State], Tensor]
+
+
+def train(
+    model: nn.Module | Sequence[nn.Module],
+    estimator: Estimator,
+    objective: Objective,
+    data: Tensor,
+    optimizer: OptimizerFactory,
+    schedule: Schedule | Callable[[int], float],
+    steps: int,
+    batch_size: int,
+    seeds: Sequence[int],
+    *,
+    sampler: SamplerFactory = with_replacement,
+    checkpoints: Sequence[int] | None = None,
+    probes: Mapping[str, Probe] | None = None,
+    observe: Callable[[Step], None] | None = None,
+) -> Iterator[Checkpoint]:
+    """Train one member per seed, all at once: x_n = x_{n-1} - gamma_n (what the optimizer makes of the gradient).
+
+    Args:
+        model: where all members start, or one model per seed; left alone.
+        estimator: of the gradient.
+        objective: the bound.
+        data: (N, *event).
+        optimizer: (parameters, lr) -> optimizer; elementwise, as those of `vaebench.optimizers` are.
+        schedule: gamma_n, asked for n = 1, 2, ...
+        steps: number of steps.
+        batch_size: B.
+        seeds: S distinct seeds of the members' generators, which live on the device of the data.
+        sampler: of the minibatches; `epochwise` for what most training code does.
+        checkpoints: increasing steps at which to report, from 0 (the start) to `steps`; default `geometric`.
+        probes: functions of the state, by column name; evaluated at checkpoints only.
+        observe: called after every step. It makes the loop copy the parameters.
+
+    Returns:
+        The checkpoints, made as they are asked for; the last one comes early if every member diverged.
+
+    Raises:
+        ValueError: if seeds, models, data or checkpoints do not fit, or the optimizer is not elementwise.
+    """
+    marks = geometric(steps) if checkpoints is None else tuple(checkpoints)
+    if len(marks) < 2 or marks[0] != 0 or marks[-1] != steps or any(a >= b for a, b in pairwise(marks)):
+        raise ValueError(f"checkpoints must increase from 0 to steps = {steps}, got {list(marks)}.")
+    models = list(model) if isinstance(model, Sequence) else [model] * len(seeds)
+    if not seeds or len(set(seeds)) < len(seeds) or len(models) != len(seeds):
+        raise ValueError(f"seeds must be distinct, one per model, got {list(seeds)} for {len(models)} model(s).")
+    if len(seeds) > 1:
+        _require_elementwise(optimizer)
+    losses = [Loss(one, estimator, objective) for one in models]  # pyright: ignore[reportArgumentType]
+    check_input(losses[0].model, data)
+    parameters = _stack(losses)
+    streams = [_stream(losses[0], data, batch_size, sampler, seed) for seed in seeds]
+    rule = optimizer(list(parameters.values()), schedule(1))
+    moves = _moves(losses[0], parameters, rule, schedule, data, streams, observe)
+    return _report(State(0, parameters, losses[0], data, tuple(seeds)), moves, marks, dict(probes or {}))
+
+
+def _stream(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seed: int) -> Stream:
+    generator = torch.Generator(device=data.device).manual_seed(seed)
+    shape = (loss.objective.samples, batch_size, loss.model.latents)
+    return Stream(sampler(len(data), batch_size, generator), shape, data.dtype, generator)
+
+
+def _moves(
+    loss: Loss,
+    parameters: Stacked,
+    optimizer: Optimizer,
+    schedule: Callable[[int], float],
+    data: Tensor,
+    streams: Sequence[Stream],
+    observe: Callable[[Step], None] | None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    gradient = vmap(grad_and_value(loss_function(loss)))
+    for number, (indices, noise) in enumerate(abreast(streams), 1):
+        gradients, losses = gradient(parameters, data[indices], noise)
+        gamma = schedule(number)
+        for group in optimizer.param_groups:
+            group["lr"] = gamma
+        for name, stacked in parameters.items():
+            stacked.grad = gradients[name]
+        before = _copy(parameters) if observe else {}
+        optimizer.step()
+        if observe:
+            observe(Step(number, gamma, before, parameters, gradients, losses, indices))
+        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()])
+        yield losses, norms.square().sum(0)
+
+
+def _report(
+    live: State, moves: Iterator[tuple[Tensor, Tensor]], marks: Sequence[int], probes: Mapping[str, Probe]
+) -> Iterator[Checkpoint]:
+    empty, diverged = live.data.new_zeros(0, len(live.seeds)), {}
+    for start, stop in pairwise((0, *marks)):
+        taken = [next(moves) for _ in range(stop - start)]
+        losses, squares = (torch.stack(part) for part in zip(*taken, strict=True)) if taken else (empty, empty)
+        state = replace(live, step=stop, parameters=_copy(live.parameters))
+        diverged = _divergences(state, losses, start) | diverged
+        found = tuple(diverged[seed] for seed in live.seeds if seed in diverged)
+        yield Checkpoint(state, losses, squares, {name: probe(state) for name, probe in probes.items()}, found)
+        if len(found) == len(live.seeds):
+            return
+
+
+def _divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergence]:
+    """Members with a non-finite loss since step `start`, or with a non-finite parameter now, by seed."""
+    sums = torch.stack([p.flatten(1).sum(1) for p in state.parameters.values()]).sum(0)
+    table = torch.cat([losses, sums.unsqueeze(0)])
+    bad = ~torch.cat([losses.isfinite(), state.finite().unsqueeze(0)])
+    first = bad.int().argmax(0).tolist()
+    return {
+        seed: Divergence(seed, min(start + row + 1, state.step), float(table[row, s]))
+        for s, (seed, row, hit) in enumerate(zip(state.seeds, first, bad.any(0).tolist(), strict=True))
+        if hit
+    }
+
+
+def _copy(parameters: Stacked) -> Stacked:
+    return {name: stacked.detach().clone() for name, stacked in parameters.items()}
+
+
+def _stack(losses: Sequence[Loss]) -> Stacked:
+    def layout(loss: Loss) -> dict[str, torch.Size]:
+        return {name: tensor.shape for name, tensor in loss.state_dict().items()}
+
+    first = losses[0]
+    for other in losses[1:]:
+        same = layout(other) == layout(first)
+        if not same or not all(map(torch.equal, first.buffers(), other.buffers())):
+            raise ValueError(
+                "The models of a fleet must have the same parameters by name and shape, and equal buffers."
+            )
+    members = [own_parameters(loss) for loss in losses]
+    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+
+
+def _require_elementwise(optimizer: OptimizerFactory) -> None:
+    """Refuse an optimizer that mixes members: one's step must not change with another's gradient."""
+
+    def first_member(other: float) -> Tensor:
+        stacked = [torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)]
+        rule = optimizer(stacked, 0.1)
+        for _ in range(2):
+            for tensor in stacked:
+                tensor.grad = torch.ones_like(tensor)
+                tensor.grad[1] = other
+            rule.step()
+        return torch.cat([tensor[0].flatten() for tensor in stacked])
+
+    if not torch.equal(first_member(0.0), first_member(1e30)):
+        raise ValueError(
+            "The optimizer lets one member's gradient change another's step, as clipping by the global norm does; "
+            "use an elementwise optimizer, or train one seed per fleet."
+        )

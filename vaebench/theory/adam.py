@@ -1,0 +1,138 @@
+"""A-priori bounds for Adam, and the floor they keep.
+
+They are in the convention of Défossez, Bottou, Bach & Usunier (2022): m = b1 m + g,
+v = b2 v + g^2, x -= alpha (1-b1) sqrt((1-b2^k)/(1-b2)) m / sqrt(eps + v), under |g|_inf <= R - sqrt(eps)
+almost surely. The floor at fixed b2 exceeds the trivial d R^2 for b1 = 0.9, b2 = 0.999, and Gaussian
+reparameterised gradients have no R: a largest gradient seen is not a bound. See `ledger` for one that holds.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from vaebench.theory.series import Array, inverse_sqrt_steps
+
+
+class Moments(NamedTuple):
+    """Adam's constants and the problem's.
+
+    Attributes:
+        beta1: decay of the first moment, 0 <= beta1 < beta2.
+        beta2: decay of the second moment, < 1.
+        epsilon: inside the root, in squared gradient units.
+        bound: R, with |g|_inf <= R - sqrt(eps) almost surely.
+        dimension: d.
+    """
+
+    beta1: float
+    beta2: float
+    epsilon: float
+    bound: float
+    dimension: int
+
+    @property
+    def transient(self) -> float:
+        """ln(1 + R^2 / ((1 - b2) eps)), the price of the first steps."""
+        return math.log1p(self.bound**2 / ((1 - self.beta2) * self.epsilon))
+
+
+def _price(m: Moments, step: float, smoothness: float) -> float:
+    # The constant E of Défossez et al. (2022), Theorems 2 and 4.
+    d, r, slow = m.dimension, m.bound, 1 - m.beta2
+    if m.beta1 == 0:
+        return 4 * d * r**2 / math.sqrt(slow) + step * d * r * smoothness / slow
+    ratio = 1 - m.beta1 / m.beta2
+    curvature = step * d * r * smoothness * (1 - m.beta1) / (ratio * slow)
+    noise = 12 * d * r**2 * math.sqrt(1 - m.beta1) / (ratio**1.5 * math.sqrt(slow))
+    return curvature + noise + 2 * step**2 * d * smoothness**2 * m.beta1 / (ratio * slow**1.5)
+
+
+def _ordered(moments: Moments) -> None:
+    if not 0 <= moments.beta1 < moments.beta2 < 1:
+        given = f"beta1 = {moments.beta1}, beta2 = {moments.beta2}"
+        raise ValueError(f"Adam's bounds need 0 <= beta1 < beta2 < 1, not {given}.")
+
+
+def constant_step(
+    initial_gap: float, step: float, smoothness: float, moments: Moments, horizon: int
+) -> float:
+    """(D): E|grad f(x_tau)|^2 at constant alpha (Défossez et al., 2022, Theorems 2 and 4).
+
+    2 R a_0 / (alpha N') + E [ln(1 + R^2/((1-b2) eps)) / N' - (N/N') ln b2], N' = N - b1/(1-b1), where
+    P(tau = j) is proportional to 1 - b1^{N-j}: uniform for b1 = 0.
+
+    Args:
+        initial_gap: a_0 = f(x_0) - f_*.
+        step: alpha.
+        smoothness: L.
+        moments: Adam's constants.
+        horizon: N > b1 / (1 - b1).
+
+    Returns:
+        The bound.
+
+    Raises:
+        ValueError: if the horizon is too short for N' > 0, or not 0 <= beta1 < beta2 < 1.
+    """
+    _ordered(moments)
+    effective = horizon - moments.beta1 / (1 - moments.beta1)
+    if effective <= 0:
+        raise ValueError(
+            f"N = {horizon} steps are too few for beta1 = {moments.beta1}: N must exceed b1/(1-b1)."
+        )
+    decay = moments.transient - horizon * math.log(moments.beta2)
+    start = 2 * moments.bound * initial_gap / (step * effective)
+    return start + _price(moments, step, smoothness) * decay / effective
+
+
+def decreasing_step(gap: float, scale: float, smoothness: float, moments: Moments, horizon: int) -> Array:
+    """(D'): T_n at alpha_k = C / sqrt(k) without momentum; (D)'s lemmas over alpha_k, summed by parts.
+
+    T_n <= (2R/n) {D sqrt(n)/C + d [A (2R/sqrt(1-b2) + L C/(2(1-b2)))
+    + lam (2 R n/sqrt(1-b2) + L sum gamma_k/(2(1-b2)))]}, A the transient and lam = -ln b2.
+
+    Derived from Lemmas 5.1 and 5.2 of Défossez et al. (2022): a step lowers E f by at least
+    gamma_k [G_k/(2R) - 2R u_k/sqrt(1-b2)] - L gamma_k^2 u_k/(2(1-b2)), u_k = E|g/sqrt(eps+v)|^2, and
+    sum_{k<=n} u_k <= d (A + lam n). For beta1 > 0 no such bound is known to us.
+
+    Args:
+        gap: D >= max_k E f(x_k) - f_*.
+        scale: C.
+        smoothness: L.
+        moments: Adam's constants, beta1 = 0.
+        horizon: n.
+
+    Returns:
+        The bound for every horizon 1 .. n.
+
+    Raises:
+        ValueError: if beta1 is not zero or beta2 is outside (0, 1).
+    """
+    _ordered(moments)
+    if moments.beta1 != 0:
+        raise ValueError(f"The decreasing-step bound needs beta1 = 0, not beta1 = {moments.beta1}.")
+    r, slow, n = moments.bound, 1 - moments.beta2, np.arange(1, horizon + 1)
+    noise, curve = 2 * r / math.sqrt(slow), smoothness / (2 * slow)
+    lasting = -math.log(moments.beta2) * (noise * n + curve * np.cumsum(inverse_sqrt_steps(scale, horizon)))
+    once = moments.transient * (noise + curve * scale)
+    return 2 * r / n * (gap * np.sqrt(n) / scale + moments.dimension * (once + lasting))
+
+
+def floor(moments: Moments) -> float:
+    """What (D) and (D') leave at fixed beta2 as steps vanish and n grows, in units of squared gradients.
+
+    Args:
+        moments: Adam's constants.
+
+    Returns:
+        4 d R^2 ln(1/b2) / sqrt(1-b2) for beta1 = 0, its counterpart in (D) otherwise.
+
+    Raises:
+        ValueError: if not 0 <= beta1 < beta2 < 1.
+
+    >>> [round(floor(Moments(beta1, 0.999, 1e-8, 1.0, 1)), 3) for beta1 in (0.0, 0.9)]
+    [0.127, 3.849]
+    """
+    _ordered(moments)
+    return -_price(moments, 0.0, 0.0) * math.log(moments.beta2)

@@ -1,0 +1,212 @@
+"""Smoothness and noise constants, certified or measured: two types, so that neither passes for the other.
+
+A certified constant is proved from a description of the model. For deep networks it is also far too large to
+assert with (thousands of times the curvature met), so log it. A measured constant comes from one run; an
+inequality checked with it is conditional: given this smoothness and noise, measured and not proved, the
+inequality holds, and a violation means a biased gradient, another step, or an underestimated constant.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import integrate, stats
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A constant that is proved.
+
+    Attributes:
+        value: the constant.
+        source: the argument that proves it.
+    """
+
+    value: float
+    source: str
+
+    def __float__(self) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A constant that was seen on a run.
+
+    Attributes:
+        value: the constant, its safety factor included.
+        source: how it was measured.
+    """
+
+    value: float
+    source: str
+
+    def __float__(self) -> float:
+        return self.value
+
+
+Constant = Certified | Measured
+
+
+class Layer(NamedTuple):
+    """A layer phi(W h + b) with the generalised soft clipping phi, weights within a ball.
+
+    The activation (1/s) log((1 + e^{s(x-low)}) / (1 + e^{s(x-high)})) + low maps into (low, high), with slope
+    in (0, tanh(s (high-low) / 4)] and |curvature| <= s/4.
+
+    Attributes:
+        norm: bound on the spectral norm of W.
+        width: number of outputs.
+        low: lower end of the range.
+        high: upper end of the range.
+        sharpness: s.
+    """
+
+    norm: float
+    width: int
+    low: float
+    high: float
+    sharpness: float
+
+
+class Reach(NamedTuple):
+    """Bounds on a function of the parameters.
+
+    Attributes:
+        value: on its norm.
+        first: on its first derivative, |dh| <= first |d params|.
+        second: on its second, |d^2 h| <= second |d params|^2.
+    """
+
+    value: float
+    first: float = 0.0
+    second: float = 0.0
+
+
+def propagate(layers: Sequence[Layer], reach: Reach) -> Reach:
+    """Carry bounds through layers, all of whose weights and biases are parameters.
+
+    For u = W h + b, by Cauchy-Schwarz: |du|^2 <= |h|^2 + 1 + |W|^2 J^2 =: J_u^2 and
+    |d^2 u| <= |W| K + J =: K_u (from 2 |dW| J |d rest| <= J |d params|^2); then for phi(u) the first
+    derivative is at most slope J_u and the second (s/4) J_u^2 + slope K_u.
+
+    Args:
+        layers: in order.
+        reach: of the input, in the parameters so far.
+
+    Returns:
+        Bounds of the output in all parameters together.
+    """
+    for layer in layers:
+        slope = math.tanh(layer.sharpness * (layer.high - layer.low) / 4)
+        first = math.sqrt(reach.value**2 + 1 + (layer.norm * reach.first) ** 2)
+        second = layer.norm * reach.second + reach.first
+        value = math.sqrt(layer.width) * max(abs(layer.low), abs(layer.high))
+        reach = Reach(value, slope * first, layer.sharpness / 4 * first**2 + slope * second)
+    return reach
+
+
+class DeepGaussian(NamedTuple):
+    """A deep Gaussian VAE: q = N(mu, diag e^l), p(x|z) = N(G(z), c^2 I), all layers soft-clipped.
+
+    Attributes:
+        trunk: layers shared by mu and l, or none.
+        mean: layers of mu after the trunk, at least one.
+        log_variance: layers of l after the trunk, at least one.
+        decoder: layers of G, at least one.
+        input_norm: the largest |x|.
+        noise_variance: c^2.
+        beta: KL weight.
+    """
+
+    trunk: Sequence[Layer]
+    mean: Sequence[Layer]
+    log_variance: Sequence[Layer]
+    decoder: Sequence[Layer]
+    input_norm: float
+    noise_variance: float
+    beta: float = 1.0
+
+
+def certified_smoothness(model: DeepGaussian) -> Certified:
+    """A smoothness constant of the negative averaged beta-ELBO over all weights within the layers' norms.
+
+    L <= E[(J_G^2 + |x - G| K_G) / c^2]
+    + beta {J_mu^2 + |mu| K_mu + (e^{lmax} J_l^2 + |e^l - 1| K_l) / 2}, where the decoder is fed
+    J_z = J_mu + sd |eps| J_l / 2 and K_z = K_mu + sd |eps| (K_l / 2 + J_l^2 / 4), sd = e^{lmax/2}, |eps| has
+    the chi law: the layerwise product bound, from triangle inequalities and Cauchy-Schwarz's alone.
+
+    Args:
+        model: the description.
+
+    Returns:
+        L, in nats per squared parameter.
+    """
+    shared = propagate(model.trunk, Reach(model.input_norm))
+    mean, log_variance = propagate(model.mean, shared), propagate(model.log_variance, shared)
+    head = model.log_variance[-1]
+    spread = math.exp(head.high / 2)
+
+    def misfit(radius: float) -> float:
+        scale = spread * radius
+        first = mean.first + scale * log_variance.first / 2
+        second = mean.second + scale * (log_variance.second / 2 + log_variance.first**2 / 4)
+        out = propagate(model.decoder, Reach(mean.value + scale, first, second))
+        error = model.input_norm + out.value
+        return (out.first**2 + error * out.second) / model.noise_variance
+
+    end = math.sqrt(head.width) + 12.0
+    expected = integrate.quad(lambda r: misfit(r) * stats.chi.pdf(r, head.width), 0, end)[0]
+    excess = math.sqrt(head.width) * max(abs(math.expm1(head.low)), abs(math.expm1(head.high)))
+    divergence = mean.first**2 + mean.value * mean.second
+    divergence += (math.exp(head.high) * log_variance.first**2 + excess * log_variance.second) / 2
+    return Certified(expected + model.beta * divergence, "layerwise product bound")
+
+
+def measured_smoothness(curvatures: ArrayLike, factor: float = 1.5) -> Measured:
+    """The largest Hessian eigenvalue over checkpoints, times a safety factor.
+
+    Args:
+        curvatures: largest eigenvalues (by power iteration on Hessian-vector products), any shape.
+        factor: safety factor; the maximum over checkpoints is not a supremum.
+
+    Returns:
+        L-hat.
+
+    >>> float(measured_smoothness([1.0, 4.0, 2.0]))
+    6.0
+    """
+    seen = np.asarray(curvatures, dtype=np.float64)
+    return Measured(factor * float(seen.max()), f"{factor:g} x largest curvature of {seen.size} checkpoints")
+
+
+def measured_noise(gradients: ArrayLike, mean: ArrayLike | None = None, level: float = 0.999) -> Measured:
+    """An upper confidence limit on sigma^2 = E|g - E g|^2 from replicate gradients.
+
+    The t limit of the mean of |g_r - mean|^2, with R/(R-1) where the mean is estimated. Replicates must be
+    fresh in minibatch and noise; heavy tails make the limit optimistic.
+
+    Args:
+        gradients: replicates, (R, p).
+        mean: the exact gradient, (p,), if known.
+        level: confidence.
+
+    Returns:
+        The limit.
+
+    Raises:
+        ValueError: if there are fewer than two replicates.
+    """
+    g = np.asarray(gradients, dtype=np.float64)
+    count = len(g)
+    if count < 2:
+        raise ValueError(f"A confidence limit needs at least two replicates, not {count}.")
+    squared = ((g - (g.mean(0) if mean is None else np.asarray(mean))) ** 2).sum(-1)
+    if mean is None:
+        squared = squared * count / (count - 1)
+    error = squared.std(ddof=1) / math.sqrt(count)
+    limit = squared.mean() + stats.t.ppf(level, count - 1) * error
+    return Measured(float(limit), f"upper {level:.1%} limit from {count} replicates")
