@@ -38,7 +38,7 @@ def test_one_sample_p_values_are_uniform(generator):
     assert stats.kstest(p_values, "uniform").pvalue > FALSE_ALARM
 
 
-@pytest.mark.parametrize("sizes", [(60, 60), (50, 200), (200, 50)], ids=str)
+@pytest.mark.parametrize("sizes", [(60, 60), (50, 200), (400, 8)], ids=str)
 def test_two_sample_p_values_are_not_too_small_with_unequal_covariances(sizes, generator):
     p_values = [two_samples(sizes, generator) for _ in range(REPEATS)]
     assert stats.kstest(p_values, "uniform", alternative="greater").pvalue > FALSE_ALARM
