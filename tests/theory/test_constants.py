@@ -88,7 +88,9 @@ def test_one_layer_is_nearly_attained():
 def model():
     trunk = [Layer(1.0, 3, -1.0, 1.0, 1.0)]
     heads = [Layer(1.0, 1, -1.0, 1.0, 1.0)], [Layer(1.0, 1, -1.0, 0.5, 1.0)]
-    return DeepGaussian(trunk, *heads, [Layer(1.0, 3, -1.0, 1.0, 1.0), Layer(1.0, 2, -2.0, 2.0, 1.0)], 1.0, 0.5, 1.5)
+    return DeepGaussian(
+        trunk, *heads, [Layer(1.0, 3, -1.0, 1.0, 1.0), Layer(1.0, 2, -2.0, 2.0, 1.0)], 1.0, 0.5, 1.5
+    )
 
 
 def negative_elbo(vector, blocks, model, x):
@@ -131,7 +133,10 @@ def test_certified_smoothness_grows_with_what_it_should(model):
     base = float(constants.certified_smoothness(model))
     assert float(constants.certified_smoothness(model._replace(noise_variance=0.25))) > base
     assert float(constants.certified_smoothness(model._replace(beta=3.0))) > base
-    assert float(constants.certified_smoothness(model._replace(decoder=[*model.decoder, model.decoder[-1]]))) > base
+    assert (
+        float(constants.certified_smoothness(model._replace(decoder=[*model.decoder, model.decoder[-1]])))
+        > base
+    )
 
 
 def test_the_two_kinds_do_not_equal_each_other():
