@@ -260,6 +260,12 @@ def test_one_generator_gives_one_model_in_every_dtype(name, dtype):
 
 
 @pytest.mark.parametrize("name", DRAWN)
+def test_float64_parameters_are_drawn_in_float64(name):
+    weight = next(DRAWN[name](generator=seeded(), dtype=DTYPE).parameters())
+    assert not torch.equal(weight.float().double(), weight)
+
+
+@pytest.mark.parametrize("name", DRAWN)
 def test_a_generator_spares_the_global_one(name):
     before = torch.get_rng_state()
     DRAWN[name](generator=seeded())

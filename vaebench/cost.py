@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -84,6 +85,13 @@ def count(function: Callable[[], object]) -> Cost:
     return Cost(flops.get_total_flops(), ledger.ops, ledger.peak_bytes)
 
 
+class _Kept:
+    """A tensor that a graph keeps, detached: one that knew its graph would keep the graph alive in turn."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor.detach()
+
+
 def saved_bytes(forward: Callable[[], object]) -> int:
     """Bytes that a forward pass keeps for the backward one, each storage once, parameters and inputs aside.
 
@@ -97,17 +105,19 @@ def saved_bytes(forward: Callable[[], object]) -> int:
     >>> saved_bytes(lambda: a.exp().sum())
     16
     """
-    kept: dict[int, int] = {}
+    packed: WeakSet[_Kept] = WeakSet()  # an entry lives as long as the graph that holds it
     with _StorageLedger() as ledger:
 
-        def pack(tensor: Tensor) -> Tensor:
-            kept[tensor.untyped_storage()._cdata] = ledger.bytes_of(tensor)
-            return tensor
+        def pack(tensor: Tensor) -> _Kept:
+            packed.add(kept := _Kept(tensor))
+            return kept
 
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
             graph = forward()
+        tensors = {kept.tensor.untyped_storage()._cdata: kept.tensor for kept in packed}
+        total = sum(ledger.bytes_of(tensor) for tensor in tensors.values())
     del graph
-    return sum(kept.values())
+    return total
 
 
 def clock(device: str | torch.device) -> Callable[[], float]:

@@ -23,7 +23,8 @@ class MeanTest(NamedTuple):
 def hotelling(samples: Tensor, mean: Tensor, tolerance: float = 1e-9) -> MeanTest:
     """Test that independent samples have a given mean (Hotelling, 1931).
 
-    Directions in which the samples do not vary must agree to rounding, and do not enter the statistic.
+    Directions in which the samples do not vary must agree to rounding, and do not enter the statistic. Samples
+    that are not all finite have no mean, and never pass.
 
     Args:
         samples: (R, p), R > p; for an accurate p-value R >= 20 p.
@@ -35,7 +36,7 @@ def hotelling(samples: Tensor, mean: Tensor, tolerance: float = 1e-9) -> MeanTes
     """
     samples, mean = samples.double(), mean.double()
     return _t_squared(
-        samples.mean(0) - mean, samples.T.cov(), len(samples), len(samples) - 1, tolerance * _scale(samples)
+        samples.mean(0) - mean, _covariance(samples), len(samples), len(samples) - 1, tolerance * _scale(samples)
     )
 
 
@@ -55,9 +56,16 @@ def hotelling_two_sample(first: Tensor, second: Tensor, tolerance: float = 1e-9)
     """
     first, second = first.double(), second.double()
     size = min(len(first), len(second))
-    covariance = size * (first.T.cov() / len(first) + second.T.cov() / len(second))
+    covariance = size * (_covariance(first) / len(first) + _covariance(second) / len(second))
     scale = max(_scale(first), _scale(second))
     return _t_squared(first.mean(0) - second.mean(0), covariance, size, size - 1, tolerance * scale)
+
+
+def _covariance(samples: Tensor) -> Tensor:
+    size, coordinates = samples.shape
+    if size <= coordinates:
+        raise ValueError(f"A test of a mean needs more samples than coordinates, got {size} of {coordinates}.")
+    return samples.T.cov().reshape(coordinates, coordinates)
 
 
 def _scale(samples: Tensor) -> float:
@@ -65,6 +73,8 @@ def _scale(samples: Tensor) -> float:
 
 
 def _t_squared(difference: Tensor, covariance: Tensor, size: int, freedom: int, rounding: float) -> MeanTest:
+    if not (difference.isfinite().all() and covariance.isfinite().all()):
+        return MeanTest(np.inf, 0.0)
     values, vectors = torch.linalg.eigh(covariance)
     along = vectors.T @ difference
     varying = values > max(float(values[-1]) * 1e-14, rounding**2)
