@@ -235,6 +235,14 @@ def test_the_bound_agrees_with_the_closed_form_whatever_the_estimator(estimator)
     assert agrees(probes.bound(loss, data, 200, seeded(22), batch_size=48), truth)
 
 
+def test_the_error_of_the_bound_is_that_of_repetition():
+    """200 times: the variance of the bound has a relative error near 10 %, so the ratio is within 50 %."""
+    loss, data = linear_case()
+    generator = seeded(28)
+    values, errors = zip(*(probes.bound(loss, data, 6, generator) for _ in range(200)), strict=True)
+    assert 0.5 < torch.tensor(errors).square().mean() / torch.tensor(values).var() < 1.5
+
+
 def test_top_curvature_agrees_with_the_dense_hessian():
     model = deep_gaussian_vae((3,), (4,), 2, sharpness=5.0, generator=seeded(23), dtype=torch.float64)
     x, noise = torch.rand(6, 3, generator=seeded(24), dtype=torch.float64), torch.ones(2, 6, 2, dtype=torch.float64)

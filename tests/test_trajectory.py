@@ -90,6 +90,13 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_replaced_not_overwritten(tmp_path):
+    path, other = saved(tmp_path), tmp_path / "link.csv"
+    other.hardlink_to(path)
+    saved(tmp_path, FRAME[:1])
+    assert len(trajectory.load(other).frame) == 4 and len(trajectory.load(path).frame) == 1
+
+
 def test_columns_of_mixed_kinds_are_refused(tmp_path):
     with pytest.raises(ValueError, match="'mixed' must hold"):
         saved(tmp_path, pd.DataFrame({"mixed": [1, "a"]}))

@@ -1,9 +1,9 @@
 """Fleets: one training run per seed, all at once, and a single run is a fleet of one.
 
-Parameters are stacked, (S, *shape); gradients come from `vmap` of one loss, and an elementwise optimizer on the
-stacked tensors is one optimizer per member. Every member has its own generator, which draws its minibatches
-and its noise in blocks, so that member s is the solo run of seed s. Nothing in the loop waits for the device,
-except at checkpoints.
+Parameters are stacked, (S, *shape). The gradient of the sum of the members' losses, `vmap` of one loss, is each
+member's own gradient, and an elementwise optimizer on stacked tensors is one optimizer per member. Every member
+has its own generator, which draws its minibatches and its noise in blocks, so that member s is the solo run of
+seed s. Nothing in the loop waits for the device, except at checkpoints.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad_and_value, vmap
+from torch.func import vmap
 from torch.optim import Optimizer
 
 from vaebench.estimators import Estimator, Loss
@@ -98,9 +98,12 @@ def _moves(
     streams: Sequence[Stream],
     observe: Callable[[Step], None] | None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    gradient = vmap(grad_and_value(loss_function(loss)))
+    stacked_loss, leaves = vmap(loss_function(loss)), list(parameters.values())
     for number, (indices, noise) in enumerate(abreast(streams), 1):
-        gradients, losses = gradient(parameters, data[indices], noise)
+        with torch.enable_grad():
+            losses = stacked_loss(parameters, data[indices], noise)
+            found = torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)
+        gradients = dict(zip(parameters, found, strict=True))
         gamma = schedule(number)
         for group in optimizer.param_groups:
             group["lr"] = gamma
@@ -109,9 +112,10 @@ def _moves(
         before = _copy(parameters) if observe else {}
         optimizer.step()
         if observe:
-            observe(Step(number, gamma, before, parameters, gradients, losses, indices))
+            after = {name: stacked.detach() for name, stacked in parameters.items()}
+            observe(Step(number, gamma, before, after, gradients, losses.detach(), indices))
         norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()])
-        yield losses, norms.square().sum(0)
+        yield losses.detach(), norms.square().sum(0)
 
 
 def _report(
@@ -158,7 +162,7 @@ def _stack(losses: Sequence[Loss]) -> Stacked:
                 "The models of a fleet must have the same parameters by name and shape, and equal buffers."
             )
     members = [own_parameters(loss) for loss in losses]
-    return {name: torch.stack([member[name] for member in members]) for name in members[0]}
+    return {name: torch.stack([member[name] for member in members]).requires_grad_() for name in members[0]}
 
 
 def _require_elementwise(optimizer: OptimizerFactory) -> None:
