@@ -62,10 +62,7 @@ def test_optimum_is_stationary_with_its_value(target, generator):
     assert bbvi.objective(best, target[2]) == pytest.approx(float(value), rel=1e-12)
     for _ in range(5):
         step = torch.randn(2, 3, generator=generator, dtype=torch.float64)
-        assert (
-            bbvi.objective(bbvi.MeanField(*(p + s for p, s in zip(best, step, strict=True))), target[2])
-            > value
-        )
+        assert bbvi.objective(bbvi.MeanField(*(p + s for p, s in zip(best, step, strict=True))), target[2]) > value
 
 
 def test_smoothness_is_attained(target):

@@ -88,9 +88,7 @@ def test_one_layer_is_nearly_attained():
 def model():
     trunk = [Layer(1.0, 3, -1.0, 1.0, 1.0)]
     heads = [Layer(1.0, 1, -1.0, 1.0, 1.0)], [Layer(1.0, 1, -1.0, 0.5, 1.0)]
-    return DeepGaussian(
-        trunk, *heads, [Layer(1.0, 3, -1.0, 1.0, 1.0), Layer(1.0, 2, -2.0, 2.0, 1.0)], 1.0, 0.5, 1.5
-    )
+    return DeepGaussian(trunk, *heads, [Layer(1.0, 3, -1.0, 1.0, 1.0), Layer(1.0, 2, -2.0, 2.0, 1.0)], 1.0, 0.5, 1.5)
 
 
 def negative_elbo(vector, blocks, model, x):
@@ -129,14 +127,31 @@ def test_certified_smoothness_bounds_every_hessian_tried(model, generator):
     assert float(bound) < 1000 * max(met)  # a bound, if a loose one: depth and products cost orders
 
 
+def test_certified_smoothness_adds_its_parts(model):
+    """Without data fit, the divergence's bound term by term; without divergence, one Gaussian average."""
+    shared = constants.propagate(model.trunk, Reach(1.0))
+    mu, log_v = (constants.propagate(head, shared) for head in (model.mean, model.log_variance))
+    terms = [mu.first**2, mu.value * mu.second, math.exp(0.5) * log_v.first**2 / 2]
+    terms.append((math.exp(0.5) - 1) * log_v.second / 2)
+    no_fit = constants.certified_smoothness(model._replace(noise_variance=1e15))
+    assert float(no_fit) == pytest.approx(1.5 * sum(terms), rel=1e-9)
+    total = 0.0
+    rule = iwae.trapezoid(2001)
+    for eps, weight in zip(rule.nodes[:, 0].abs().tolist(), rule.weights.tolist(), strict=True):
+        sd = math.exp(0.25) * eps
+        second = mu.second + sd * (log_v.second / 2 + log_v.first**2 / 4)
+        z = Reach(mu.value + sd, mu.first + sd * log_v.first / 2, second)
+        out = constants.propagate(model.decoder, z)
+        total += weight * (out.first**2 + (1.0 + out.value) * out.second) / 0.5
+    no_divergence = constants.certified_smoothness(model._replace(beta=0.0))
+    assert float(no_divergence) == pytest.approx(total, rel=1e-4)
+
+
 def test_certified_smoothness_grows_with_what_it_should(model):
     base = float(constants.certified_smoothness(model))
     assert float(constants.certified_smoothness(model._replace(noise_variance=0.25))) > base
     assert float(constants.certified_smoothness(model._replace(beta=3.0))) > base
-    assert (
-        float(constants.certified_smoothness(model._replace(decoder=[*model.decoder, model.decoder[-1]])))
-        > base
-    )
+    assert float(constants.certified_smoothness(model._replace(decoder=[*model.decoder, model.decoder[-1]]))) > base
 
 
 def test_the_two_kinds_do_not_equal_each_other():

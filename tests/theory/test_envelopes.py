@@ -35,9 +35,7 @@ def test_a_telescoped_bound_is_tight_and_holds(record, constants):
     )
     assert t_statistic(sides.margin[:, -1]) > -6
     assert 1.0 < sides.right[:, -1].mean() / sides.left[:, -1].mean() < 1.4
-    looser = envelopes.uniform_telescoped(
-        record.steps, record.squared_gradients, record.values, smoothness, noise
-    )
+    looser = envelopes.uniform_telescoped(record.steps, record.squared_gradients, record.values, smoothness, noise)
     assert (looser.margin >= sides.margin).all()
 
 
@@ -48,9 +46,7 @@ def test_a_biased_gradient_violates_the_telescoped_bound(shrunk):
     )
     assert t_statistic(sides.margin[:, -1]) < -6
     gap = float((shrunk.values.mean(0) - shrunk.minimum).max())
-    loose = envelopes.uniform_bounded(
-        gap, SCALE, float(shrunk.smoothness.max()), float(shrunk.noise.max()), 400
-    )
+    loose = envelopes.uniform_bounded(gap, SCALE, float(shrunk.smoothness.max()), float(shrunk.noise.max()), 400)
     assert (mean_gradient(shrunk) < loose).all()
 
 
@@ -83,9 +79,7 @@ def test_the_biased_bound_covers_the_biased_run(shrunk):
     """Halved: b = -grad/2 and a quarter of the noise. The bias term is what saves it at the start."""
     gap = float((shrunk.values.mean(0) - shrunk.minimum).max())
     bias = shrunk.squared_gradients.mean(0) / 4
-    bound = envelopes.biased(
-        gap, SCALE, float(shrunk.smoothness.max()), float(shrunk.noise.max()) / 4, bias, 400
-    )
+    bound = envelopes.biased(gap, SCALE, float(shrunk.smoothness.max()), float(shrunk.noise.max()) / 4, bias, 400)
     assert (mean_gradient(shrunk) < bound).all()
 
 
@@ -107,9 +101,7 @@ def test_uniform_bounds_are_the_sums_they_abbreviate():
     bounded = envelopes.uniform_bounded(gaps.max(), scale, smoothness, noise, n)
     assert (running <= bounded).all()
     steps = np.arange(1, n + 1)
-    closed = (gaps.max() / scale + smoothness * scale * noise) / (
-        np.sqrt(steps) * (1 - smoothness * scale / 2)
-    )
+    closed = (gaps.max() / scale + smoothness * scale * noise) / (np.sqrt(steps) * (1 - smoothness * scale / 2))
     assert (bounded <= closed).all()
 
 

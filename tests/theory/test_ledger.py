@@ -15,9 +15,7 @@ def train(bed, betas, scale, seeds, steps, start, generator, shrink=1.0):
     keys = bed.noise_variance, bed.beta
 
     def value(vector):
-        return torch.func.vmap(lambda p: linear.objective(linear.unflatten(p, 6, 2), bed.scatter, *keys))(
-            vector
-        )
+        return torch.func.vmap(lambda p: linear.objective(linear.unflatten(p, 6, 2), bed.scatter, *keys))(vector)
 
     def one_gradient(vector, x, noise):
         params = linear.unflatten(vector, 6, 2)

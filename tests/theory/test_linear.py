@@ -74,9 +74,7 @@ def test_flatten_and_unflatten_are_inverse_with_leading_axes(bed):
 def test_optimum_is_stationary_and_attains_its_value(bed, beta):
     params, value = linear.optimum(bed.scatter, 2, bed.noise_variance, beta)
     assert linear.flatten(linear.gradient(params, bed.scatter, bed.noise_variance, beta)).abs().max() < 1e-12
-    assert linear.objective(params, bed.scatter, bed.noise_variance, beta) == pytest.approx(
-        float(value), rel=1e-13
-    )
+    assert linear.objective(params, bed.scatter, bed.noise_variance, beta) == pytest.approx(float(value), rel=1e-13)
 
 
 @pytest.mark.parametrize("beta", [0.3, 1.0, 4.0])
@@ -108,9 +106,7 @@ def test_no_restart_of_lbfgs_ends_below_the_optimum(bed, beta, generator):
 
 def test_optimal_elbo_is_the_ppca_likelihood(bed):
     params, value = linear.optimum(bed.scatter, 2, bed.noise_variance, 1.0)
-    assert -linear.log_evidence(params, bed.data, bed.noise_variance).mean() == pytest.approx(
-        float(value), rel=1e-12
-    )
+    assert -linear.log_evidence(params, bed.data, bed.noise_variance).mean() == pytest.approx(float(value), rel=1e-12)
 
 
 def test_log_evidence_is_the_gaussian_marginal(bed):

@@ -55,9 +55,7 @@ def test_second_moments_are_exact(bed, rule):
 def test_covariance_is_exact(bed, rule):
     nodes, weights = rule
     mine = linear_noise.gradient_covariance(bed.params, bed.data, bed.noise_variance, bed.beta)
-    g = linear.flatten(
-        linear_noise.sample_gradient(bed.params, bed.data, nodes[:, None], bed.noise_variance, bed.beta)
-    )
+    g = linear.flatten(linear_noise.sample_gradient(bed.params, bed.data, nodes[:, None], bed.noise_variance, bed.beta))
     conditional = torch.tensordot(weights, g, 1)
     between = conditional - conditional.mean(0)
     assert torch.allclose(mine.data, between.mT @ between / 256, atol=1e-11)
@@ -80,16 +78,12 @@ def test_batches_and_draws_divide_their_own_parts(bed, generator):
     covariance = linear_noise.gradient_covariance(bed.params, bed.data, bed.noise_variance, bed.beta)
     rows = bed.data[torch.randint(256, (batches, b, 1), generator=generator)]
     noise = torch.randn(batches, b, m, 2, generator=generator, dtype=torch.float64)
-    g = linear.flatten(
-        linear_noise.sample_gradient(bed.params, rows, noise, bed.noise_variance, bed.beta)
-    ).mean((1, 2))
+    g = linear.flatten(linear_noise.sample_gradient(bed.params, rows, noise, bed.noise_variance, bed.beta)).mean((1, 2))
     exact = linear.flatten(linear.gradient(bed.params, bed.scatter, bed.noise_variance, bed.beta))
     squared = (g - exact).square().sum(-1)
     error = squared.std() / math.sqrt(batches)
     assert abs(squared.mean() - covariance.at(b, m).trace()) < 4.5 * error
-    naive = (covariance.data + covariance.latent).trace() / (
-        b * m
-    )  # negative control: draws do not help data
+    naive = (covariance.data + covariance.latent).trace() / (b * m)  # negative control: draws do not help data
     assert abs(squared.mean() - naive) > 20 * error
 
 

@@ -12,9 +12,7 @@ from vaebench.theory import iwae, linear, linear_noise, predictions, series
 
 def test_the_second_order_identity_predicts_the_mean_gradient(record):
     """Within 5 % of T_n; 16 seeds give a relative standard error of 1 %: false alarm about 1e-5."""
-    law = predictions.mean_squared_gradient(
-        record.steps, record.values, record.curved_noise, record.curved_gradient
-    )
+    law = predictions.mean_squared_gradient(record.steps, record.values, record.curved_noise, record.curved_gradient)
     ratio = law[:, -1].mean() / record.squared_gradients.mean()
     assert ratio == pytest.approx(1, abs=0.05)
 
@@ -26,9 +24,7 @@ def test_the_identity_holds_where_noise_dominates(small_bed, run_sgd):
     run = run_sgd(small_bed, start, steps, 16, g)
     ratios = []
     for sign in (1, -1):
-        law = predictions.mean_squared_gradient(
-            steps, run.values, sign * run.curved_noise, run.curved_gradient
-        )
+        law = predictions.mean_squared_gradient(steps, run.values, sign * run.curved_noise, run.curved_gradient)
         ratios.append((law[:, -1] - run.squared_gradients.mean(-1)) / run.squared_gradients.mean())
     error = ratios[0].std() / 4
     assert error < 0.08
@@ -87,9 +83,7 @@ def test_the_noise_recursion_is_the_full_matrix_recursion(generator):
         spread = (identity - step * h) @ spread @ (identity - step * h) + step**2 * cov
 
 
-@pytest.mark.parametrize(
-    ("betas", "tolerance"), [((0.0, 0.99), 0.1), ((0.9, 0.99), 0.12), ((0.9, 0.9), 0.35)]
-)
+@pytest.mark.parametrize(("betas", "tolerance"), [((0.0, 0.99), 0.1), ((0.9, 0.99), 0.12), ((0.9, 0.9), 0.35)])
 def test_adam_rests_where_the_skewness_says(betas, tolerance):
     """Noise +9 w.p. 0.1, -1 w.p. 0.9: mu3 / (2V) = 4 at zero. First order in 1 - b2: worse at 0.9.
 
@@ -129,9 +123,7 @@ def test_exponents_of_the_pathwise_estimator(bed, generator):
 
     4000 replicates put about 0.01 on each variance slope; the tolerance is 0.12, asymptotics included.
     """
-    params = linear.LinearParameters(
-        bed.params.W[:, :1] / 2, bed.params.V[:1] / 2, bed.params.eta[:1] * 0 - 0.1
-    )
+    params = linear.LinearParameters(bed.params.W[:, :1] / 2, bed.params.V[:1] / 2, bed.params.eta[:1] * 0 - 0.1)
     x, rule, counts = bed.data[:1] / 4, iwae.trapezoid(201), [32, 128, 512]
 
     def surrogate(p, noise):
