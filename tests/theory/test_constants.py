@@ -75,6 +75,12 @@ def test_propagation_bounds_the_derivatives_of_a_network(generator):
         assert curve <= reach.second
 
 
+def test_propagation_by_hand():
+    """J_u^2 = 1 + 1 + 4 * 9 = 38, K_u = 2 * 5 + 3 = 13, slope 1, s/4 = 1."""
+    reach = constants.propagate([Layer(2.0, 4, -50.0, 40.0, 4.0)], Reach(1.0, 3.0, 5.0))
+    assert reach == pytest.approx((100.0, math.sqrt(38), 51.0))
+
+
 def test_one_layer_is_nearly_attained():
     """J of a single wide-range layer is sqrt(|x|^2 + 1): exact in its linear part."""
     layer = Layer(1.0, 1, -50.0, 50.0, 1.0)
