@@ -81,3 +81,27 @@ def test_senseless_constants_are_refused():
         adam.floor(moments(0.9, 0.5))
     with pytest.raises(ValueError, match=r"too few for beta1 = 0\.9"):
         adam.constant_step(1.0, 0.1, 1.0, moments(0.9, 0.999), 9)
+
+
+def test_bounds_without_momentum_are_attained_by_the_worst_sequence():
+    """The descent lemma with equality, and sum u_k = d (A + lam k) for every k: nothing else enters."""
+    constants, smoothness, gap, n = Moments(0.0, 0.9, 1e-3, 2.0, 3), 7.0, 5.0, 50
+    transient, decay = math.log(1 + 4 / (0.1 * 1e-3)), -math.log(0.9)
+    largest = np.full(n, 3 * decay)
+    largest[0] += 3 * transient
+    for steps, bound in (
+        (np.full(n, 0.1), adam.constant_step(gap, 0.1, smoothness, constants, n)),
+        (series.inverse_sqrt_steps(0.1, n), adam.decreasing_step(gap, 0.1, smoothness, constants, n)[-1]),
+    ):
+        rise = (2 * 2.0 / math.sqrt(0.1) + smoothness * steps / (2 * 0.1)) * largest
+        assert bound == pytest.approx(2 * 2.0 / n * (gap / steps[-1] + rise.sum()), rel=1e-12)
+
+
+def test_the_bound_with_momentum_is_the_published_one():
+    """Term by term at b1 = 1/2, b2 = 3/4, R = 2, d = 3, L = 7, alpha = 1/10, N = 101: 1 - b1/b2 = 1/3."""
+    curvature = 0.1 * 3 * 2 * 7 * 0.5 * 3 * 4
+    noise = 12 * 3 * 4 * math.sqrt(0.5) * math.sqrt(27) * 2
+    square = 2 * 0.01 * 3 * 49 * 0.5 * 3 * 8
+    transient, decay = math.log(1 + 4 / (0.25 * 1e-3)), math.log(4 / 3)
+    expected = 2 * 2 * 5 / (0.1 * 100) + (curvature + noise + square) * (transient / 100 + 1.01 * decay)
+    assert adam.constant_step(5.0, 0.1, 7.0, Moments(0.5, 0.75, 1e-3, 2.0, 3), 101) == pytest.approx(expected)

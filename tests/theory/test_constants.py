@@ -75,6 +75,12 @@ def test_propagation_bounds_the_derivatives_of_a_network(generator):
         assert curve <= reach.second
 
 
+def test_propagation_by_hand():
+    """J_u^2 = 1 + 1 + 4 * 9 = 38, K_u = 2 * 5 + 3 = 13, slope 1, s/4 = 1."""
+    reach = constants.propagate([Layer(2.0, 4, -50.0, 40.0, 4.0)], Reach(1.0, 3.0, 5.0))
+    assert reach == pytest.approx((100.0, math.sqrt(38), 51.0))
+
+
 def test_one_layer_is_nearly_attained():
     """J of a single wide-range layer is sqrt(|x|^2 + 1): exact in its linear part."""
     layer = Layer(1.0, 1, -50.0, 50.0, 1.0)
@@ -125,6 +131,26 @@ def test_certified_smoothness_bounds_every_hessian_tried(model, generator):
         met.append(float(torch.linalg.eigvalsh(hessian).abs().max()))
     assert max(met) < float(bound)
     assert float(bound) < 1000 * max(met)  # a bound, if a loose one: depth and products cost orders
+
+
+def test_certified_smoothness_adds_its_parts(model):
+    """Without data fit, the divergence's bound term by term; without divergence, one Gaussian average."""
+    shared = constants.propagate(model.trunk, Reach(1.0))
+    mu, log_v = (constants.propagate(head, shared) for head in (model.mean, model.log_variance))
+    terms = [mu.first**2, mu.value * mu.second, math.exp(0.5) * log_v.first**2 / 2]
+    terms.append((math.exp(0.5) - 1) * log_v.second / 2)
+    no_fit = constants.certified_smoothness(model._replace(noise_variance=1e15))
+    assert float(no_fit) == pytest.approx(1.5 * sum(terms), rel=1e-9)
+    total = 0.0
+    rule = iwae.trapezoid(2001)
+    for eps, weight in zip(rule.nodes[:, 0].abs().tolist(), rule.weights.tolist(), strict=True):
+        sd = math.exp(0.25) * eps
+        second = mu.second + sd * (log_v.second / 2 + log_v.first**2 / 4)
+        z = Reach(mu.value + sd, mu.first + sd * log_v.first / 2, second)
+        out = constants.propagate(model.decoder, z)
+        total += weight * (out.first**2 + (1.0 + out.value) * out.second) / 0.5
+    no_divergence = constants.certified_smoothness(model._replace(beta=0.0))
+    assert float(no_divergence) == pytest.approx(total, rel=1e-4)
 
 
 def test_certified_smoothness_grows_with_what_it_should(model):

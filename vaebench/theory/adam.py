@@ -54,9 +54,7 @@ def _ordered(moments: Moments) -> None:
         raise ValueError(f"Adam's bounds need 0 <= beta1 < beta2 < 1, not {given}.")
 
 
-def constant_step(
-    initial_gap: float, step: float, smoothness: float, moments: Moments, horizon: int
-) -> float:
+def constant_step(initial_gap: float, step: float, smoothness: float, moments: Moments, horizon: int) -> float:
     """(D): E|grad f(x_tau)|^2 at constant alpha (Défossez et al., 2022, Theorems 2 and 4).
 
     2 R a_0 / (alpha N') + E [ln(1 + R^2/((1-b2) eps)) / N' - (N/N') ln b2], N' = N - b1/(1-b1), where
@@ -78,9 +76,7 @@ def constant_step(
     _ordered(moments)
     effective = horizon - moments.beta1 / (1 - moments.beta1)
     if effective <= 0:
-        raise ValueError(
-            f"N = {horizon} steps are too few for beta1 = {moments.beta1}: N must exceed b1/(1-b1)."
-        )
+        raise ValueError(f"N = {horizon} steps are too few for beta1 = {moments.beta1}: N must exceed b1/(1-b1).")
     decay = moments.transient - horizon * math.log(moments.beta2)
     start = 2 * moments.bound * initial_gap / (step * effective)
     return start + _price(moments, step, smoothness) * decay / effective

@@ -38,9 +38,7 @@ class GaussianTarget(NamedTuple):
     log_evidence: Tensor
 
 
-def regression(
-    design: Tensor, response: Tensor, noise_variance: float, prior_variance: float
-) -> GaussianTarget:
+def regression(design: Tensor, response: Tensor, noise_variance: float, prior_variance: float) -> GaussianTarget:
     """Bayesian linear regression: y ~ N(Phi z, s2 I), z ~ N(0, t2 I).
 
     Args:
@@ -77,9 +75,7 @@ def objective(params: MeanField, target: GaussianTarget) -> Tensor:
     offset = params.mean - target.mean
     curve = target.precision.diagonal()
     spread = (curve * (2 * params.log_std).exp() - 2 * params.log_std - 1).sum()
-    return (
-        offset @ target.precision @ offset + spread - torch.logdet(target.precision)
-    ) / 2 - target.log_evidence
+    return (offset @ target.precision @ offset + spread - torch.logdet(target.precision)) / 2 - target.log_evidence
 
 
 def gradient(params: MeanField, target: GaussianTarget) -> MeanField:
@@ -93,9 +89,7 @@ def gradient(params: MeanField, target: GaussianTarget) -> MeanField:
         The gradient.
     """
     variance = (2 * params.log_std).exp()
-    return MeanField(
-        target.precision @ (params.mean - target.mean), target.precision.diagonal() * variance - 1
-    )
+    return MeanField(target.precision @ (params.mean - target.mean), target.precision.diagonal() * variance - 1)
 
 
 def optimum(target: GaussianTarget) -> tuple[MeanField, Tensor]:

@@ -190,9 +190,7 @@ def uniform_telescoped(
     return Inequality(left, (by_parts(gamma, values) + paid) / n)
 
 
-def biased(
-    gap: float, scale: float, smoothness: float, noise: float, squared_bias: ArrayLike, horizon: int
-) -> Array:
+def biased(gap: float, scale: float, smoothness: float, noise: float, squared_bias: ArrayLike, horizon: int) -> Array:
     """(Bias): T_n when E[g_k | past] = grad_k + b_k; (*) with <grad, grad + b> completed to squares.
 
     T_n <= [2 D / gamma_n + L sigma^2 sum gamma_k] / n + (1/n) sum E|b_k|^2, gamma_k = C / sqrt(k).

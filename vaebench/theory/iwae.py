@@ -64,9 +64,7 @@ def gauss_hermite(points: int, dimension: int = 1, dtype: torch.dtype = torch.fl
     return _tensor_rule(nodes.to(dtype), vectors[0].square().to(dtype), dimension)
 
 
-def trapezoid(
-    points: int, dimension: int = 1, radius: float = 9.0, dtype: torch.dtype = torch.float64
-) -> Rule:
+def trapezoid(points: int, dimension: int = 1, radius: float = 9.0, dtype: torch.dtype = torch.float64) -> Rule:
     """The trapezoid rule on [-radius, radius]: geometric convergence for analytic integrands.
 
     Best under `importance_bound`, whose integrands resemble steps for large t, where Gauss-Hermite is slow.
@@ -130,9 +128,7 @@ def elbo(log_weights: Tensor, rule: Rule) -> Tensor:
     return log_weights @ rule.weights
 
 
-def importance_bound(
-    log_weights: Tensor, rule: Rule, samples: float, alpha: float = 0.0, points: int = 320
-) -> Tensor:
+def importance_bound(log_weights: Tensor, rule: Rule, samples: float, alpha: float = 0.0, points: int = 320) -> Tensor:
     """The exact VR-IWAE bound E log[(1/K) sum_k w_k^{1-alpha}] / (1-alpha), IWAE's at alpha = 0.
 
     The trapezoid rule in u errs by about exp(-pi^2 / h), h the spacing: below 1e-12 while the weights within

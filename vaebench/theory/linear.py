@@ -79,14 +79,10 @@ def objective(params: LinearParameters, scatter: Tensor, noise_variance: float, 
     residual = torch.eye(d, dtype=w.dtype, device=w.device) - w @ v
     misfit = ((residual @ scatter) * residual).sum() + (variance * w.square().sum(-2)).sum()
     divergence = (variance - 1 - eta).sum() + ((v @ scatter) * v).sum()
-    return (
-        d / 2 * math.log(2 * math.pi * noise_variance) + misfit / (2 * noise_variance) + beta / 2 * divergence
-    )
+    return d / 2 * math.log(2 * math.pi * noise_variance) + misfit / (2 * noise_variance) + beta / 2 * divergence
 
 
-def gradient(
-    params: LinearParameters, scatter: Tensor, noise_variance: float, beta: float = 1.0
-) -> LinearParameters:
+def gradient(params: LinearParameters, scatter: Tensor, noise_variance: float, beta: float = 1.0) -> LinearParameters:
     """The gradient of `objective`.
 
     Args:
@@ -108,9 +104,7 @@ def gradient(
     )
 
 
-def optimum(
-    scatter: Tensor, latents: int, noise_variance: float, beta: float = 1.0
-) -> tuple[LinearParameters, Tensor]:
+def optimum(scatter: Tensor, latents: int, noise_variance: float, beta: float = 1.0) -> tuple[LinearParameters, Tensor]:
     """A global minimiser of `objective` and the minimum f_*.
 
     With s' = beta s and S = U diag(lam) U': W = U_q (lam_q - s')_+^{1/2}, M = W'W + s' I, V = M^{-1} W',
@@ -191,9 +185,7 @@ def smoothness_on_ball(
     return float(torch.linalg.eigvalsh(norms)[-1])
 
 
-def log_weights(
-    params: LinearParameters, x: Tensor, noise: Tensor, noise_variance: float, beta: float = 1.0
-) -> Tensor:
+def log_weights(params: LinearParameters, x: Tensor, noise: Tensor, noise_variance: float, beta: float = 1.0) -> Tensor:
     """Log importance weights log p(x|z) + beta (log p(z) - log q(z|x)) at z = V x + e^{eta/2} eps.
 
     Args:

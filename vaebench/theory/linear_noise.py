@@ -69,9 +69,7 @@ def sample_gradient(
     )
 
 
-def second_moments(
-    params: LinearParameters, x: Tensor, noise_variance: float, beta: float = 1.0
-) -> LinearParameters:
+def second_moments(params: LinearParameters, x: Tensor, noise_variance: float, beta: float = 1.0) -> LinearParameters:
     """Second moments over the noise of `sample_gradient`, in closed form.
 
     Args:
