@@ -5,6 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from scipy import stats
+
+LEVEL = 2e-5  # a gate's false-alarm rate, shared by the comparisons it makes
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -70,6 +74,11 @@ def judge(
     """
     measured = math.inf if math.isnan(statistic) else float(statistic)
     return Verdict(claim, measured, threshold, measured <= threshold, dict(evidence or {}), gate, false_alarm)
+
+
+def two_sided(comparisons: int, freedom: float = math.inf) -> float:
+    """The threshold for the largest of so many |t| at the gates' joint level (Bonferroni); normal by default."""
+    return float(stats.t.isf(LEVEL / (2 * comparisons), freedom))
 
 
 def _text(value: Any) -> str:
