@@ -20,10 +20,13 @@ def test_every_pin_is_that_of_the_constraints(matrix):
     assert {name: [tested[name.removeprefix("pip+")]] for name in matrix["req"]} == matrix["req"]
 
 
+COMMAND_LINE = {"typer", "rich"}  # imported by vaebench.cli alone, which no benchmark imports
+
+
 def test_every_dependency_is_installed(matrix):
     """The wheel goes in without its dependencies."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert {re.split(r"[<>=!~ ]", name)[0] for name in project["dependencies"]} <= matrix["req"].keys()
+    assert {re.split(r"[<>=!~ ]", name)[0] for name in project["dependencies"]} - COMMAND_LINE <= matrix["req"].keys()
 
 
 def test_the_makefile_exports_what_asv_sets(matrix):

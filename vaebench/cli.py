@@ -1,0 +1,157 @@
+"""The command line. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from vaebench.gates import Verdict
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+OWN = "or package.module:function for one of your own"
+
+
+@app.callback()
+def main() -> None:
+    """Measure and certify how variational autoencoders train."""
+
+
+@app.command()
+def check(
+    estimator: Annotated[str, typer.Option(help=f"Gradient estimator, by name, {OWN}.")] = "pathwise",
+    model: Annotated[str, typer.Option(help=f"Model, by name, {OWN} that returns it.")] = "linear_vae",
+    data: Annotated[str, typer.Option(help=f"Data set, by name, {OWN} that returns it.")] = "linear_gaussian",
+    samples: Annotated[int, typer.Option(help="Samples K of the bound.")] = 1,
+    alpha: Annotated[float, typer.Option(help="1 is the ELBO, 0 the IWAE bound, between them VR-IWAE.")] = 1.0,
+    beta: Annotated[float, typer.Option(help="Weight of the Kullback-Leibler term.")] = 1.0,
+    latents: Annotated[int | None, typer.Option(help="Latent dimension; default the model's.")] = None,
+    optimizer: Annotated[str, typer.Option(help="Optimizer, by name.")] = "sgd",
+    scale: Annotated[float, typer.Option(help="C of the steps C / sqrt(n).")] = 0.01,
+    steps: Annotated[int, typer.Option(help="Steps of the run.")] = 2500,
+    batch_size: Annotated[int, typer.Option(help="Batch size B.")] = 8,
+    members: Annotated[int, typer.Option(help="Seeds trained at once.")] = 16,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+) -> None:
+    """Certify a model and an estimator: run every gate that applies, print the verdicts.
+
+    Exits with 1 if a gate fails, with 2 if the question cannot be asked. Examples:
+
+        vaebench check --estimator leave_one_out --samples 5
+
+        vaebench check --alpha 0 --samples 5 --latents 1 --estimator doubly_reparameterized
+
+        vaebench check --estimator mypackage.estimators:antithetic --optimizer adam
+    """
+    try:
+        verdicts = _certify(
+            (model, data, estimator),
+            {"samples": samples, "alpha": alpha, "beta": beta},
+            {"latents": latents},
+            {"optimizer": optimizer, "steps": steps, "batch_size": batch_size, "members": members, "seed": seed},
+            scale,
+        )
+    except (ValueError, LookupError, ImportError, AttributeError) as refusal:
+        typer.echo(f"vaebench check: {refusal}", err=True)
+        sys.exit(2)
+    if as_json:
+        typer.echo(json.dumps([_plain(verdict) for verdict in verdicts], indent=2))
+    else:
+        _print_table(verdicts)
+    sys.exit(not all(verdict.passed for verdict in verdicts))
+
+
+def _certify(
+    names: tuple[str, str, str],
+    objective: Mapping[str, Any],
+    shape: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    scale: float,
+) -> list[Verdict]:
+    from rich.console import Console
+
+    from vaebench.data import DATA
+    from vaebench.estimators import ESTIMATORS
+    from vaebench.gates.certification import certify
+    from vaebench.models import MODELS
+    from vaebench.objectives import Objective
+    from vaebench.schedules import inverse_sqrt
+
+    model_name, data_name, estimator_name = names
+    x = _build(_find(DATA, data_name), settings["seed"], {})
+    features = {"event": tuple(x.shape[1:]), "features": x.shape[1]}
+    model = _build(_find(MODELS, model_name), settings["seed"] + 1, features | {k: v for k, v in shape.items() if v})
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+        return certify(
+            model,
+            _find(ESTIMATORS, estimator_name),
+            Objective(**objective),
+            x,
+            schedule=inverse_sqrt(scale),
+            progress=status.update,
+            **settings,
+        )
+
+
+def _find(known: Mapping[str, Any], name: str) -> Any:
+    """A registered part, or package.module:function, found from the current directory too."""
+    if ":" not in name:
+        return known[name]
+    module, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _build(factory: Callable[..., Any], seed: int, offered: Mapping[str, Any]) -> Any:
+    """Call a factory with what it takes of a generator, float64 and the arguments offered."""
+    import torch
+
+    taken = inspect.signature(factory).parameters
+    offered = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64} | dict(offered)
+    return factory(**{name: value for name, value in offered.items() if name in taken})
+
+
+def _plain(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "gate": verdict.gate,
+        "claim": verdict.claim,
+        "statistic": verdict.statistic,
+        "threshold": verdict.threshold,
+        "passed": verdict.passed,
+        "false_alarm": verdict.false_alarm,
+        "evidence": dict(verdict.evidence),
+    }
+
+
+def _brief(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _print_table(verdicts: Sequence[Verdict]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "gate", "claim, and how it was measured", "measured", "allowed")
+    for verdict in verdicts:
+        mark = "[green]pass[/]" if verdict.passed else "[bold red]FAIL[/]"
+        how = ", ".join(f"{name} {_brief(value)}" for name, value in verdict.evidence.items())
+        claim = f"{verdict.claim}\n[dim]{how}[/]" if how else verdict.claim
+        table.add_row(mark, verdict.gate, claim, _brief(verdict.statistic), _brief(verdict.threshold))
+    console = Console()
+    console.print(table)
+    failed = [verdict.gate for verdict in verdicts if not verdict.passed]
+    alarm = sum(verdict.false_alarm for verdict in verdicts)
+    console.print(
+        f"{len(failed)} of {len(verdicts)} gates failed: {', '.join(failed)}."
+        if failed
+        else f"All {len(verdicts)} gates passed; correct code fails one with probability below {alarm:.1g}."
+    )
