@@ -58,9 +58,9 @@ def curvature(path: Path, reference: Reference, like: Stacked) -> Curvature:
     n = path.prefix
     points = torch.cat([path.before[:n], path.end.unsqueeze(0)])
     cheap = reference.kind == "closed form" and points.shape[-1] <= DENSE
-    marks = geometric(n, 24 if cheap else 2)
+    marks = geometric(n, 12 if cheap else 2)
     if cheap:
-        marks = tuple(sorted({*marks, *range(0, n, max(25, n // 60))}))
+        marks = tuple(sorted({*marks, *range(0, n, max(25, n // 40))}))
     chosen = points[list(marks)] if cheap else points[list(marks), :2]
     found = torch.stack([reference.hessians(unflatten(vectors, like)) for vectors in chosen])
     top = torch.linalg.eigvalsh(found)[..., -1]

@@ -25,7 +25,7 @@ from vaebench.schedules import Schedule, inverse_sqrt
 
 Progress = Callable[[str], None]
 FALSE_ALARM = 14 * LEVEL + 3 * means.MEAN_LEVEL  # of all gates together; see `certify`
-PREFIX, PAIRS = 150, 50  # steps watched where the reference is a quadrature
+PREFIX, PAIRS = 100, 25  # steps watched where the reference is a quadrature
 CONTROLS = 200  # steps with an independent gradient
 REPLICATES, LEAST = 4000, 800  # gradients at a point: wanted, and at least
 
@@ -220,7 +220,7 @@ def _standing(
     places, points = list(run.points), list(run.points.values())
     say(f"drawing {plan.replicates} gradients at {', '.join(places)}")
     draws = [standstill(subject.at(point), plan.replicates, seeds) for point in points]
-    verdicts = []
+    verdicts = [variances.separate_rows(subject, generator)]
     if exact is None:
         theirs = [means.trusted_draws(subject.at(p), trusted, p, plan.replicates, generator) for p in points]
         verdicts.append(means.gradient_mean_two_sample(places, draws, theirs))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from vaebench.estimators import draw_noise
 from vaebench.gates.subject import Draws, Subject, loss_of, standstill
 from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
 from vaebench.moments import fresh, gradients, parameter_groups
@@ -138,3 +139,34 @@ def _law_verdict(gate: str, claim: str, slopes: dict[str, tuple[float, float, fl
         LEVEL,
         evidence | {"worst": worst, "K": f"{FIRST} to {LAST}"},
     )
+
+
+def separate_rows(subject: Subject, generator: torch.Generator) -> Verdict:
+    """The surrogate of an example depends on no other example, nor on another's noise: else 1/B does not hold.
+
+    Args:
+        subject: what is under test.
+        generator: of the noise.
+
+    Returns:
+        The verdict on the largest relative change; it involves no chance.
+    """
+    model, size = subject.model, min(subject.batch_size, len(subject.data))
+    x = subject.data[:size]
+    noise, other = (draw_noise(model, x, subject.objective, generator) for _ in range(2))  # pyright: ignore[reportArgumentType]
+    keep = torch.arange(size, device=x.device) == 0
+
+    def row(x: Tensor, noise: Tensor) -> Tensor:
+        return subject.estimator(model, x, noise, subject.objective)[0]  # pyright: ignore[reportArgumentType]
+
+    def gradient(x: Tensor, noise: Tensor) -> Tensor:
+        found = torch.autograd.grad(row(x, noise), list(model.parameters()), allow_unused=True, materialize_grads=True)
+        return torch.cat([g.flatten() for g in found])
+
+    mine = gradient(x, noise)
+    noises = torch.where(keep[:, None], noise, other)
+    changed = torch.stack([gradient(x, noises), gradient(torch.cat([x[:1], x[1:].flip(0) + 0.1]), noise)])
+    off = float((changed - mine).abs().max() / mine.abs().max().clamp(min=1e-300))
+    allowed = 1e5 * torch.finfo(x.dtype).eps
+    claim = "an example's gradient depends on no other example (statistic: largest relative change)"
+    return judge("separate rows", claim, off, allowed, 0.0, {"batch size": size})

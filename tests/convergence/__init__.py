@@ -1,0 +1,1 @@
+"""Convergence: gates, faults and rates."""

@@ -1,0 +1,89 @@
+"""Run faults through certify and keep one row each: resumable, and written in one rename."""
+
+import csv
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.convergence.faults import elbo, iwae, loops  # noqa: F401
+from tests.convergence.faults.catalogue import FAULTS, Fault
+from vaebench.gates import Verdict, certify
+
+GATES = (
+    "divergence",
+    "optimizer step",
+    "separate rows",
+    "gradient mean",
+    "bound value",
+    "variance in B",
+    "independent draws",
+    "variance in K",
+    "SNR in K",
+    "descent ledger",
+    "noise mean",
+    "successive noise",
+    "members",
+    "noise size",
+    "telescoped envelope",
+    "identity",
+    "envelope",
+    "Adam's ledger",
+)
+COLUMNS = ("source", "bed", "fault", "seed", "settings", "seconds", "caught", *GATES)
+SETTINGS = "1"  # raise when certify or the beds change: rows of other settings are run again
+Row = dict[str, str]
+
+
+def examine(fault: Fault, optimizer: str, seed: int, **options: Any) -> tuple[Row, list[Verdict]]:
+    """One row: the statistic of every gate that ran, alarms marked with a star."""
+    began = time.perf_counter()
+    verdicts = certify(**(fault.arguments(optimizer) | options), seed=seed)
+    cells = {v.gate: f"{v.statistic:.3g}{'' if v.passed else '*'}" for v in verdicts}
+    about = {"source": fault.source, "bed": fault.bed, "fault": fault.name, "seed": str(seed), "settings": SETTINGS}
+    about["seconds"] = f"{time.perf_counter() - began:.1f}"
+    return about | {"caught": str(sum(not v.passed for v in verdicts))} | cells, verdicts
+
+
+def read(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    temporary.replace(path)
+
+
+def chosen(optimizer: str) -> list[Fault]:
+    order = {"control": 0, "listed": 1, "further": 2}
+    faults = [fault for fault in FAULTS.values() if fault.rule in {"any", optimizer}]
+    return sorted(faults, key=lambda f: (order[f.source], f.bed))
+
+
+def run(path: Path, jobs: list[tuple[Fault, str, int]], say: Callable[[str], None], **options: Any) -> list[Row]:
+    """Examine what the file does not hold yet, and write it after every row."""
+    torch.set_num_threads(1)
+    wanted = {(f.bed, f.name, str(seed)): place for place, (f, _, seed) in enumerate(jobs)}
+    key = lambda row: (row["bed"], row["fault"], row["seed"])  # noqa: E731
+    rows = [row for row in read(path) if row["settings"] == SETTINGS and key(row) in wanted]
+    done = set(map(key, rows))
+    for number, (fault, optimizer, seed) in enumerate(jobs, 1):
+        if (fault.bed, fault.name, str(seed)) in done:
+            continue
+        row, verdicts = examine(fault, optimizer, seed, **options)
+        rows = sorted([*rows, row], key=lambda r: wanted[key(r)])
+        write(path, rows)
+        alarms = ", ".join(v.gate for v in verdicts if not v.passed) or "no alarm"
+        say(f"{number}/{len(jobs)} {optimizer} {fault.bed} {fault.name} ({row['seconds']} s): {alarms}")
+    return rows
