@@ -85,6 +85,14 @@ def changes_its_noise(model, x, noise, objective):
     return pathwise(model, x, noise.neg_(), objective)
 
 
+def hooked(model, x, noise, objective):
+    q = model.posterior(x)
+    z = q.transport(noise)
+    if z.requires_grad:
+        z.register_hook(lambda grad: 2 * grad)
+    return objective.bound(objective.log_weights(model, x, z, q))
+
+
 def draws_its_own(model, x, noise, objective):
     return pathwise(model, x, torch.randn_like(noise), objective)
 
@@ -99,6 +107,7 @@ def draws_its_own(model, x, noise, objective):
         (decoder_detached, Objective(), "biased"),
         (shares_its_batch, Objective(), "surrogate has"),
         (changes_its_noise, Objective(), "equal noise|changed in place"),
+        (hooked, Objective(), "through vmap"),
         (draws_its_own, Objective(), "equal noise|random"),
     ],
 )

@@ -76,6 +76,8 @@ def doubly_reparameterized(model: LatentModel, x: Tensor, noise: Tensor, objecti
 
     Sample k's path gradient is scaled by w_k (1 - beta (1 - alpha)(1 - w_k)), w the normalised weights, and
     the decoder's gradient by w_k. A hook on z does the former in the backward pass, so the decoder runs once.
+    Under vmap differentiated from outside torch would drop the hook without a word, and z does not require a
+    gradient there: then the weights come first, from one more pass through the decoder.
 
     Args:
         model: the model.
@@ -87,12 +89,16 @@ def doubly_reparameterized(model: LatentModel, x: Tensor, noise: Tensor, objecti
         (B,).
     """
     q = model.posterior(x)
-    z = _samples(q, noise, objective)
+    z, frozen = _samples(q, noise, objective), q.detach()
     if z.requires_grad:
         z.register_hook(lambda grad: damping * grad)
-    log_w = objective.log_weights(model, x, z, q.detach())
+    else:
+        with torch.no_grad():
+            damping = _damping(objective, objective.weights(objective.log_weights(model, x, z, frozen)))
+        z = z.detach() + damping * (z - z.detach())
+    log_w = objective.log_weights(model, x, z, frozen)
     w = objective.weights(log_w.detach())
-    damping = (1 - objective.beta * (1 - objective.alpha) * (1 - w)).unsqueeze(-1)
+    damping = _damping(objective, w)
     return (w * log_w).sum(0)
 
 
@@ -208,6 +214,11 @@ def _score_surrogate(
     fixed = log_w.detach()
     score = signal(fixed) - objective.beta * objective.weights(fixed)
     return objective.bound(log_w) + (score * q.log_prob(z)).sum(0)
+
+
+def _damping(objective: Objective, w: Tensor) -> Tensor:
+    """What each sample's path gradient is multiplied with beside w, (K, B, 1)."""
+    return (1 - objective.beta * (1 - objective.alpha) * (1 - w)).unsqueeze(-1)
 
 
 def _require_elbo(name: str, objective: Objective) -> None:

@@ -169,11 +169,16 @@ def _require_vmap_equals_loop(loss: Loss, x: Tensor, noise: Tensor) -> None:
     parameters = {name: p.detach() for name, p in loss.named_parameters()}
     members = [parameters, {name: 0.9 * p for name, p in parameters.items()}]
     stacked = {name: torch.stack([member[name] for member in members]) for name in parameters}
-    one = grad(lambda p: functional_call(loss, p, (x, noise)))
-    together = vmap(one)(stacked)
+
+    def of(p: Gradient) -> Tensor:
+        return functional_call(loss, p, (x, noise))
+
+    inside = vmap(grad(of))(stacked)
+    outside = grad(lambda p: vmap(of)(p).sum())(stacked)
     for index, member in enumerate(members):
-        for name, value in one(member).items():
-            _require_close(f"the gradient of {name} under vmap", together[name][index], value)
+        for name, value in grad(of)(member).items():
+            _require_close(f"the gradient of {name} under vmap", inside[name][index], value)
+            _require_close(f"the gradient of {name} through vmap", outside[name][index], value)
 
 
 def _require_unbiased(loss: Loss, x: Tensor, generator: torch.Generator, replicates: int) -> None:
