@@ -1,0 +1,62 @@
+"""What a claim comes to: a statistic that must not exceed its bound, and how often chance alone would make it."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+RARE = 1e-5  # false-alarm rate of one test of a mean; there are fewer than a hundred of them
+
+
+class Finding(NamedTuple):
+    """One claim, measured.
+
+    Attributes:
+        claim: in words.
+        seeds: fixed number of independent members or replicates.
+        statistic: what must not exceed the bound.
+        bound: what it must not exceed.
+        false_alarm: rate at which correct code would be refused, by calculation.
+        details: whatever else is worth keeping.
+    """
+
+    claim: str
+    seeds: int
+    statistic: float
+    bound: float
+    false_alarm: float
+    details: dict[str, Any]
+
+    @property
+    def holds(self) -> bool:
+        return bool(self.statistic <= self.bound)  # NaN does not hold
+
+    @property
+    def slack(self) -> float:
+        return self.bound - self.statistic
+
+
+def not_negative(claim: str, margin: ArrayLike, **details: Any) -> Finding:
+    """The expectation of a margin, one per seed, is not negative: a one-sided t test."""
+    samples = np.asarray(margin, dtype=np.float64)
+    size = len(samples)
+    error = samples.std(ddof=1) / np.sqrt(size)
+    bound = float(stats.t.isf(RARE, size - 1))
+    return Finding(claim, size, float(-samples.mean() / error), bound, RARE, details | {"standard_error": error})
+
+
+def mean_is(claim: str, samples: ArrayLike, value: float, tolerance: float, **details: Any) -> Finding:
+    """A mean over seeds lies within a tolerance; the false-alarm rate is what the tolerance makes it."""
+    found = np.asarray(samples, dtype=np.float64)
+    error = float(found.std(ddof=1) / np.sqrt(len(found)))
+    rate = float(2 * stats.t.sf(tolerance / error, len(found) - 1))
+    off = float(abs(found.mean() - value))
+    return Finding(claim, len(found), off, tolerance, rate, details | {"standard_error": error})
+
+
+def number_is(claim: str, seeds: int, estimate: float, error: float, value: float, bias: float, **details: Any):
+    """An estimate with a standard error lies within 4.5 of them, and `bias` for asymptotics, of a value."""
+    bound = bias + 4.5 * error
+    kept = details | {"estimate": estimate, "standard_error": error, "value": value}
+    return Finding(claim, seeds, abs(estimate - value), bound, float(2 * stats.norm.sf(4.5)), kept)
