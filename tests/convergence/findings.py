@@ -5,6 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from torch import Tensor
+
+from vaebench.statistics import hotelling
+from vaebench.theory.series import Inequality
 
 RARE = 1e-5  # false-alarm rate of one test of a mean; there are fewer than a hundred of them
 
@@ -60,3 +64,22 @@ def number_is(claim: str, seeds: int, estimate: float, error: float, value: floa
     bound = bias + 4.5 * error
     kept = details | {"estimate": estimate, "standard_error": error, "value": value}
     return Finding(claim, seeds, abs(estimate - value), bound, float(2 * stats.norm.sf(4.5)), kept)
+
+
+def within_ratio(claim: str, sides: Inequality, limit: float, **details: Any) -> Finding:
+    """Right over left at the last step, means over seeds, by the delta method; a left side below zero says nothing."""
+    left, right = sides.left[:, -1], sides.right[:, -1]
+    if left.mean() <= 0:
+        return Finding(claim, len(left), np.inf, limit, 0.0, details)
+    ratio = float(right.mean() / left.mean())
+    error = float((right - ratio * left).std(ddof=1) / left.mean() / np.sqrt(len(left)))
+    rate = float(stats.t.sf((limit - ratio) / error, len(left) - 1))
+    return Finding(claim, len(left), ratio, limit, rate, details | {"standard_error": error})
+
+
+def vector_mean_is(claim: str, samples: Tensor, mean: Tensor, **details: Any) -> Finding:
+    """Hotelling's T^2 of independent samples (R, p) against a mean known exactly; R >= 20 p."""
+    size, p = samples.shape
+    rate = 1e-8  # its tails are not quite those of F where the samples are not normal
+    bound = p * (size - 1) / (size - p) * float(stats.f.isf(rate, p, size - p))
+    return Finding(claim, size, hotelling(samples, mean).statistic, bound, rate, details)

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from vaebench.estimators import analytic_kl
+from vaebench.estimators import Loss
 from vaebench.fleet import train
+from vaebench.moments import Replicates, fresh, gradients
 from vaebench.objectives import Objective
+from vaebench.probes import top_curvature
 from vaebench.records import Step, geometric
-from vaebench.theory import iwae, linear, linear_noise
+from vaebench.theory import constants, envelopes, iwae, linear, linear_noise
+from vaebench.theory.series import Inequality
 
 Function = Callable[[dict[str, Tensor]], Tensor]
 
@@ -25,7 +28,6 @@ class Path(NamedTuple):
         points: (n + 1, S, p).
         gradients: what the optimizer was given, (n, S, p).
         shapes: of the parameters, by name.
-        estimator: that drew the gradients.
         data: (N, *event).
     """
 
@@ -33,6 +35,7 @@ class Path(NamedTuple):
     points: Tensor
     gradients: Tensor
     shapes: dict[str, torch.Size]
+    data: Tensor
 
     def named(self, points: Tensor) -> dict[str, Tensor]:
         """Flat parameters (..., p) by name."""
@@ -51,17 +54,17 @@ def by_name(points: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
 
 def record(model, estimator, objective, data, optimizer, schedule, steps, batch_size, seeds, **options) -> Path:
     """`vaebench.fleet.train`, with the schedule's own steps beside the points."""
-    points, gradients, shapes = [], [], {}
+    points, taken, shapes = [], [], {}
 
-    def flat(stacked):
+    def flatten(stacked):
         return torch.cat([tensor.flatten(1) for tensor in stacked.values()], 1)
 
     def observe(step: Step) -> None:
         if not points:
             shapes.update({name: tensor.shape[1:] for name, tensor in step.before.items()})
-            points.append(flat(step.before))
-        points.append(flat(step.after))
-        gradients.append(flat(step.gradients))
+            points.append(flatten(step.before))
+        points.append(flatten(step.after))
+        taken.append(flatten(step.gradients))
 
     run = train(
         model, estimator, objective, data, optimizer, schedule, steps, batch_size, seeds,
@@ -70,7 +73,7 @@ def record(model, estimator, objective, data, optimizer, schedule, steps, batch_
     last = list(run)[-1]
     assert not last.diverged, last.diverged
     gamma = np.array([schedule(k) for k in range(1, steps + 1)])
-    return Path(gamma, torch.stack(points), torch.stack(gradients), shapes)
+    return Path(gamma, torch.stack(points), torch.stack(taken), shapes, data)
 
 
 class Quadrature(nn.Module):
@@ -93,7 +96,7 @@ class Quadrature(nn.Module):
         return functional_call(self, (parameters, dict(self.named_buffers())), ())
 
 
-def values_and_gradients(function: Function, path: Path, chunk: int = 512) -> tuple[np.ndarray, Tensor]:
+def values_and_gradients(function: Function, path: Path, chunk: int = 128) -> tuple[np.ndarray, Tensor]:
     """f at all points, (S, n + 1), and its gradients where steps began, (n, S, p)."""
 
     def one(point: Tensor) -> Tensor:
@@ -162,4 +165,39 @@ def examine(path: Path, problem: Linear, batch_size: int) -> Exact:
     return Exact(path.gamma, value, square[:, :-1], ends, *(row[:, :-1] for row in rest))
 
 
-__all__ = ["Exact", "Linear", "Path", "Quadrature", "analytic_kl", "examine", "record", "values_and_gradients"]
+class Conditional(NamedTuple):
+    """What (C-u) needs where constants are measured, not proved: it holds given them, or one of them is too small."""
+
+    gamma: np.ndarray  # (n,)
+    values: np.ndarray  # (S, n + 1), exact
+    squared_gradients: np.ndarray  # (S, n), exact
+    smoothness: float  # 1.5 times the largest curvature at six checkpoints of two members
+    noise: float  # largest upper 99.9 % limit of the variance at those of the first member
+
+    def sides(self) -> Inequality:
+        return envelopes.uniform_telescoped(
+            self.gamma, self.squared_gradients, self.values, self.smoothness, self.noise
+        )
+
+
+def measure(path: Path, function: Function, loss: Loss, batch_size: int, replicates: int = 400) -> Conditional:
+    """The exact function along a path, with constants measured on it; `loss` is what was trained."""
+    values, exact = values_and_gradients(function, path)
+    curvatures, noise = [], []
+    for k in path.checkpoints(6):
+        curvatures += [top_curvature(function, path.named(path.points[k, s])) for s in (0, 1)]
+        draws = fresh(loss, path.data, batch_size, torch.Generator().manual_seed(k))
+        found = flat_gradients(loss, draws, replicates, path.named(path.points[k, 0]))
+        noise.append(float(constants.measured_noise(found)))
+    smoothness = float(constants.measured_smoothness(curvatures))
+    return Conditional(path.gamma, values, exact.square().sum(-1).T.numpy(), smoothness, max(noise))
+
+
+def flat_gradients(loss: Loss, draws: Replicates, count: int, parameters: dict[str, Tensor]) -> Tensor:
+    """Gradient replicates (R, p)."""
+    chunks = gradients(loss, draws, count, parameters)
+    return torch.cat([torch.cat([g.flatten(1) for g in chunk.values()], 1) for chunk in chunks])
+
+
+def flat(gradient: dict[str, Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in gradient.values()])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.convergence.findings import Finding, mean_is, not_negative
+from tests.convergence.findings import Finding, mean_is, not_negative, within_ratio
 from tests.convergence.recording import Exact, Linear, examine, record
 from vaebench.data import linear_gaussian
 from vaebench.estimators import analytic_kl
@@ -50,12 +50,8 @@ def uniform(beta: float, run: Exact) -> Finding:
 
 def uniform_is_tight(beta: float, run: Exact) -> Finding:
     """Right over left at the end, at L C <= 0.85."""
-    sides = telescoped(run)
-    ratio = float(sides.right[:, -1].mean() / sides.left[:, -1].mean())
-    spread = (sides.right - ratio * sides.left)[:, -1].std(ddof=1) / sides.left[:, -1].mean()
     product = SCALES[beta] * float(run.smoothness.max())
-    details = {"standard_error": spread / np.sqrt(len(SEEDS)), "LC": product, "beta": beta}
-    return Finding("(C-u) is within 1.3 of what it bounds", len(SEEDS), ratio, 1.3, 1e-5, details)
+    return within_ratio("(C-u) is within 1.3 of what it bounds", telescoped(run), 1.3, LC=product, beta=beta)
 
 
 def weighted(beta: float, run: Exact) -> Finding:
