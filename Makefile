@@ -12,6 +12,9 @@ SELECT = --python="$$(python -c 'import sys; print("%d.%d" % sys.version_info[:2
 PAGES := reports/html
 
 export VAEBENCH_PROFILE ?= quick
+ifeq ($(filter quick full,$(VAEBENCH_PROFILE)),)
+$(error VAEBENCH_PROFILE must be quick or full, got '$(VAEBENCH_PROFILE)')
+endif
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

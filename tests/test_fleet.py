@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.func import vmap
 
-from vaebench import moments, probes
+from vaebench import moments, probes, testing
 from vaebench.data import linear_gaussian
 from vaebench.estimators import ESTIMATORS, Loss, exact, pathwise
 from vaebench.fleet import train
@@ -87,6 +87,20 @@ def test_a_member_is_the_plain_loop_on_the_same_draws(data):
     for name, parameter in loss.named_parameters():
         torch.testing.assert_close(fleet.parameters[name][1], parameter.detach(), rtol=1e-10, atol=1e-13)
     assert torch.equal(start.W, model().W), "training left the model alone"
+
+
+@pytest.mark.parametrize("name", ["pathwise", "doubly_reparameterized", "leave_one_out"])
+def test_the_gradients_of_a_fleet_are_the_estimators_own(name, data):
+    """At alpha = 0 a hook scales the gradient of `doubly_reparameterized`; a backward pass outside vmap loses it."""
+    steps, objective = [], Objective(3, alpha=0.0)
+    end(run(data, estimator=ESTIMATORS[name], objective=objective, steps=2, observe=steps.append))
+    for s, seed in enumerate(SEEDS):
+        generator, loss = seeded(seed), Loss(model(), ESTIMATORS[name], objective)
+        block = torch.randint(64, (256, 4), generator=generator)
+        noise = torch.randn(256, 3, 4, 2, generator=generator, dtype=torch.float64)
+        assert torch.equal(steps[0].indices[s], block[0])
+        for parameter, expected in testing.gradient(loss, data[block[0]], noise[0]).items():
+            torch.testing.assert_close(steps[0].gradients[parameter][s], expected)
 
 
 def test_an_observer_sees_the_step_that_was_taken(data):

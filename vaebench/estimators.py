@@ -204,8 +204,10 @@ def _score_surrogate(
 ) -> Tensor:
     q = model.posterior(x)
     z = _samples(q, noise, objective).detach()
-    log_w = objective.log_weights(model, x, z, q)
-    return objective.bound(log_w) + (signal(log_w.detach()) * q.log_prob(z)).sum(0)
+    log_w = objective.log_weights(model, x, z, q.detach())
+    fixed = log_w.detach()
+    score = signal(fixed) - objective.beta * objective.weights(fixed)
+    return objective.bound(log_w) + (score * q.log_prob(z)).sum(0)
 
 
 def _require_elbo(name: str, objective: Objective) -> None:

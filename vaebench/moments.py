@@ -6,6 +6,7 @@ Parameters are dicts under the names of `Loss` ("model.W"); without any, the mod
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -166,21 +167,37 @@ def gradient_moments(
             many to hold.
 
     Returns:
+        The moments; `gather` says what it refuses.
+    """
+    parameters = own_parameters(loss) if parameters is None else parameters
+    return gather(gradients(loss, draws, count, parameters), count, groups)
+
+
+def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | None = None) -> Moments:
+    """The moments of R gradients that were drawn elsewhere.
+
+    Args:
+        chunks: gradients by name, each (n, *shape), with n adding up to R.
+        count: R.
+        groups: J, as in `gradient_moments`.
+
+    Returns:
         The moments.
 
     Raises:
         ValueError: if there are fewer than 3 groups, or R is not a multiple of J.
     """
-    parameters = own_parameters(loss) if parameters is None else parameters
+    chunks = iter(chunks)
+    first = next(chunks)
     if groups is None:
-        size = sum(p.numel() for p in parameters.values())
+        size = sum(g[0].numel() for g in first.values())
         groups = count if count * size <= STORED else LARGE_NET_GROUPS
     if positive_integer("groups", groups) < 3 or positive_integer("count", count) % groups:
         raise ValueError(f"count must be a multiple of groups, and groups at least 3, got {count} and {groups}.")
-    sums = {name: p.new_zeros(groups, p.numel()) for name, p in parameters.items()}
-    squares = {name: p.new_zeros(groups, dtype=torch.float64) for name, p in parameters.items()}
+    sums = {name: g.new_zeros(groups, g[0].numel()) for name, g in first.items()}
+    squares = {name: g.new_zeros(groups, dtype=torch.float64) for name, g in first.items()}
     start = 0
-    for chunk in gradients(loss, draws, count, parameters):
+    for chunk in chain([first], chunks):
         stop = start + len(next(iter(chunk.values())))
         for name, g in chunk.items():
             owner = torch.arange(start, stop, device=g.device) // (count // groups)
@@ -192,7 +209,7 @@ def gradient_moments(
         total = owned.sum(0)
         along[name] = (owned * total).sum(1, dtype=torch.float64)
         own[name] = owned.square().sum(1, dtype=torch.float64)
-        mean[name] = (total / count).view_as(parameters[name])
+        mean[name] = (total / count).view_as(first[name][0])
     return Moments(along, own, squares, mean, count // groups)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import grad, vjp
 
 from vaebench.checks import positive_integer
-from vaebench.estimators import Loss, exact, pathwise
+from vaebench.estimators import Estimator, Loss, exact, pathwise
 from vaebench.moments import Estimate, Moments, Parameters, Sums, jackknife, loss_function, own_parameters
 
 
@@ -157,6 +157,7 @@ def bound(
     generator: torch.Generator,
     parameters: Parameters | None = None,
     batch_size: int = 1024,
+    reported: Estimator = pathwise,
 ) -> Estimate:
     """The bound's value, averaged over the data, whatever the estimator: only log-weights enter.
 
@@ -167,6 +168,7 @@ def bound(
         generator: source of the noise, on the device of the data.
         parameters: where; default the module's own.
         batch_size: examples evaluated at once.
+        reported: its surrogate is taken for the bound; of `pathwise`, `analytic_kl` and `exact` it is.
 
     Returns:
         Mean over draws in nats, and its standard error given the data.
@@ -177,7 +179,7 @@ def bound(
     if positive_integer("draws", draws) < 2:
         raise ValueError("draws must be at least 2 for a standard error, got 1.")
     parameters = own_parameters(loss) if parameters is None else parameters
-    value = loss_function(Loss(loss.model, pathwise, loss.objective))
+    value = loss_function(Loss(loss.model, reported, loss.objective))
     k, d = loss.objective.samples, loss.model.latents
     totals = data.new_zeros(draws, dtype=torch.float64)
     with torch.no_grad():

@@ -130,3 +130,11 @@ def test_too_large_steps_are_refused(call, limit):
         call(limit / 2 * 1.01)
     with pytest.raises(ValueError, match="nan"):
         call(math.nan)
+
+
+def test_bounds_by_hand():
+    """D = 2, C = 0.5, L = 1, sigma^2 = 3: two terms of each sum."""
+    root = math.sqrt(2)
+    sums = np.array([4 / 0.5 + 1.5, (4 * root / 0.5 + 1.5 * (1 + 1 / root)) / 2])
+    assert np.allclose(envelopes.biased(2.0, 0.5, 1.0, 3.0, [0.2, 0.6], 2), sums + np.array([0.2, 0.4]))
+    assert envelopes.largest_gap(2.0, 0.5, 1.0, 3.0, 2) == pytest.approx(2 + 0.5 * 3 * 0.25 * 1.5)

@@ -61,3 +61,34 @@ def test_more_gradient_than_progress_is_noticed(small_bed):
     sides, _ = train(small_bed, (0.9, 0.999), 0.003, 16, 300, 50, g, shrink=2.0)
     margin = sides.margin
     assert margin.mean() < -6 * margin.std(ddof=1) / math.sqrt(16)
+
+
+def test_the_books_are_kept_as_defined(generator):
+    """Against sums over stored iterates of torch's Adam; drift in its other form, y_k - y_{k-1} + Gamma_{k-1} g_k."""
+    b1, b2, n, start, smoothness = 0.7, 0.9, 12, 3, 2.5
+    estimates = torch.randn(n, 4, generator=generator, dtype=torch.float64)
+    gradients = torch.randn(n, 4, generator=generator, dtype=torch.float64)
+    steps = series.inverse_sqrt_steps(0.1, n)
+    x = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([x], betas=(b1, b2))
+    path, scales, second, account = [x.detach().clone()] * 2, [], 0, ledger.AdamLedger.begin(x.detach())
+    for k in range(1, n + 1):
+        x.grad, optimizer.param_groups[0]["lr"] = estimates[k - 1].clone(), steps[k - 1]
+        optimizer.step()
+        path.append(x.detach().clone())
+        second = b2 * second + (1 - b2) * estimates[k - 1] ** 2
+        scales.append(steps[k - 1] / ((1 - b1**k) * ((second / (1 - b2**k)).sqrt() + 1e-8)))
+        args = estimates[k - 1], gradients[k - 1], steps[k - 1], smoothness
+        account = ledger.enter(account, *args, (b1, b2), start=start)
+    c, moves = b1 / (1 - b1), torch.stack(path).diff(dim=0)  # moves[k] = x_k - x_{k-1}
+    virtual = torch.stack(path[1:]) + c * moves  # y_0 .. y_n
+    left = drift = curvature = 0.0
+    for k in range(start + 1, n + 1):
+        change, g = virtual[k] - virtual[k - 1], gradients[k - 1]
+        left += g @ (scales[k - 2] * g)
+        drift += g @ (change + scales[k - 2] * estimates[k - 1])
+        curvature += smoothness * (c * moves[k - 1].norm() * change.norm() + change.norm() ** 2 / 2)
+    assert torch.allclose(path[-1] + ledger.offset(account, b1), virtual[-1])
+    sides = ledger.settle(account, torch.tensor(3.0), torch.tensor(1.0))
+    assert float(sides.left) == pytest.approx(float(left))
+    assert float(sides.right) == pytest.approx(float(3 - 1 + drift + curvature))

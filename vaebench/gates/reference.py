@@ -1,0 +1,134 @@
+"""Exact values, gradients and curvatures of a bound, for all members of a fleet at once, where they can be had.
+
+In closed form for a `ConjugateModel` at alpha = 1; by quadrature for one or two latents; otherwise not at all.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad, grad_and_value, jacrev, vmap
+
+from vaebench.estimators import Estimator, Loss, exact
+from vaebench.models import ConjugateModel, LatentModel
+from vaebench.moments import Parameters, loss_function, own_parameters
+from vaebench.objectives import Objective
+from vaebench.records import Stacked
+from vaebench.theory import iwae
+
+HELD = 2**23  # numbers in one quadrature, before members take turns
+FINE = (181, 480)  # the rule that coarser ones are held against
+RULES = ((31, 80), (41, 120), (61, 160), (101, 320))
+AGREEMENT = 1e-6
+
+
+def flat(stacked: Parameters) -> Tensor:
+    """Stacked parameters or gradients (S, *shape) by name, side by side: (S, p), in the order of the names."""
+    return torch.cat([tensor.flatten(1) for tensor in stacked.values()], 1)
+
+
+def quadrature(points: int, outer: int, dimension: int) -> Estimator:
+    """The exact bound as an estimator without variance: quadrature over one or two latents.
+
+    Args:
+        points: nodes per latent dimension.
+        outer: nodes of the second integral, that over the mean of K weights; not used at alpha = 1.
+        dimension: of the latents.
+
+    Returns:
+        An estimator that does not look at its noise.
+    """
+    hermite, even = iwae.gauss_hermite(min(points, 41), dimension), iwae.trapezoid(points, dimension)
+
+    def integrate(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
+        rule = hermite if objective.alpha == 1 else even
+        rule = iwae.Rule(*(part.to(x) for part in rule))
+        q = model.posterior(x)
+        z = q.transport(rule.nodes.unsqueeze(1).expand(-1, len(x), -1))
+        log_w = objective.log_weights(model, x, z, q).mT
+        if objective.alpha == 1:
+            return iwae.elbo(log_w, rule)
+        return iwae.importance_bound(log_w, rule, objective.samples, objective.alpha, outer)
+
+    return integrate
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is known exactly of minus a bound, averaged over the data.
+
+    Attributes:
+        loss: model, exact surrogate and objective.
+        data: (N, *event).
+        kind: "closed form" or "quadrature".
+        chunk: members evaluated at once; None for all.
+    """
+
+    loss: Loss
+    data: Tensor
+    kind: str
+    chunk: int | None = None
+
+    @cached_property
+    def _unused(self) -> Tensor:
+        return self.data.new_zeros(self.loss.objective.samples, len(self.data), self.loss.model.latents)
+
+    def evaluate(self, stacked: Stacked) -> tuple[Tensor, Tensor]:
+        """Values (S,) and gradients (S, p) at stacked parameters."""
+        both = vmap(grad_and_value(loss_function(self.loss)), (0, None, None), chunk_size=self.chunk)
+        gradients, values = both(stacked, self.data, self._unused)
+        return values, flat(gradients)
+
+    def hessians(self, stacked: Stacked) -> Tensor:
+        """Dense Hessians (S, p, p); for small models."""
+        value = loss_function(self.loss)
+        shapes = {name: tensor.shape[1:] for name, tensor in stacked.items()}
+
+        def of_vector(vector: Tensor) -> Tensor:
+            pieces = vector.split([shape.numel() for shape in shapes.values()])
+            named = {n: v.view(shape) for (n, shape), v in zip(shapes.items(), pieces, strict=True)}
+            return value(named, self.data, self._unused)
+
+        return vmap(jacrev(grad(of_vector)), chunk_size=self.chunk)(flat(stacked))
+
+
+def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> Reference | None:
+    """The exact reference of a model's bound, if there is one.
+
+    Args:
+        model: trusted: what is claimed of a gradient is claimed of this model's bound.
+        objective: trusted likewise; only K, alpha and beta enter, by the bound they name.
+        data: (N, *event).
+
+    Returns:
+        The reference, or None: more than two latents without a closed form, or weights too wide for the rules.
+    """
+    objective = Objective(objective.samples, objective.alpha, objective.beta)
+    if objective.alpha == 1 and isinstance(model, ConjugateModel):
+        return Reference(Loss(model, exact, objective), data, "closed form")
+    if model.latents > 2 or not isinstance(model, nn.Module):
+        return None
+    rule = _sufficient(model, objective, data)
+    if rule is None:
+        return None
+    points, outer = rule
+    numbers = len(data) * points**model.latents * (outer if objective.alpha != 1 else 1)
+    surrogate = quadrature(points, outer, model.latents)
+    return Reference(Loss(model, surrogate, objective), data, "quadrature", max(1, HELD // numbers))
+
+
+def _sufficient(model: LatentModel, objective: Objective, data: Tensor) -> tuple[int, int] | None:
+    few = data[:4]  # a rule is chosen per example, so a few examples decide
+
+    def gradient(points: int, outer: int) -> Tensor:
+        loss = Loss(model, quadrature(points, outer, model.latents), objective)
+        found = grad(loss_function(loss))(own_parameters(loss), few, few)
+        return torch.cat([g.flatten() for g in found.values()])
+
+    fine = gradient(*FINE) if model.latents == 1 else gradient(*RULES[2])
+    candidates = RULES if model.latents == 1 else RULES[:2]
+    for rule in candidates:
+        if (gradient(*rule) - fine).abs().max() <= AGREEMENT * fine.abs().max():
+            return rule
+    return None

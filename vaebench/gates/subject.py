@@ -1,0 +1,122 @@
+"""What is under test, and gradients drawn from it at a point: by training with steps of size zero."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from vaebench.estimators import Estimator, Loss
+from vaebench.fleet import OptimizerFactory, train
+from vaebench.moments import Moments, Parameters, gather
+from vaebench.objectives import Objective
+from vaebench.records import Checkpoint, Step
+from vaebench.sampling import SamplerFactory, whole, with_replacement
+
+Trainer = Callable[..., Iterator[Checkpoint]]
+ROUNDS = 8  # zero-length steps per member
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A training run under test; nothing is assumed of its parts but their signatures.
+
+    Attributes:
+        model: where training starts.
+        estimator: of the gradient.
+        objective: the bound; its K, alpha and beta say which.
+        data: (N, *event).
+        batch_size: B.
+        rule: the optimizer that is claimed.
+        sampler: of the minibatches.
+        trainer: the training loop, with the signature of `vaebench.fleet.train`.
+    """
+
+    model: nn.Module
+    estimator: Estimator
+    objective: Objective
+    data: Tensor
+    batch_size: int
+    rule: OptimizerFactory
+    sampler: SamplerFactory = with_replacement
+    trainer: Trainer = train
+
+    def at(self, parameters: Parameters) -> "Subject":
+        """The same at other parameters, by their names in `Loss`."""
+        model = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(parameters[f"model.{name}"])
+        return replace(self, model=model)
+
+    def of(self, samples: int) -> "Subject":
+        """The same with another number of samples K."""
+        return replace(self, objective=replace(self.objective, samples=samples))
+
+    def on(self, x: Tensor) -> "Subject":
+        """The same with one fixed batch: every law is conditional on x."""
+        return replace(self, data=x, batch_size=len(x), sampler=whole)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """R gradients at one point, as the training loop gave them to its optimizer.
+
+    Attributes:
+        gradients: by name, (R, *shape).
+    """
+
+    gradients: dict[str, Tensor]
+
+    @property
+    def flat(self) -> Tensor:
+        """Side by side, (R, p)."""
+        return torch.cat([g.flatten(1) for g in self.gradients.values()], 1).double()
+
+    @property
+    def finite(self) -> bool:
+        """Whether all numbers are."""
+        return all(bool(g.isfinite().all()) for g in self.gradients.values())
+
+    def moments(self, names: Sequence[str] | None = None) -> Moments:
+        """For the probes; of some parameters only if named."""
+        chosen = self.gradients if names is None else {name: self.gradients[name] for name in names}
+        return gather([chosen], len(next(iter(chosen.values()))))
+
+
+def standstill(subject: Subject, count: int, seeds: Iterator[int], batch_size: int | None = None) -> Draws:
+    """Gradients at the subject's parameters: many members take a few steps of size zero.
+
+    Args:
+        subject: what is under test.
+        count: number of gradients R, a multiple of 8.
+        seeds: source of the members' seeds.
+        batch_size: B; default the subject's.
+
+    Returns:
+        R gradients: 8 successive ones of each member.
+    """
+    kept: list[dict[str, Tensor]] = []
+
+    def keep(step: Step) -> None:
+        kept.append({name: g.detach().clone() for name, g in step.gradients.items()})
+
+    s = subject
+    members = [next(seeds) for _ in range(count // ROUNDS)]
+    loop = s.trainer(
+        s.model, s.estimator, s.objective, s.data, s.rule, _nothing, ROUNDS, batch_size or s.batch_size, members,
+        sampler=s.sampler, checkpoints=(0, ROUNDS), observe=keep,
+    )  # fmt: skip
+    for _ in loop:
+        pass
+    return Draws({name: torch.cat([one[name] for one in kept]) for name in kept[0]})
+
+
+def _nothing(step: int) -> float:
+    return 0.0 * step
+
+
+def loss_of(subject: Subject) -> Loss:
+    """The loss of the subject's parts, outside its training loop."""
+    return Loss(subject.model, subject.estimator, subject.objective)  # pyright: ignore[reportArgumentType]

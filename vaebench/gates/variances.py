@@ -1,0 +1,140 @@
+"""Gates of the variance, without training: against the batch size, the samples, and independent draws."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from vaebench.gates.subject import Draws, Subject, loss_of, standstill
+from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
+from vaebench.moments import fresh, gradients, parameter_groups
+from vaebench.probes import gradient_variance, snr
+from vaebench.theory.predictions import importance_exponents
+
+SLOPE = 0.05  # what a log-log slope may be off by beside its error
+ASYMPTOTIC = 0.3  # the same for laws that hold for many samples only
+FIRST, LAST = 5, 20  # numbers of samples between which a law in K is measured
+
+
+def _log_variance(draws: Draws, names: Sequence[str] | None = None) -> tuple[float, float]:
+    found = gradient_variance(draws.moments(names))
+    if not (found.value > 0 and math.isfinite(found.error)):
+        return -math.inf, 0.0
+    return math.log(found.value), found.error / found.value
+
+
+def _slope(low: tuple[float, float], high: tuple[float, float], factor: float) -> tuple[float, float]:
+    """Slope and standard error from two (log value, error) at abscissas that differ by a factor."""
+    return (high[0] - low[0]) / math.log(factor), math.hypot(low[1], high[1]) / math.log(factor)
+
+
+def variance_in_batch(small: Draws, large: Draws, factor: float) -> Verdict:
+    """The trace variance of the gradient falls as 1/B, exactly: examples and their noise are independent.
+
+    Args:
+        small: gradients from minibatches of B.
+        large: gradients from minibatches of `factor` B.
+        factor: of the batch sizes.
+
+    Returns:
+        The verdict on the slope's distance from -1.
+    """
+    slope, error = _slope(_log_variance(small), _log_variance(large), factor)
+    return judge(
+        "variance in B",
+        "the gradient's variance falls as 1/B (statistic: distance of the slope from -1)",
+        abs(slope + 1),
+        SLOPE + two_sided(1) * error,
+        LEVEL,
+        {"slope": slope, "error": error, "factor": factor},
+    )
+
+
+def independent_draws(subject: Subject, pairs: dict[int, Draws], generator: torch.Generator) -> Verdict:
+    """The loop's gradients vary as those of minibatches and noise drawn afresh, outside the loop.
+
+    Args:
+        subject: what is under test.
+        pairs: the loop's gradients by batch size.
+        generator: of the fresh draws.
+
+    Returns:
+        The verdict on the largest |z| of the differences of log variance.
+    """
+    loss, scores = loss_of(subject), {}
+    for size, mine in pairs.items():
+        count = len(mine.flat)
+        chunks = list(gradients(loss, fresh(loss, subject.data, size, generator), count))
+        control = Draws({name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]})
+        (first, e1), (second, e2) = _log_variance(mine), _log_variance(control)
+        scores[size] = abs(first - second) / math.hypot(e1, e2) if math.isfinite(first - second) else math.inf
+    worst = max(scores, key=scores.__getitem__)
+    return judge(
+        "independent draws",
+        "gradients vary as those of independent minibatches and noise do (statistic: |z| of the log variance)",
+        scores[worst],
+        two_sided(len(scores)),
+        LEVEL,
+        {"batch sizes": ", ".join(map(str, pairs)), "worst": worst},
+    )
+
+
+def has_law(law: str, objective_alpha: float) -> bool:
+    """Whether the variance in K of an estimator follows a law that is recorded."""
+    if objective_alpha == 1:
+        return law in {"pathwise", "analytic_kl", "doubly_reparameterized", "sticking_the_landing", "score_function"}
+    return law in {"pathwise", "doubly_reparameterized"}
+
+
+def laws_in_samples(subject: Subject, x: Tensor, law: str, count: int, seeds: Iterator[int]) -> list[Verdict]:
+    """Variance and signal-to-noise ratio against K, at a fixed batch x, encoder and decoder apart.
+
+    At alpha = 1 the variance falls as 1/K, exactly; below, exponents are asymptotic, and 0.3 is allowed.
+
+    Args:
+        subject: what is under test.
+        x: a few examples, (B, *event).
+        law: the estimator whose law is claimed; `has_law`.
+        count: number of gradients R, for each K.
+        seeds: source of seeds.
+
+    Returns:
+        One verdict at alpha = 1, two below.
+    """
+    alpha, factor = subject.objective.alpha, LAST / FIRST
+    groups = parameter_groups(loss_of(subject), x)
+    low, high = (standstill(subject.of(k).on(x), count, seeds) for k in (FIRST, LAST))
+    allowed, blocks = (SLOPE if alpha == 1 else ASYMPTOTIC), {"encoder": groups["phi"], "decoder": groups["theta"]}
+    blocks = {block: names for block, names in blocks.items() if names}
+    variance, ratio = {}, {}
+    for block, names in blocks.items():
+        expected = importance_exponents(law, block, alpha) if alpha < 1 else None
+        slope, error = _slope(_log_variance(low, names), _log_variance(high, names), factor)
+        variance[block] = slope, error, expected.variance if expected else -1.0
+        ends = [snr(draws.moments(names)) for draws in (low, high)]
+        if expected and all(end.value > 0 for end in ends):
+            logs = [(math.log(end.value), end.error / end.value) for end in ends]
+            ratio[block] = *_slope(logs[0], logs[1], factor), expected.snr
+    claim = "the gradient's variance falls with K as its law says"
+    verdicts = [_law_verdict("variance in K", claim, variance, allowed)]
+    if ratio:
+        verdicts.append(_law_verdict("SNR in K", "the signal-to-noise ratio follows its law in K", ratio, allowed))
+    return verdicts
+
+
+def _law_verdict(gate: str, claim: str, slopes: dict[str, tuple[float, float, float]], allowed: float) -> Verdict:
+    crit = two_sided(len(slopes))
+    excess = {b: abs(slope - expected) - crit * error for b, (slope, error, expected) in slopes.items()}
+    excess = {b: value if math.isfinite(value) else math.inf for b, value in excess.items()}
+    worst = max(excess, key=excess.__getitem__)
+    evidence = {f"{b} slope": slope for b, (slope, _, _) in slopes.items()}
+    evidence |= {f"{b} law": expected for b, (_, _, expected) in slopes.items()}
+    return judge(
+        gate,
+        f"{claim} (statistic: distance of the slope beyond {crit:.1f} standard errors)",
+        excess[worst],
+        allowed,
+        LEVEL,
+        evidence | {"worst": worst, "K": f"{FIRST} to {LAST}"},
+    )

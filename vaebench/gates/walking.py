@@ -1,0 +1,176 @@
+"""Gates of a training run, step by step: martingale tests of its noise, and its rule.
+
+With xi_k = g_k - grad f(x_{k-1}) and any weight u_k that is known before step k, the sums of <u_k, xi_k> over
+steps and members are a martingale if the gradient is unbiased, and Z = sum / sqrt(sum of squares) is about
+standard normal (martingale central limit theorem). Thresholds are the normal's at level 2e-5 per gate.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from vaebench.gates.path import Mismatch, Path
+from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
+
+DIRECTIONS = 64
+MEMORY = 0.95  # decay of the past noise that the next is held against
+EXACTNESS = 1e-6  # relative error of a reference gradient
+
+
+def z_scores(terms: Tensor, slack: Tensor | float = 0.0) -> Tensor:
+    """|sum| / sqrt(sum of squares) over the first axis, the sum less what rounding explains."""
+    total = (terms.sum(0).abs() - slack).clamp(min=0)
+    scores = total / terms.square().sum(0).sqrt().clamp(min=1e-300)
+    return torch.where(scores.isnan(), math.inf, scores)
+
+
+def descent(path: Path, used: Tensor) -> Verdict:
+    """The descent ledger: sum of gamma_k <grad f, g_k - grad f>, for each parameter and for all.
+
+    Args:
+        path: with exact gradients.
+        used: g_k, (n, S, p): `path.moved` for SGD, `path.raw` for rules that rescale.
+
+    Returns:
+        The verdict on the largest |Z|.
+    """
+    sizes = list(path.blocks.values())
+    along = path.gamma[:, None, None] * path.exact * (used - path.exact)
+    terms = torch.stack([part.sum(-1) for part in (*along.split(sizes, -1), along)], -1).flatten(0, 1)
+    squares = path.gamma[:, None, None] * path.exact.square()
+    slack = torch.stack([part.sum() for part in (*squares.split(sizes, -1), squares)]) * EXACTNESS
+    z = z_scores(terms, slack)
+    worst = int(z.argmax())
+    return judge(
+        "descent ledger",
+        "progress along the exact gradient is what the steps claim, in every parameter (statistic: |Z|)",
+        float(z[worst]),
+        two_sided(len(z)),
+        LEVEL,
+        {"worst": [*path.blocks, "all"][worst], "steps": len(path.numbers), "members": path.exact.shape[1]},
+    )
+
+
+def noise_mean(path: Path, used: Tensor, generator: torch.Generator) -> Verdict:
+    """The noise along the path has mean zero, in every coordinate and 64 fixed random directions.
+
+    Args:
+        path: with exact gradients.
+        used: g_k, (n, S, p).
+        generator: of the directions.
+
+    Returns:
+        The verdict on the largest |Z|.
+    """
+    noise = (used - path.exact).flatten(0, 1)
+    size = noise.shape[1]
+    directions = torch.randn(size, DIRECTIONS, generator=generator, dtype=torch.float64).to(noise)
+    slack = EXACTNESS * float(path.exact.square().mean().sqrt()) * len(noise)
+    z = torch.cat([z_scores(noise, slack), z_scores(noise @ directions, slack * size**0.5)])
+    return judge(
+        "noise mean",
+        "the gradient noise met in training has mean zero (statistic: largest |Z|)",
+        float(z.max()),
+        two_sided(len(z)),
+        LEVEL,
+        {"directions": len(z), "steps": len(path.numbers)},
+    )
+
+
+def successive(path: Path, used: Tensor) -> Verdict:
+    """The noise of a step is uncorrelated with the one before, and with the decaying sum of all before.
+
+    Args:
+        path: with exact gradients.
+        used: g_k, (n, S, p).
+
+    Returns:
+        The verdict on the larger |Z|.
+    """
+    noise = used - path.exact
+    adjacent = (path.numbers[1:] - path.numbers[:-1]) == 1
+    last = (noise[1:] * noise[:-1]).sum(-1)[adjacent].flatten()
+    terms, past = [], torch.zeros_like(noise[0])
+    for before, now in pairwise(noise):
+        past = MEMORY * past + before
+        terms.append((past * now).sum(-1))
+    z = torch.stack([z_scores(last), z_scores(torch.cat(terms))])
+    return judge(
+        "successive noise",
+        "the noise of successive steps is uncorrelated (statistic: larger |Z| of lag one and decaying memory)",
+        float(z.max()),
+        two_sided(len(z)),
+        LEVEL,
+        {"lag one": float(z[0]), "memory": float(z[1])},
+    )
+
+
+def members(path: Path, used: Tensor) -> Verdict:
+    """The noises of the members of a fleet are uncorrelated: their errors may be averaged.
+
+    Args:
+        path: with exact gradients.
+        used: g_k, (n, S, p), S >= 2.
+
+    Returns:
+        The verdict on |Z| of the inner products of all pairs.
+    """
+    noise = used - path.exact
+    pairs = noise.sum(1).square().sum(-1) - noise.square().sum(-1).sum(-1)
+    return judge(
+        "members",
+        "the noises of different members are uncorrelated (statistic: |Z|)",
+        float(z_scores(pairs)),
+        two_sided(1),
+        LEVEL,
+        {"members": noise.shape[1], "steps": len(noise)},
+    )
+
+
+def noise_size(path: Path, used: Tensor) -> Verdict:
+    """The noise met in training is as large as that of independent gradients at the same points.
+
+    Given the past, |xi|^2 and its independent copy are exchangeable; their difference over their sum is symmetric.
+
+    Args:
+        path: with exact gradients and a control.
+        used: g_k, (n, S, p).
+
+    Returns:
+        The verdict on |Z|.
+    """
+    at, drawn = path.control
+    mine = (used[at] - path.exact[at]).square().sum(-1)
+    theirs = (drawn - path.exact[at]).square().sum(-1)
+    total = (mine + theirs).clamp(min=1e-300)
+    ratio = float(mine.sum() / theirs.sum()) if float(theirs.sum()) > 0 else math.inf
+    return judge(
+        "noise size",
+        "the noise met in training is as large as that of independent gradients there (statistic: |Z|)",
+        float(z_scores(((mine - theirs) / total).flatten())),
+        two_sided(1),
+        LEVEL,
+        {"ratio": ratio, "steps": len(at)},
+    )
+
+
+def rule(found: Mismatch | None) -> Verdict:
+    """Every step is that of the claimed optimizer at the claimed step size, given the gradients it was given.
+
+    Args:
+        found: the largest mismatch, of `Recorder.worst`.
+
+    Returns:
+        The verdict; it involves no chance.
+    """
+    error, step = found or Mismatch(math.inf, 1)
+    return judge(
+        "optimizer step",
+        "every step is the claimed rule's at the claimed step size (statistic: difference in units of rounding)",
+        error,
+        1.0,
+        0.0,
+        {"worst step": step},
+    )
