@@ -8,9 +8,10 @@ def verify(benchmark):
     """Run a check once, keep what it found beside its time, and insist that the claim holds."""
 
     def run(check, *arguments):
-        finding = benchmark.pedantic(check, arguments, rounds=1, iterations=1, warmup_rounds=0)
-        benchmark.extra_info.update(finding._asdict() | finding.details | {"slack": finding.slack})
-        del benchmark.extra_info["details"]
-        assert finding.holds, finding
+        verdict = benchmark.pedantic(check, arguments, rounds=1, iterations=1, warmup_rounds=0)
+        numbers = {"statistic": verdict.statistic, "bound": verdict.threshold}
+        numbers |= {"slack": verdict.threshold - verdict.statistic, "false_alarm": verdict.false_alarm}
+        benchmark.extra_info.update({"claim": verdict.claim} | numbers | dict(verdict.evidence))
+        assert verdict.passed, str(verdict)
 
     return run

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch.func import vmap
 
-from tests.convergence.findings import Finding, not_negative
+from tests.convergence.findings import not_negative
 from tests.convergence.recording import record
 from tests.convergence.test_sgd import START, problem
 from vaebench.estimators import Loss, analytic_kl
+from vaebench.gates import Verdict
 from vaebench.models import linear_vae
 from vaebench.moments import fresh, gradients
 from vaebench.objectives import Objective
@@ -69,13 +70,13 @@ def resting_place(loss, data, parameters) -> float:
     return float(np.square(predictions.adam_fixed_point(third, found.square().mean(0), BETAS)).sum())
 
 
-def balance(beta: float, run: Books) -> Finding:
+def balance(beta: float, run: Books) -> Verdict:
     ratio = float(run.sides.right.mean() / run.sides.left.mean())
     details = {"beta": beta, "ratio": ratio, "largest_error_of_moves": run.error}
     return not_negative("the trajectory ledger (T) of Adam balances", run.sides.margin, **details)
 
 
-def decay(beta: float, run: Books) -> Finding:
+def decay(beta: float, run: Books) -> Verdict:
     """T_n <= max(T_m sqrt(m/n) log n / log m, floor) with m = n/10: the paper's rate, fitted to the first tenth."""
     first = STEPS // 10
     envelope = np.sqrt(first / STEPS) * np.log(STEPS) / np.log(first)
@@ -100,10 +101,10 @@ def test_the_ledger_follows_torch_and_is_not_vacuous(beta):
 
 
 def test_half_the_kullback_leibler_term_does_not_balance():
-    assert not balance(4.0, books(4.0, kl=0.5)).holds
+    assert not balance(4.0, books(4.0, kl=0.5)).passed
 
 
 def test_a_constant_step_does_not_decay():
     run = books(4.0, schedule=constant)
-    assert not decay(4.0, run).holds
-    assert balance(4.0, run).holds, "the ledger is about gradients, not about the schedule"
+    assert not decay(4.0, run).passed
+    assert balance(4.0, run).passed, "the ledger is about gradients, not about the schedule"

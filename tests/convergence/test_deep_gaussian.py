@@ -13,10 +13,11 @@ import torch
 from torch import nn
 from torch.func import grad
 
-from tests.convergence.findings import Finding, not_negative, within_ratio
+from tests.convergence.findings import not_negative, within_ratio
 from tests.convergence.recording import Conditional, Quadrature, flat, measure, record
 from vaebench.data import linear_gaussian
 from vaebench.estimators import Loss, analytic_kl
+from vaebench.gates import Verdict
 from vaebench.models import deep_gaussian_vae
 from vaebench.moments import own_parameters
 from vaebench.objectives import Objective
@@ -79,12 +80,12 @@ def details(sharpness: float, found: Conditional) -> dict[str, float]:
     return known | {"sharpness": sharpness, "certified_smoothness": certified(sharpness)}
 
 
-def envelope(sharpness: float, found: Conditional) -> Finding:
+def envelope(sharpness: float, found: Conditional) -> Verdict:
     claim = "(C-u) bounds the exact squared gradient, given smoothness and noise measured on the run"
     return not_negative(claim, found.sides().margin[:, -1], **details(sharpness, found))
 
 
-def envelope_is_tight(sharpness: float, found: Conditional) -> Finding:
+def envelope_is_tight(sharpness: float, found: Conditional) -> Verdict:
     claim = "(C-u) with measured constants is within 1.5 of what it bounds"
     return within_ratio(claim, found.sides(), 1.5, **details(sharpness, found))
 
@@ -104,9 +105,9 @@ def test_the_quadrature_has_converged(sharpness):
 
 
 def test_no_kullback_leibler_term_leaves_the_envelope():
-    assert not envelope(1.0, run(1.0, kl=0.0)).holds
+    assert not envelope(1.0, run(1.0, kl=0.0)).passed
 
 
 def test_the_certified_constant_is_vacuous():
     found = run(5.0)._replace(smoothness=certified(5.0))
-    assert not envelope_is_tight(5.0, found).holds
+    assert not envelope_is_tight(5.0, found).passed

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.convergence.findings import Finding, mean_is, not_negative, within_ratio
+from tests.convergence.findings import finding, mean_is, not_negative, within_ratio
 from tests.convergence.recording import Exact, Linear, examine, record
 from vaebench.data import linear_gaussian
 from vaebench.estimators import analytic_kl
+from vaebench.gates import Verdict
 from vaebench.models import linear_vae
 from vaebench.objectives import Objective
 from vaebench.optimizers import sgd
@@ -43,25 +44,25 @@ def telescoped(run: Exact):
     return envelopes.uniform_telescoped(run.gamma, run.squared_gradients, run.values, run.smoothness, run.noise)
 
 
-def uniform(beta: float, run: Exact) -> Finding:
+def uniform(beta: float, run: Exact) -> Verdict:
     sides = telescoped(run)
     return not_negative("(C-u) bounds the mean squared gradient", sides.margin[:, -1], beta=beta)
 
 
-def uniform_is_tight(beta: float, run: Exact) -> Finding:
+def uniform_is_tight(beta: float, run: Exact) -> Verdict:
     """Right over left at the end, at L C <= 0.85."""
     product = SCALES[beta] * float(run.smoothness.max())
     return within_ratio("(C-u) is within 1.3 of what it bounds", telescoped(run), 1.3, LC=product, beta=beta)
 
 
-def weighted(beta: float, run: Exact) -> Finding:
+def weighted(beta: float, run: Exact) -> Verdict:
     smoothness, noise = float(run.smoothness.max()), float(run.noise.max())
     sides = envelopes.weighted(run.gamma, run.squared_gradients, run.values, smoothness, noise)
     ratio = float(sides.right[:, -1].mean() / sides.left[:, -1].mean())
     return not_negative("(A-w) bounds the weighted mean", sides.margin[:, -1], beta=beta, ratio=ratio)
 
 
-def bounded(beta: float, run: Exact) -> Finding:
+def bounded(beta: float, run: Exact) -> Verdict:
     """At every horizon; the bound is loose, so that chance plays no part."""
     bed = problem(beta)
     minimum = float(linear.optimum(bed.scatter, 2, bed.noise_variance, beta)[1])
@@ -71,10 +72,10 @@ def bounded(beta: float, run: Exact) -> Finding:
     mean = np.cumsum(run.squared_gradients.mean(0)) / np.arange(1, STEPS + 1)
     worst = float((mean / bound).max())
     details = {"beta": beta, "at_the_end": float(mean[-1] / bound[-1])}
-    return Finding("(B-u) bounds the mean at every horizon", len(SEEDS), worst, 1.0, 1e-9, details)
+    return finding("(B-u) bounds the mean at every horizon", len(SEEDS), worst, 1.0, 1e-9, details)
 
 
-def identity(beta: float, run: Exact) -> Finding:
+def identity(beta: float, run: Exact) -> Verdict:
     """To second order in the steps."""
     law = predictions.mean_squared_gradient(run.gamma, run.values, run.curved_noise, run.curved_gradient)
     ratios = 1 + (law[:, -1] - run.squared_gradients.mean(-1)) / run.squared_gradients.mean()
@@ -97,10 +98,10 @@ def test_the_steps_are_as_large_as_the_claims_say(beta):
 
 @pytest.mark.parametrize("claim", [uniform, weighted, bounded, identity], ids=lambda claim: claim.__name__)
 def test_half_the_kullback_leibler_term_is_refused(claim):
-    assert not claim(4.0, exact(4.0, kl=0.5)).holds
+    assert not claim(4.0, exact(4.0, kl=0.5)).passed
 
 
 def test_a_certified_constant_is_not_tight():
     run = exact(4.0)
     ball = linear.smoothness_on_ball(2.0, 2.0, 2.0, 5.0, 0.5, 4.0)
-    assert not uniform_is_tight(4.0, run._replace(smoothness=np.full_like(run.smoothness, ball))).holds
+    assert not uniform_is_tight(4.0, run._replace(smoothness=np.full_like(run.smoothness, ball))).passed
