@@ -1,7 +1,6 @@
 """Fleets: member s is the solo run of seed s, and what is reported of it is true."""
 
 import math
-import time
 from functools import partial
 
 import pytest
@@ -263,16 +262,3 @@ def test_bad_input_is_refused_before_training(options, message, data):
 def test_data_that_the_model_cannot_take_is_refused(data):
     with pytest.raises(ValueError, match="x must be"):
         run(data[:, :5])
-
-
-def test_a_fleet_of_32_takes_a_fifth_of_the_time_per_member(data):
-    """The measured ratio is near 0.04; the best of three, interleaved."""
-
-    def seconds(seeds):
-        start = time.perf_counter()
-        list(run(data, seeds, steps=60))
-        return time.perf_counter() - start
-
-    pairs = [(seconds(range(32)), seconds((1,))) for _ in range(3)]
-    fleet, solo = (min(column) for column in zip(*pairs, strict=True))
-    assert fleet / 32 < solo / 5

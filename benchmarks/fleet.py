@@ -1,0 +1,74 @@
+"""What a fleet saves: the time of one member's step among 32, against that of the same run alone.
+
+Setting up is not timed. `track_ratio` interleaves both and takes the best of each, so that a busy machine moves
+it little; below 1 the fleet pays, and on the linear VAE it should be below 1/5.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from benchmarks.common import conv32, generator, part
+
+MEMBERS = 32
+
+
+def linear() -> tuple[Any, torch.Tensor, int]:
+    data = part("data").linear_gaussian(generator=generator())
+    return part("models").linear_vae(generator=generator()), data, 64
+
+
+def mlp() -> tuple[Any, torch.Tensor, int]:
+    model = part("models").mlp_vae((8, 8), (50, 50), 8, generator=generator())
+    return model, part("data").digits(), 16
+
+
+def conv() -> tuple[Any, torch.Tensor, int]:
+    return *conv32("cpu"), 1
+
+
+PROBLEMS = {"linear": linear, "mlp_50_50_8": mlp, "conv32": conv}
+
+
+class Fleet:
+    """Pathwise ELBO by Adam, 8 data a batch."""
+
+    version = "1"
+    param_names = ("problem",)
+    params = (list(PROBLEMS),)
+    timeout = 600
+    batch, repeats = 8, 3
+
+    def setup(self, problem: str) -> None:
+        part("fleet")
+        self.model, self.data, self.steps = PROBLEMS[problem]()
+
+    def seconds(self, seeds: Sequence[int]) -> float:
+        """Of one step of one member."""
+        estimator, objective = part("estimators").pathwise, part("objectives").Objective()
+        rule, schedule = part("optimizers").adam, part("schedules").constant(1e-4)
+        marks = (0, 2, 2 + self.steps)
+        run = part("fleet").train(
+            self.model, estimator, objective, self.data, rule, schedule, marks[-1], self.batch, seeds, checkpoints=marks
+        )
+        next(run), next(run)
+        start = time.perf_counter()
+        next(run)
+        return (time.perf_counter() - start) / self.steps / len(seeds)
+
+    def track_member_step(self, _: str) -> dict[str, Any]:
+        return {"samples": [self.seconds(range(MEMBERS)) for _ in range(self.repeats)], "number": 1}
+
+    def track_solo_step(self, _: str) -> dict[str, Any]:
+        return {"samples": [self.seconds((0,)) for _ in range(self.repeats)], "number": 1}
+
+    def track_ratio(self, _: str) -> float:
+        pairs = [(self.seconds(range(MEMBERS)), self.seconds((0,))) for _ in range(self.repeats)]
+        member, solo = (min(column) for column in zip(*pairs, strict=True))
+        return member / solo
+
+    track_member_step.type = track_solo_step.type = "time"
+    track_member_step.unit = track_solo_step.unit = "seconds"
+    track_ratio.unit = "ratio"
