@@ -68,7 +68,7 @@ def stepping(alter, in_place=False):
 
 
 def clip(gradients, parameters, memory):
-    norms = torch.stack([g.flatten(1).square().sum(1) for g in gradients]).sum(0).sqrt()
+    norms = torch.stack([g.reshape(len(g), -1).square().sum(1) for g in gradients]).sum(0).sqrt()
     factor = (1 / norms).clamp(max=1)
     return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]
 
