@@ -25,7 +25,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate dashboard machine test lint clean
+.PHONY: help bench record gate dashboard machine test lint faults nulls clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -35,6 +35,8 @@ help:
 	@echo 'make record             measure this commit with the quick profile, to commit the results'
 	@echo 'make machine            tell asv about this machine, before using asv by hand'
 	@echo 'make test               lint, type check and test'
+	@echo 'make faults             certify every planted fault, under SGD and Adam; the table goes to reports/faults'
+	@echo 'make nulls              certify correct code on 50 fresh seeds, to count false alarms'
 	@echo 'make clean              remove what these targets made, except results'
 	@echo
 	@echo 'Results go to reports/history/<machine>/. Keep yours: git add reports/history.'
@@ -70,6 +72,14 @@ lint: $(VENV)/.dev
 	@ruff format --check --quiet .
 	@pyright
 	@lint-imports --no-logo
+
+# Both resume where they stopped: rows at the same settings are kept.
+faults: $(VENV)/.dev
+	@python -m tests.convergence.faults sgd & sgd=$$!; \
+	python -m tests.convergence.faults adam && wait $$sgd && python -m tests.convergence.faults table
+
+nulls: $(VENV)/.dev
+	@python -m tests.convergence.faults nulls
 
 clean:
 	rm -rf $(VENV) .asv $(PAGES) .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -79,7 +79,7 @@ def _certify(
 
     from vaebench.data import DATA
     from vaebench.estimators import ESTIMATORS
-    from vaebench.gates.certification import certify
+    from vaebench.gates import certify
     from vaebench.models import MODELS
     from vaebench.objectives import Objective
     from vaebench.schedules import inverse_sqrt
