@@ -1,60 +1,26 @@
 """Certify a training run: all gates that apply, from gradients at a standstill and from one fleet."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import isfinite
 
 import torch
 from torch import Tensor, nn
 
-from vaebench.checks import positive_integer
 from vaebench.estimators import Estimator, pathwise
 from vaebench.fleet import train
 from vaebench.gates import bounds, means, variances, walking
-from vaebench.gates.path import Mismatch, Path, Recorder, watch
 from vaebench.gates.reference import Reference, exact_reference
+from vaebench.gates.running import REPLICATES, Plan, Progress, Run, plan_of, watch_run
 from vaebench.gates.subject import Subject, Trainer, standstill
 from vaebench.gates.verdict import LEVEL, Verdict, judge
 from vaebench.models import check_input
-from vaebench.moments import Parameters
 from vaebench.objectives import Objective
 from vaebench.optimizers import OPTIMIZERS
-from vaebench.records import Checkpoint, Divergence, Stacked
+from vaebench.records import Divergence
 from vaebench.sampling import SamplerFactory, with_replacement
 from vaebench.schedules import Schedule, inverse_sqrt
 
-Progress = Callable[[str], None]
-FALSE_ALARM = 14 * LEVEL + 3 * means.MEAN_LEVEL  # of all gates together; see `certify`
-PREFIX, PAIRS = 100, 25  # steps watched where the reference is a quadrature
-CONTROLS = 200  # steps with an independent gradient
-REPLICATES, LEAST = 4000, 800  # gradients at a point: wanted, and at least
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured.
-
-    Attributes:
-        steps: of the run.
-        members: S.
-        replicates: gradients at each point.
-        seed: of everything random.
-    """
-
-    steps: int
-    members: int
-    replicates: int
-    seed: int
-
-    def seeds(self) -> Iterator[int]:
-        """Seeds of members, without end."""
-        generator = torch.Generator().manual_seed(self.seed)
-        while True:
-            yield int(torch.randint(2**62, (), generator=generator))
-
-    def generator(self, device: torch.device) -> torch.Generator:
-        """A generator beside those of the members."""
-        return torch.Generator(device=device).manual_seed(self.seed + 2**40)
+FALSE_ALARM = 13 * LEVEL + 3 * means.MEAN_LEVEL  # of all gates together; see `certify`
 
 
 def certify(
@@ -79,8 +45,8 @@ def certify(
 ) -> list[Verdict]:
     """Run every gate that applies to a model, an estimator and a training loop, all of them black boxes.
 
-    False alarms: a correct run fails with probability at most `FALSE_ALARM` = 14 x 2e-5 + 3 x 1e-8 = 2.8e-4, by
-    Bonferroni over at most 14 gates at level 2e-5 each (those with several comparisons share it) and three
+    False alarms: a correct run fails with probability at most `FALSE_ALARM` = 13 x 2e-5 + 3 x 1e-8 = 2.6e-4, by
+    Bonferroni over at most 13 gates at level 2e-5 each (those with several comparisons share it) and three
     Hotelling tests at 1e-8; the gates of the optimizer's step and of divergence involve no chance. Levels are
     those of the normal and of Student's t; they hold for martingale sums of thousands of terms.
 
@@ -110,7 +76,7 @@ def certify(
         ValueError: if there are fewer than two members, too few steps or replicates, an unknown optimizer, or
             L C > 1 at the start for SGD.
     """
-    plan = _plan(steps, members, replicates, seed)
+    plan = plan_of(steps, members, replicates, seed)
     check_input(model, data)  # pyright: ignore[reportArgumentType]
     say = progress or _silent
     subject = Subject(model, estimator, objective, data, batch_size, OPTIMIZERS[optimizer], sampler, trainer)
@@ -120,7 +86,7 @@ def certify(
     schedule = inverse_sqrt(0.03) if schedule is None else schedule
     if optimizer == "sgd" and exact is not None:
         _require_small_steps(exact, model, schedule)
-    run = _run(subject, schedule, exact, plan, say)
+    run = watch_run(subject, schedule, exact, plan, say)
     if exact is None:
         say("left out: bound value, ledgers and envelopes need an exact gradient, and this model has none")
     verdicts = [_divergence(run.diverged, steps), walking.rule(run.worst)]
@@ -130,31 +96,12 @@ def certify(
     return verdicts
 
 
-@dataclass(frozen=True)
-class _Run:
-    path: Path | None
-    worst: Mismatch | None
-    diverged: tuple[Divergence, ...]
-    points: dict[str, Parameters]
-    like: Stacked
-
-
 def _silent(line: str) -> None:
     """No progress."""
 
 
 def _name(estimator: Estimator) -> str:
     return getattr(estimator, "__name__", type(estimator).__name__)
-
-
-def _plan(steps: int, members: int, replicates: int, seed: int) -> Plan:
-    if positive_integer("members", members) < 2:
-        raise ValueError("members must be at least 2, one seed has no standard error, got 1.")
-    if positive_integer("steps", steps) < 100:
-        raise ValueError(f"steps must be at least 100 for the gates of a run, got {steps}.")
-    if positive_integer("replicates", replicates) < LEAST or replicates % 8:
-        raise ValueError(f"replicates must be at least {LEAST} and a multiple of 8, got {replicates}.")
-    return Plan(steps, members, replicates, seed)
 
 
 def _require_small_steps(exact: Reference, model: nn.Module, schedule: Callable[[int], float]) -> None:
@@ -169,36 +116,6 @@ def _require_small_steps(exact: Reference, model: nn.Module, schedule: Callable[
         )
 
 
-def _run(
-    subject: Subject, schedule: Callable[[int], float], exact: Reference | None, plan: Plan, say: Progress
-) -> _Run:
-    s, n = subject, plan.steps
-    everything = exact is not None and exact.kind == "closed form"
-    watched = watch(n, n, 0) if everything else watch(n, PREFIX, PAIRS) if exact else frozenset()
-    ordered = sorted(watched)
-    controlled = frozenset(ordered[:: max(1, len(ordered) // CONTROLS)])
-    generator = plan.generator(s.data.device)
-    recorder = Recorder(s, schedule, exact, watched, controlled, generator)
-    marks = (0, *sorted({max(1, n // 8), n}))
-    seeds = plan.seeds()
-    loop = s.trainer(
-        s.model, s.estimator, s.objective, s.data, s.rule, schedule, n, s.batch_size,
-        [next(seeds) for _ in range(plan.members)], sampler=s.sampler, checkpoints=marks, observe=recorder.observe,
-    )  # fmt: skip
-    points, diverged, like = {}, (), {}
-    say(f"training {plan.members} members for {n} steps")
-    for checkpoint in loop:
-        like, diverged = checkpoint.state.parameters, checkpoint.diverged
-        points |= _point(checkpoint)
-    return _Run(recorder.path(), recorder.worst[0] if recorder.worst else None, diverged, points, like)
-
-
-def _point(checkpoint: Checkpoint) -> dict[str, Parameters]:
-    member = checkpoint.state.member(0)
-    fine = all(bool(p.isfinite().all()) and float(p.abs().max()) < 1e6 for p in member.values())
-    return {f"step {checkpoint.state.step}": member} if fine else {}
-
-
 def _divergence(diverged: tuple[Divergence, ...], steps: int) -> Verdict:
     first = min(diverged, key=lambda found: found.step, default=None)
     evidence = {} if first is None else {"step": first.step, "value": str(first.value), "seed": first.seed}
@@ -209,7 +126,7 @@ def _divergence(diverged: tuple[Divergence, ...], steps: int) -> Verdict:
 def _standing(
     subject: Subject,
     exact: Reference | None,
-    run: _Run,
+    run: Run,
     plan: Plan,
     trusted: nn.Module,
     reported: Estimator,
@@ -247,7 +164,7 @@ def _standing(
 
 
 def _walking(
-    run: _Run,
+    run: Run,
     exact: Reference,
     schedule: Callable[[int], float],
     optimizer: str,

@@ -37,7 +37,7 @@ loop("constant step")(slowed(lambda s, n: s(1)))
 loop("step per epoch")(slowed(lambda s, n: s(1 + (n - 1) // 32)))
 loop("step C/k")(slowed(lambda s, n: s(1) * polynomial(1.0, 1.0)(n)))
 loop("step index off by one", source="further")(slowed(lambda s, n: s(n + 1)))
-loop("step frozen after 1000", source="further")(slowed(lambda s, n: s(min(n, 1000))))
+loop("step frozen after 300", source="further")(slowed(lambda s, n: s(min(n, 300))))
 
 
 def stepping(alter, in_place=False):
