@@ -157,10 +157,11 @@ def _standing(
     if not variances.has_law(law, subject.objective.alpha):
         say(f"left out: variance in K, no law is recorded for {law!r} at alpha = {subject.objective.alpha:g}")
         return verdicts
-    if not variances.light(here, subject.data[:size], generator):
+    late, x = subject.at(points[-1]), subject.data[:size]
+    if not variances.light(late, x, generator):
         say("left out: variance in K, its law needs lighter importance weights")
         return verdicts
-    return verdicts + variances.laws_in_samples(here, subject.data[:size], law, plan.replicates, seeds)
+    return verdicts + variances.laws_in_samples(late, x, law, plan.replicates, seeds)
 
 
 def _walking(

@@ -18,7 +18,7 @@ from vaebench.records import Stacked
 from vaebench.theory import iwae
 
 HELD = 2**23  # numbers in one quadrature, before members take turns
-FINE = (181, 480)  # the rule that coarser ones are held against
+FINE = {1: (181, 480), 2: (81, 320)}  # rules that coarser ones are held against, by the number of latents
 RULES = ((31, 80), (41, 120), (61, 160), (101, 320))
 AGREEMENT = 1e-6
 
@@ -126,8 +126,8 @@ def _sufficient(model: LatentModel, objective: Objective, data: Tensor) -> tuple
         found = grad(loss_function(loss))(own_parameters(loss), few, few)
         return torch.cat([g.flatten() for g in found.values()])
 
-    fine = gradient(*FINE) if model.latents == 1 else gradient(*RULES[2])
-    candidates = RULES if model.latents == 1 else RULES[:2]
+    fine = gradient(*FINE[model.latents])
+    candidates = RULES if model.latents == 1 else RULES[:3]
     for rule in candidates:
         if (gradient(*rule) - fine).abs().max() <= AGREEMENT * fine.abs().max():
             return rule

@@ -16,7 +16,7 @@ from vaebench.theory.predictions import importance_exponents
 SLOPE = 0.05  # what a log-log slope may be off by beside its error
 ASYMPTOTIC = 0.45  # the same for laws that hold for many samples only
 FIRST, LAST = 8, 32  # numbers of samples between which a law in K is measured
-LIGHT = 0.4  # effective part of the samples, at least, for laws that hold for many samples only
+LIGHT = 0.6  # effective part of a row's samples, at least, for laws that hold for many samples only
 ROWS = 16  # rows that are looked at one by one
 
 
@@ -91,15 +91,15 @@ def has_law(law: str, objective_alpha: float) -> bool:
 
 
 def light(subject: Subject, x: Tensor, generator: torch.Generator) -> bool:
-    """Whether the weights of x are even enough for the laws in K: always at alpha = 1, else by effective samples."""
+    """Whether every row's weights are even enough for the laws in K: always at alpha = 1, else by effective samples."""
     if subject.objective.alpha == 1:
         return True
-    many, model = subject.of(FIRST).objective, subject.model
+    many, model = subject.of(2 * LAST).objective, subject.model
     with torch.no_grad():
         q = model.posterior(x)  # pyright: ignore[reportCallIssue]
         noise = draw_noise(model, x, many, generator)  # pyright: ignore[reportArgumentType]
         weights = many.weights(many.log_weights(model, x, q.transport(noise), q))  # pyright: ignore[reportArgumentType]
-    return float(ess(weights).mean()) >= LIGHT * FIRST
+    return float(ess(weights).min()) >= LIGHT * many.samples
 
 
 def laws_in_samples(subject: Subject, x: Tensor, law: str, count: int, seeds: Iterator[int]) -> list[Verdict]:

@@ -1,0 +1,145 @@
+"""Gates: what they measure equals an oracle, what they refuse is said, and nothing they meet makes them crash."""
+
+import math
+
+import pytest
+import torch
+
+from tests.convergence.faults.beds import problem
+from vaebench.data import linear_gaussian
+from vaebench.estimators import Loss, analytic_kl, pathwise
+from vaebench.fleet import train
+from vaebench.gates import FALSE_ALARM, Verdict, certify, judge
+from vaebench.gates.means import mean_p_value
+from vaebench.gates.path import mismatch
+from vaebench.gates.reference import exact_reference, flat
+from vaebench.gates.walking import lag_scores, z_scores
+from vaebench.models import deep_gaussian_vae, linear_vae
+from vaebench.moments import own_parameters
+from vaebench.objectives import Objective
+from vaebench.probes import exact_gradient
+from vaebench.schedules import constant
+from vaebench.theory import linear
+
+QUICK = {"steps": 100, "members": 2, "replicates": 800}
+
+
+def by_gate(verdicts):
+    return {verdict.gate: verdict for verdict in verdicts}
+
+
+def test_a_verdict_is_a_sentence_and_never_nan():
+    text = str(judge("mean", "The mean is zero", 2.0, 4.5, 1e-5, {"draws": 500}))
+    assert (
+        text
+        == "pass mean: The mean is zero; measured 2, at most 4.5 allowed (draws 500; a false alarm has p <= 1e-05)."
+    )
+    lost = judge("mean", "The mean is zero", math.nan, 4.5, 1e-5)
+    assert not lost.passed and lost.statistic == math.inf
+    with pytest.raises(ValueError, match="'mean' is NaN"):
+        Verdict("claim", math.nan, 1.0, False, gate="mean")
+
+
+def test_the_closed_form_and_its_curvature():
+    model, data = problem(32, 2)
+    reference = exact_reference(model, Objective(beta=1.3), data)
+    assert reference is not None and reference.kind == "closed form"
+    loss = Loss(model, pathwise, Objective(beta=1.3))
+    start = {name: torch.stack([p, 0.9 * p]) for name, p in own_parameters(loss).items()}
+    values, gradients = reference.evaluate(start)
+    expected = exact_gradient(loss, data)
+    torch.testing.assert_close(gradients[0], torch.cat([g.flatten() for g in expected.values()]))
+    blocks, scatter = linear.LinearParameters(model.W, model.V, model.eta), data.T @ data / len(data)
+    torch.testing.assert_close(values[0], linear.objective(blocks, scatter, 0.5, 1.3).detach())
+    torch.testing.assert_close(reference.hessians(start)[0], linear.hessian(blocks, scatter, 0.5, 1.3).detach())
+
+
+@pytest.mark.parametrize("latents", [1, 2])
+def test_the_quadrature_is_the_closed_form_where_both_are_known(latents):
+    """IWAE of one sample is the ELBO. Weights that are too wide for the rules leave no reference."""
+    model, data = problem(4, latents)
+    data = data / latents**2
+    known, found = (exact_reference(model, Objective(1, alpha), data) for alpha in (1.0, 0.0))
+    assert known is not None and found is not None and found.kind == "quadrature"
+    start = {name: p.unsqueeze(0) for name, p in own_parameters(known.loss).items()}
+    for exact, integral in zip(known.evaluate(start), found.evaluate(start), strict=True):
+        torch.testing.assert_close(integral, exact, rtol=1e-5, atol=1e-5)
+    assert exact_reference(model, Objective(1, 0.0), 40 * data) is None
+
+
+def test_three_latents_have_no_reference_and_say_so(generator):
+    model = deep_gaussian_vae((6,), (4,), 3, generator=generator, dtype=torch.float64)
+    data, said = linear_gaussian(32, generator=generator, dtype=torch.float64), []
+    assert exact_reference(model, Objective(), data) is None
+    verdicts = certify(model, analytic_kl, Objective(), data, batch_size=4, **QUICK, progress=said.append)
+    assert all(v.passed for v in verdicts), [str(v) for v in verdicts if not v.passed]
+    assert "trusted" in by_gate(verdicts)["gradient mean"].claim
+    assert any(line.startswith("left out: bound value") for line in said)
+
+
+def test_the_levels_of_a_run_add_up():
+    model, data = problem(64, 2)
+    verdicts = certify(model, analytic_kl, Objective(), data, **QUICK)
+    assert all(v.passed for v in verdicts), [str(v) for v in verdicts if not v.passed]
+    assert len(by_gate(verdicts)) == len(verdicts) >= 15
+    assert sum(v.false_alarm for v in verdicts) <= FALSE_ALARM <= 1e-3
+
+
+def test_a_diverged_run_fails_with_step_and_value():
+    def trainer(*args, **options):
+        return train(*args[:5], lambda n: 1e4 * args[5](n), *args[6:], **options)
+
+    model, data = problem(64, 2)
+    found = by_gate(certify(model, analytic_kl, Objective(), data, trainer=trainer, **QUICK))
+    verdict = found["divergence"]
+    assert not verdict.passed and 1 <= verdict.evidence["step"] <= 100 and verdict.evidence["value"] in {"nan", "inf"}
+    assert not found["optimizer step"].passed
+    assert all(not math.isnan(v.statistic) for v in found.values())
+    assert found["gradient mean"].passed, "the gradient itself is right"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"members": 1}, "members must be at least 2, one seed has no standard error"),
+        ({"steps": 99}, "steps must be at least 100"),
+        ({"replicates": 801}, "a multiple of 8, got 801"),
+        ({"schedule": constant(1.0)}, r"need L C <= 1, but L = .* at the start and C = 1 give L C = .*; use C below"),
+        ({"optimizer": "sdg"}, "sdg"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(change, message):
+    model, data = problem(32, 2)
+    with pytest.raises((ValueError, KeyError), match=message):
+        certify(model, analytic_kl, Objective(), data, **(QUICK | change))
+
+
+def test_lags_are_sums_over_pairs(generator):
+    noise = torch.randn(9, 2, 3, generator=generator, dtype=torch.float64)
+    found = lag_scores(noise, 4)
+    for lag in range(1, 5):
+        terms = (noise[lag:] * noise[:-lag]).sum(-1).flatten()
+        torch.testing.assert_close(found[lag - 1], z_scores(terms))
+
+
+def test_many_parameters_are_tested_by_projections(generator):
+    """p > R / 20: 100 parameters and 800 samples; a shift in all of them by 0.35 standard errors is found."""
+    samples = torch.randn(800, 100, generator=generator, dtype=torch.float64)
+    assert mean_p_value(samples, torch.zeros(100, dtype=torch.float64), generator) > 1e-4
+    assert mean_p_value(samples, samples[0] * 0 + 0.3, generator) < 1e-8
+    assert mean_p_value(samples * math.inf, samples[0], generator) == 0
+
+
+def test_a_mismatch_is_counted_in_rounding():
+    start = {"w": torch.zeros(2, 2, dtype=torch.float64)}
+    aim = {"w": torch.ones(2, 2, dtype=torch.float64)}
+    assert mismatch(start, aim, aim) == 0
+    assert mismatch(start, aim, {"w": aim["w"] * (1 + 1e-5)}) == pytest.approx(10, rel=1e-6)
+    assert math.isnan(mismatch(start, aim, {"w": aim["w"] * math.nan}))
+    assert flat(aim).shape == (2, 2)
+
+
+def test_a_float32_model_passes(generator):
+    model, data = linear_vae(generator=generator), linear_gaussian(64, generator=generator) / 3
+    verdicts = certify(model, pathwise, Objective(), data, optimizer="adam", **QUICK)
+    assert all(v.passed for v in verdicts), [str(v) for v in verdicts if not v.passed]
