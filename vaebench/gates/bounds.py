@@ -75,7 +75,8 @@ def _t(margin: np.ndarray) -> tuple[float, float]:
     return float(margin.mean()), max(error, 1e-300)
 
 
-def _values(path: Path, reference: Reference, like: Stacked) -> np.ndarray:
+def values(path: Path, reference: Reference, like: Stacked) -> np.ndarray:
+    """Exact values of f along the watched prefix and at its end, (S, n + 1)."""
     n = path.prefix
     last, _ = reference.evaluate(unflatten(path.end, like))
     return torch.cat([path.values[:n], last.unsqueeze(0)]).T.double().cpu().numpy()

@@ -202,15 +202,17 @@ def streaming(name, note=""):
 
 @streaming("noise reused once")
 def reuse(stream):
+    kept = None
     for number, (indices, noise) in enumerate(stream):
-        kept = noise if number % 2 == 0 else kept  # noqa: F821
+        kept = noise if number % 2 == 0 else kept
         yield indices, kept
 
 
 @streaming("minibatch reused once")
 def reuse_batch(stream):
+    kept = None
     for number, (indices, noise) in enumerate(stream):
-        kept = indices if number % 2 == 0 else kept  # noqa: F821
+        kept = indices if number % 2 == 0 else kept
         yield kept, noise
 
 
