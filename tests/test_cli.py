@@ -45,6 +45,12 @@ def test_an_own_faulty_estimator_fails(run, tmp_path, monkeypatch):
     assert "gates failed" in result.stdout
 
 
+def test_what_is_left_out_is_said(run):
+    """The weights of one latent on data of two are too wide for a quadrature."""
+    result = run(*SHORT, "--alpha", "0", "--samples", "5", "--latents", "1")
+    assert "left out: bound value, ledgers and envelopes need an exact gradient" in " ".join(result.stdout.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

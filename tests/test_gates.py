@@ -54,8 +54,8 @@ def test_the_closed_form_and_its_curvature():
     torch.testing.assert_close(reference.hessians(start)[0], linear.hessian(blocks, scatter, 0.5, 1.3).detach())
 
 
-@pytest.mark.parametrize("latents", [1, 2])
-def test_the_quadrature_is_the_closed_form_where_both_are_known(latents):
+@pytest.mark.parametrize(("latents", "tolerance"), [(1, 1e-5), (2, 1e-3)])
+def test_the_quadrature_is_the_closed_form_where_both_are_known(latents, tolerance):
     """IWAE of one sample is the ELBO. Weights that are too wide for the rules leave no reference."""
     model, data = problem(4, latents)
     data = data / latents**2
@@ -63,8 +63,8 @@ def test_the_quadrature_is_the_closed_form_where_both_are_known(latents):
     assert known is not None and found is not None and found.kind == "quadrature"
     start = {name: p.unsqueeze(0) for name, p in own_parameters(known.loss).items()}
     for exact, integral in zip(known.evaluate(start), found.evaluate(start), strict=True):
-        torch.testing.assert_close(integral, exact, rtol=1e-5, atol=1e-5)
-    assert exact_reference(model, Objective(1, 0.0), 40 * data) is None
+        torch.testing.assert_close(integral, exact, rtol=tolerance, atol=tolerance)
+    assert exact_reference(model, Objective(1, 0.0), 400 * data) is None
 
 
 def test_three_latents_have_no_reference_and_say_so(generator):

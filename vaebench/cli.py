@@ -51,7 +51,7 @@ def check(
         vaebench check --estimator mypackage.estimators:antithetic --optimizer adam
     """
     try:
-        verdicts = _certify(
+        verdicts, left_out = _certify(
             (model, data, estimator),
             {"samples": samples, "alpha": alpha, "beta": beta},
             {"latents": latents},
@@ -65,6 +65,7 @@ def check(
         typer.echo(json.dumps([_plain(verdict) for verdict in verdicts], indent=2))
     else:
         _print_table(verdicts)
+        typer.echo("\n".join(left_out))
     sys.exit(not all(verdict.passed for verdict in verdicts))
 
 
@@ -74,7 +75,8 @@ def _certify(
     shape: Mapping[str, Any],
     settings: Mapping[str, Any],
     scale: float,
-) -> list[Verdict]:
+) -> tuple[list[Verdict], list[str]]:
+    """The verdicts, and what was left out and why."""
     from rich.console import Console
 
     from vaebench.data import DATA
@@ -88,17 +90,23 @@ def _certify(
     x = _build(_find(DATA, data_name), settings["seed"], {})
     features = {"event": tuple(x.shape[1:]), "features": x.shape[1]}
     model = _build(_find(MODELS, model_name), settings["seed"] + 1, features | {k: v for k, v in shape.items() if v})
-    console = Console(stderr=True)
+    console, left_out = Console(stderr=True), []
     with console.status("starting") as status:
-        return certify(
+
+        def progress(line: str) -> None:
+            status.update(line)
+            left_out.extend([line] if line.startswith("left out") else [])
+
+        verdicts = certify(
             model,
             _find(ESTIMATORS, estimator_name),
             Objective(**objective),
             x,
             schedule=inverse_sqrt(scale),
-            progress=status.update,
+            progress=progress,
             **settings,
         )
+    return verdicts, left_out
 
 
 def _find(known: Mapping[str, Any], name: str) -> Any:

@@ -42,14 +42,14 @@ def regression() -> Problem:
     design, response = table[:, :-1], table[:, -1]
     target = bbvi.regression(design, response, 10.0, 1.0)
     model = mean_field(GaussianRegression(design, 10.0))
-    function = lambda p: bbvi.objective(bbvi.MeanField(p["model.mu"], p["model.w"]), target)  # noqa: E731
+    function = lambda p: bbvi.objective(bbvi.MeanField(p["model.mu"], p["model.w"]), target)
     return Problem(model, response.unsqueeze(0), function, 0.002)
 
 
 def count() -> Problem:
     """y = 3 with rate e^z."""
     one = torch.ones(1, 1, dtype=torch.float64)
-    function = lambda p: poisson.objective(bbvi.MeanField(p["model.mu"][0], p["model.w"][0]), 3)  # noqa: E731
+    function = lambda p: poisson.objective(bbvi.MeanField(p["model.mu"][0], p["model.w"][0]), 3)
     return Problem(mean_field(PoissonRegression(one)), 3 * one, function, 0.05)
 
 

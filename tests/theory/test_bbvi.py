@@ -52,7 +52,7 @@ def test_gradient_and_hessian_are_autograd(target, params):
     exact = grad(bbvi.objective)(params, target[2])
     for a, b in zip(bbvi.gradient(params, target[2]), exact, strict=True):
         assert torch.allclose(a, b)
-    flat = lambda v: bbvi.objective(bbvi.MeanField(*v.split(3)), target[2])  # noqa: E731
+    flat = lambda v: bbvi.objective(bbvi.MeanField(*v.split(3)), target[2])
     assert torch.allclose(bbvi.hessian(params, target[2]), jacrev(grad(flat))(torch.cat(params)))
 
 
@@ -119,7 +119,7 @@ def test_poisson_objective_is_quadrature(point):
 def test_poisson_derivatives_are_autograd(point):
     for mine, exact in zip(poisson.gradient(point, 3), grad(poisson.objective)(point, 3), strict=True):
         assert torch.allclose(mine, exact)
-    flat = lambda v: poisson.objective(bbvi.MeanField(v[0], v[1]), 3)  # noqa: E731
+    flat = lambda v: poisson.objective(bbvi.MeanField(v[0], v[1]), 3)
     assert torch.allclose(poisson.hessian(point), jacrev(grad(flat))(torch.stack(point)))
 
 

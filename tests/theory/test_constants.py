@@ -64,7 +64,7 @@ def test_propagation_bounds_the_derivatives_of_a_network(generator):
     reach = constants.propagate(layers, Reach(float(x.norm())))
     for _ in range(5):
         blocks = weights(layers, 5, generator)
-        output = lambda v, b=blocks: forward(unpack(v, b), layers, x)  # noqa: E731
+        output = lambda v, b=blocks: forward(unpack(v, b), layers, x)
         vector = pack(blocks)
         assert output(vector).norm() <= reach.value
         assert torch.linalg.matrix_norm(jacrev(output)(vector), 2) <= reach.first
@@ -85,7 +85,7 @@ def test_one_layer_is_nearly_attained():
     """J of a single wide-range layer is sqrt(|x|^2 + 1): exact in its linear part."""
     layer = Layer(1.0, 1, -50.0, 50.0, 1.0)
     reach = constants.propagate([layer], Reach(2.0))
-    output = lambda v: soft_clip(v[0] * 2.0 + v[1], layer)  # noqa: E731
+    output = lambda v: soft_clip(v[0] * 2.0 + v[1], layer)
     slope = grad(output)(torch.tensor([0.3, -0.6], dtype=torch.float64)).norm()
     assert float(slope) == pytest.approx(reach.first, rel=1e-9)
 

@@ -15,7 +15,7 @@ S = 0.5
 def small():
     """A linear VAE with one latent, d = 3, and eight examples."""
     g = torch.Generator().manual_seed(3)
-    draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)  # noqa: E731
+    draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64)
     params = linear.LinearParameters(0.7 * draw(3, 1), 0.4 * draw(1, 3), 0.3 * draw(1) - 0.5)
     return params, draw(8, 3)
 

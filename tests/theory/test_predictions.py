@@ -148,7 +148,7 @@ def test_exponents_of_the_pathwise_estimator(bed, generator):
 
 
 def test_exponents_are_recorded_by_estimator_and_block():
-    snr = lambda *key: predictions.importance_exponents(*key).snr  # noqa: E731
+    snr = lambda *key: predictions.importance_exponents(*key).snr
     assert snr("pathwise", "encoder") == -0.5
     assert snr("doubly_reparameterized", "encoder") == 0.5
     assert snr("sticking_the_landing", "encoder") == 0.5

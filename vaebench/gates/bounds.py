@@ -75,8 +75,8 @@ def _t(margin: np.ndarray) -> tuple[float, float]:
     return float(margin.mean()), max(error, 1e-300)
 
 
-def values_along(path: Path, reference: Reference, like: Stacked) -> np.ndarray:
-    """f(x_0) .. f(x_n) of the steps that are all watched, (S, n + 1)."""
+def values(path: Path, reference: Reference, like: Stacked) -> np.ndarray:
+    """Exact values of f along the watched prefix and at its end, (S, n + 1)."""
     n = path.prefix
     last, _ = reference.evaluate(unflatten(path.end, like))
     return torch.cat([path.values[:n], last.unsqueeze(0)]).T.double().cpu().numpy()

@@ -190,7 +190,7 @@ def _walking(
     found = bounds.curvature(path, exact, run.like)
     if optimizer == "adam":
         return [*verdicts, bounds.adam_ledger(path, exact, found, run.like)]
-    values = bounds.values_along(path, exact, run.like)
+    values = bounds.values(path, exact, run.like)
     verdicts.append(bounds.telescoped(path, values, found, used))
     if found.hessians.shape[1]:
         verdicts.append(bounds.identity(path, values, found, used))

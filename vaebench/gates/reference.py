@@ -20,7 +20,7 @@ from vaebench.theory import iwae
 HELD = 2**23  # numbers in one quadrature, before members take turns
 FINE = {1: (181, 480), 2: (81, 320)}  # rules that coarser ones are held against, by the number of latents
 RULES = ((31, 80), (41, 120), (61, 160), (101, 320))
-AGREEMENT = 1e-6
+AGREEMENT = {1: 1e-6, 2: 1e-4}  # of gradients, relative, by the number of latents
 
 
 def flat(stacked: Parameters) -> Tensor:
@@ -129,6 +129,6 @@ def _sufficient(model: LatentModel, objective: Objective, data: Tensor) -> tuple
     fine = gradient(*FINE[model.latents])
     candidates = RULES if model.latents == 1 else RULES[:3]
     for rule in candidates:
-        if (gradient(*rule) - fine).abs().max() <= AGREEMENT * fine.abs().max():
+        if (gradient(*rule) - fine).abs().max() <= AGREEMENT[model.latents] * fine.abs().max():
             return rule
     return None

@@ -44,7 +44,7 @@ def fault(bed: str, name: str = "", **about: Any) -> Callable:
         title = name or plant.__name__.replace("_", " ")
         change = plant
         if list(inspect.signature(plant).parameters)[:2] == ["model", "x"]:
-            change = lambda base: {"estimator": plant, "reported": plant if bed == "elbo" else base["reported"]}  # noqa: E731
+            change = lambda base: {"estimator": plant, "reported": plant if bed == "elbo" else base["reported"]}
         FAULTS[bed, title] = Fault(title, bed, change, **about)
         return plant
 

@@ -75,7 +75,7 @@ def run(path: Path, jobs: list[tuple[Fault, str, int]], say: Callable[[str], Non
     """Examine what the file does not hold yet, and write it after every row."""
     torch.set_num_threads(1)
     wanted = {(f.bed, f.name, str(seed)): place for place, (f, _, seed) in enumerate(jobs)}
-    key = lambda row: (row["bed"], row["fault"], row["seed"])  # noqa: E731
+    key = lambda row: (row["bed"], row["fault"], row["seed"])
     rows = [row for row in read(path) if row["settings"] == SETTINGS and key(row) in wanted]
     done = set(map(key, rows))
     for number, (fault, optimizer, seed) in enumerate(jobs, 1):
