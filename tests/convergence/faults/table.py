@@ -48,7 +48,7 @@ def _matrix(rows: list[Row]) -> str:
     gates = [gate for gate in GATES if any(row[gate] for row in rows)]
     lines = ["| bed | fault | " + " | ".join(gates) + " |", "|" + "---|" * (len(gates) + 2)]
     for row in rows:
-        cells = [f"**{row[gate]}**" if row[gate].endswith("*") else row[gate] for gate in gates]
+        cells = [f"**{row[gate][:-1]}**\\*" if row[gate].endswith("*") else row[gate] for gate in gates]
         name = row["fault"] if row["source"] == "listed" else f"{row['fault']} [{row['source']}]"
         lines.append(f"| {row['bed']} | {name} | " + " | ".join(cells) + " |")
     alarms = [str(sum(row[gate].endswith("*") for row in rows if row["source"] != "control")) for gate in gates]
