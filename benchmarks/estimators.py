@@ -93,10 +93,11 @@ class Gradient(ABC):
     def track_variance(self, *_: object) -> float:
         return part("probes").gradient_variance(self.moments(self.loss), self.encoder()).value
 
-    def track_inverse_snr(self, *_: object) -> float:
+    def track_inverse_snr(self, estimator: str, *_: object) -> float:
         """The signal is that of the doubly reparameterized gradient, which has the same expectation."""
         signal = self.moments(self.low_variance)
-        return 1 / part("probes").snr(signal, self.moments(self.loss), self.encoder()).value
+        noise = signal if estimator == "doubly_reparameterized" else self.moments(self.loss)
+        return 1 / part("probes").snr(signal, noise, self.encoder()).value
 
     def moments(self, loss: Any) -> Any:
         moments = part("moments")

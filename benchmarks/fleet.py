@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import conv32, generator, part
+from benchmarks.common import by_profile, conv32, generator, part
 
 MEMBERS = 32
 
@@ -37,7 +37,7 @@ class Fleet:
 
     version = "1"
     param_names = ("problem",)
-    params = (list(PROBLEMS),)
+    params = (by_profile(["linear", "mlp_50_50_8"], list(PROBLEMS)),)
     timeout = 600
     batch, repeats = 8, 3
 

@@ -9,7 +9,8 @@ class Import:
     params = (["torch", "vaebench", "vaebench.estimators"],)
     rounds = 1
     number = 1
-    repeat = (3, 5, 10.0)
+    repeat = 3
+    warmup_time = 0
 
     def timeraw_import(self, module: str) -> str:
         return f"import {module}"
