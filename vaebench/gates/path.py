@@ -153,8 +153,8 @@ def watch(steps: int, prefix: int, pairs: int) -> frozenset[int]:
     Returns:
         The numbers.
 
-    >>> sorted(watch(10, 3, 2))
-    [1, 2, 3, 5, 6, 9, 10]
+    >>> sorted(watch(11, 3, 2))
+    [1, 2, 3, 6, 7, 10, 11]
     """
     prefix = min(prefix, steps)
     chosen: Sequence[int] = [prefix + round((steps - prefix) * (i + 1) / pairs) for i in range(pairs)]
