@@ -35,7 +35,7 @@ class Gradient(ABC):
     param_names = ("estimator", "K", "B", "device")
     timeout = 600
     rounds = 1
-    repeat = (3, 10, 1.0)
+    repeat = (3, 5, 0.5)
     warmup_time = 0.1
     alpha: float
     replicates: int

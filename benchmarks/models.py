@@ -44,7 +44,7 @@ class Model:
     params = (list(PROBLEMS), DEVICES)
     timeout = 300
     rounds = 1
-    repeat = (3, 10, 1.0)
+    repeat = (3, 5, 0.5)
     warmup_time = 0.1
     key: tuple[str, str] | None = None
 
