@@ -13,7 +13,7 @@ SEED = 2025
 
 
 def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 (a command: progress is its business)
 
 
 def main(wanted: list[str]) -> None:

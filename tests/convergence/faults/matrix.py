@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tests.convergence.faults import elbo, iwae, loops  # noqa: F401
+from tests.convergence.faults import elbo, iwae, loops  # noqa: F401 (importing them registers the faults)
 from tests.convergence.faults.catalogue import FAULTS, Fault
 from vaebench.gates import Verdict, certify
 
