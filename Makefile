@@ -98,5 +98,5 @@ $(VENV)/.bench: $(VENV)/.python constraints.txt
 $(VENV)/.dev: $(VENV)/.bench pyproject.toml
 	@echo 'Installing vaebench and the tools that check it'
 	@python -m pip install --quiet flit_core
-	@python -m pip install --quiet --no-build-isolation --editable '.[bench,dev]'
+	@python -m pip install --quiet --no-build-isolation --editable '.[bench,cluster,dev]'
 	@touch $@
