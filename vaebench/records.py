@@ -32,6 +32,11 @@ class State:
     data: Tensor
     seeds: tuple[int, ...]
 
+    @property
+    def like(self) -> Tensor:
+        """A parameter, for the device and the dtype."""
+        return next(iter(self.parameters.values()))
+
     def member(self, s: int) -> Stacked:
         """The parameters of member s, as `vaebench.probes` takes them."""
         return {name: stacked[s] for name, stacked in self.parameters.items()}

@@ -83,7 +83,7 @@ def collect(
         rows += last.rows()
     if last is None:
         raise ValueError("There are no checkpoints to collect; a generator of them can be used only once.")
-    metadata = {"experiment": dict(experiment or {}), "commit": commit} | environment(last.state.data.device)
+    metadata = {"experiment": dict(experiment or {}), "commit": commit} | environment(last.state.like.device)
     metadata["diverged"] = [found._asdict() for found in last.diverged]
     return Trajectory(metadata, pd.DataFrame(rows))
 
