@@ -400,12 +400,12 @@ def test_what_is_written_to_the_tensor_stays_out_of_the_cache(rng, tmp_path):
 
 
 def test_a_changed_partition_is_decoded_anew(rng, tmp_path):
-    write_celeba(tmp_path, rng, "000")
-    before = celeba("train", tmp_path)
-    partition = tmp_path / "list_eval_partition.txt"
-    partition.write_text(partition.read_text().replace("000002.jpg 0", "000002.jpg 2"))
-    assert torch.equal(celeba("train", tmp_path), before[[0, 2]])
-    assert torch.equal(celeba("test", tmp_path), before[[1]])
+    """Two photographs change places: every split keeps its size."""
+    write_celeba(tmp_path, rng, "002")
+    train, test = celeba("train", tmp_path), celeba("test", tmp_path)
+    (tmp_path / "list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 2\n000003.jpg 0\n")
+    assert torch.equal(celeba("train", tmp_path), torch.cat([train[:1], test]))
+    assert torch.equal(celeba("test", tmp_path), train[1:])
 
 
 @pytest.mark.parametrize(
