@@ -69,3 +69,11 @@ def test_bad_usage_is_one_sentence_and_exit_2(run, arguments, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_data_set_whose_files_are_missing_is_one_sentence_and_exit_2(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAEBENCH_DATA", str(tmp_path))
+    result = run(*SHORT, "--data", "celeba")
+    assert result.exit_code == 2
+    assert f"CelebA is not in {tmp_path}: put the folder img_align_celeba" in result.stderr
+    assert "Traceback" not in result.output

@@ -58,7 +58,7 @@ def check(
             {"optimizer": optimizer, "steps": steps, "batch_size": batch_size, "members": members, "seed": seed},
             scale,
         )
-    except (ValueError, LookupError, ImportError, AttributeError) as refusal:
+    except (ValueError, OSError, LookupError, ImportError, AttributeError) as refusal:
         typer.echo(f"vaebench check: {refusal}", err=True)
         sys.exit(2)
     if as_json:

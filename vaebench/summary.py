@@ -133,25 +133,26 @@ def summarise(trajectory: Trajectory) -> Summary:
     frame, diverged = trajectory.frame, {one["seed"] for one in trajectory.metadata["diverged"]}
     if "grad_sq" not in frame:
         raise ValueError("The experiment did not measure the squared gradient; add the probe 'gradient' and run it.")
-    kept = frame[~frame["seed"].isin(list(diverged))]
+    kept = frame.loc[~frame["seed"].isin(list(diverged))]
     if kept.empty:
         raise ValueError(f"Every member diverged, the last at step {frame['step'].max()}: choose smaller steps.")
     record = _record(kept, trajectory)
     running = _running(record)
     marks = record.marks[1:]
-    lines = _sgd_lines(record, running) if _is_sgd(trajectory, record) else (_rate_line(running), None)
+    envelope, prediction = _sgd_lines(record, running) if _is_sgd(trajectory, record) else (_rate_line(running), None)
     names = {"train": "bound_train", "test": "bound_test"}
     bounds = {name: _band(record.marks, record.columns[c]) for name, c in names.items() if c in record.columns}
     extra = {name: _band(record.marks, record.columns[c]) for c, name in EXTRA.items() if c in record.columns}
     return Summary(
         _band(record.marks, record.columns["grad_sq"]),
         _band(marks, running[:, marks - 1]),
-        *(None if line is None else _thin(line, marks) for line in lines),
+        _thin(envelope, marks),
+        None if prediction is None else _thin(prediction, marks),
         bounds,
         extra,
         _final(record, running),
         trajectory.metadata["cost"],
-        tuple(_verdicts(trajectory, record, running, lines)),
+        tuple(_verdicts(trajectory, record, running, (envelope, prediction))),
     )
 
 
