@@ -36,8 +36,11 @@ def main() -> None:
     def progress(at: Progress) -> None:
         nonlocal said
         if time.monotonic() - said > SAY_EVERY:
-            say(step=at.step)
             said = time.monotonic()
+            try:
+                say(step=at.step)
+            except BrokenPipeError:  # whoever listened is gone
+                asked.append(signal.SIGPIPE)
 
     try:
         experiment = Experiment.read(task["experiment"])
