@@ -186,6 +186,11 @@ class Arm(NamedTuple):
     label: str
     experiment: Experiment
 
+    @property
+    def hash(self) -> str:
+        """Of the experiment."""
+        return self.experiment.hash
+
 
 def grid(base: Experiment, **axes: Sequence[Any]) -> tuple[Arm, ...]:
     """Every combination of some settings, the others as in `base`.

@@ -35,14 +35,16 @@ class Scale(NamedTuple):
     batches: tuple[int, ...]
 
 
-def _mlp(hidden: tuple[int, ...], latents: int) -> Part:
-    return Part("mlp_vae", {"hidden": list(hidden), "latents": latents, "activations": Part("relu")})
+def _mlp(hidden: tuple[int, ...], latents: int, variance: float) -> Part:
+    """A small net with the likelihood of the paper's theorem, N(G(z), c^2 I)."""
+    options = {"activations": Part("relu"), "likelihood": Part("gaussian", {"variance": variance})}
+    return Part("mlp_vae", {"hidden": list(hidden), "latents": latents} | options)
 
 
 SMOKE = Scale(
     "smoke",
     Experiment(
-        Part("digits"), _mlp((12,), 2), Objective(), "pathwise", Part("adam"), inverse_sqrt(0.03), 60, 32,
+        Part("digits"), _mlp((12,), 2, 0.1), Objective(), "pathwise", Part("adam"), inverse_sqrt(0.03), 60, 32,
         seeds=SEEDS[:3], measures=Measures(4, 4, 64, 200, 50, 20), dtype="float64",
     ),
     (1, 5),
@@ -51,8 +53,8 @@ SMOKE = Scale(
 DEFAULT = Scale(
     "default",
     Experiment(
-        Part("patches", {"size": 8}), _mlp((32, 32), 4), Objective(), "pathwise", Part("adam"), inverse_sqrt(0.01),
-        8000, 256, seeds=SEEDS, measures=Measures(8, 16, 256, 2000, 5000, 200),
+        Part("patches", {"size": 8}), _mlp((32, 32), 4, 0.1), Objective(), "pathwise", Part("adam"),
+        inverse_sqrt(0.003), 8000, 256, seeds=SEEDS, measures=Measures(8, 16, 256, 2000, 5000, 200),
     ),
     (1, 5, 10, 50, 100),
     (8, 32, 128, 512),
@@ -133,7 +135,7 @@ def beta(scale: Scale) -> Study:
 def optimizers(scale: Scale) -> Study:
     """SGD, Adam, AMSGrad, Adagrad and RMSprop, each with steps C / sqrt(n) of its own C."""
     c = scale.base.schedule.scale
-    scales = {"sgd": c, "adam": c, "amsgrad": c, "adagrad": 3 * c, "rmsprop": c / 3}
+    scales = {"sgd": c / 10, "adam": c, "amsgrad": c, "adagrad": 3 * c, "rmsprop": c / 3}
     arms = []
     for name, value in scales.items():
         one = replace(scale.base, optimizer=Part(name), schedule=inverse_sqrt(value))

@@ -17,6 +17,7 @@ from torch.func import grad, jvp
 from vaebench.estimators import Loss, doubly_reparameterized, pathwise
 from vaebench.experiments.building import Problem
 from vaebench.experiments.experiment import Experiment
+from vaebench.likelihood import log_likelihood
 from vaebench.models import as_input
 from vaebench.moments import Moments, Parameters, fresh, gradient_moments, loss_function, parameter_groups
 from vaebench.probes import Estimate, bound, grad_sq, gradient_variance, snr, top_curvature
@@ -194,10 +195,26 @@ def _largest_parameter(setting: Setting) -> dict[str, Probe]:
     return {"largest_parameter": measure}
 
 
+def _log_likelihood(setting: Setting) -> dict[str, Probe]:
+    """The IWAE estimate of the log-likelihood of test rows, at the last checkpoint only."""
+    measures = setting.experiment.measures
+    data = setting.problem.train if setting.problem.test is None else setting.problem.test
+    rows = data[:: max(1, len(data) // measures.likelihood_rows)][: measures.likelihood_rows]
+
+    def measure(state: State) -> Tensor:
+        if state.step != setting.marks[-1]:
+            return torch.full((len(state.seeds), 2), math.nan, dtype=torch.float64)
+        count = measures.likelihood_samples
+        return _each(state, lambda where, generator: log_likelihood(state.loss, rows, count, generator, where))
+
+    return {"log_likelihood": measure}
+
+
 PROBES: dict[str, Callable[[Setting], dict[str, Probe]]] = {
     "gradient": _gradient,
     "encoder_snr": _encoder_snr,
     "bounds": _bounds,
     "curvature": _curvature,
     "largest_parameter": _largest_parameter,
+    "log_likelihood": _log_likelihood,
 }

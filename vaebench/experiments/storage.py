@@ -81,6 +81,17 @@ class Place:
         path = self.directory / RESULT
         return load_trajectory(path) if path.exists() else None
 
+    def complete(self) -> bool:
+        """Whether the run has come to its end."""
+        return (self.directory / RESULT).exists()
+
+    def step(self) -> int:
+        """Steps that are safe: all, those of the snapshot, or none."""
+        if self.complete():
+            return self.experiment.steps
+        unfinished = self.unfinished()
+        return unfinished.snapshot.step if unfinished else 0
+
     def finish(self, trajectory: Trajectory) -> None:
         """Keep the result; the snapshot has served."""
         save_trajectory(trajectory, self.directory / RESULT)

@@ -1,7 +1,7 @@
 """Studies: a question, and the experiments that answer it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,3 +110,24 @@ def keep_study(study: Study, root: Path) -> Path:
     path = root / f"{study.title}.json"
     write_whole(path, json.dumps(study.plain(), indent=2).encode() + b"\n")
     return path
+
+
+def find_studies(root: Path, titles: Sequence[str] | None) -> list[Study]:
+    """Studies of which results are kept.
+
+    Args:
+        root: of the results.
+        titles: which; default all.
+
+    Returns:
+        The studies, by title.
+
+    Raises:
+        LookupError: if there is none of a title.
+    """
+    known = {path.stem: path for path in sorted(root.glob("*.json"))}
+    for title in titles or ():
+        if title not in known:
+            there = ", ".join(known) or "none"
+            raise LookupError(f"There is no study {title!r} in {root}; there: {there}. Run it first.")
+    return [read_study(known[title]) for title in titles or known]
