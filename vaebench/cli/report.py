@@ -60,4 +60,4 @@ def _write(names: list[str], results: Path, out: Path) -> tuple[list[Path], Path
 
 def _survived(trajectory: Trajectory) -> bool:
     diverged = {one["seed"] for one in trajectory.metadata["diverged"]}
-    return len(diverged) < trajectory.frame["seed"].nunique()
+    return len(diverged) < len(set(trajectory.frame["seed"]))

@@ -16,6 +16,7 @@ from vaebench.files import write_whole
 
 TOPIC = "vaebench"
 RETRIES = 2
+PATIENCE = "10s"  # with a scheduler that does not answer
 BUSY_FOR = 30.0  # seconds that a rerun waits for the process it replaces to let go
 
 
@@ -50,7 +51,7 @@ def run_on_cluster(
     except ImportError:
         raise ValueError("--scheduler needs dask.distributed: pip install 'vaebench[cluster]'.") from None
     try:
-        client = Client(scheduler, timeout="10s", set_as_default=False)
+        client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"No scheduler answers at {scheduler!r} ({error}); start one with `dask scheduler`.") from None
     with client:
@@ -61,7 +62,7 @@ def run_on_cluster(
             ): one
             for one in experiments
         }
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             yield _outcome(future, futures[future], root)
             if stop():
                 client.cancel(list(futures))
