@@ -15,7 +15,7 @@ from vaebench.experiments import cluster as cluster_engine
 from vaebench.experiments.cluster import run_on_cluster
 
 pytest.importorskip("distributed")
-LONG = replace(SMALL, steps=1500)
+LONG = replace(SMALL, steps=800)
 
 
 def started(*words: str, folder):

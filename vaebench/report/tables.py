@@ -107,4 +107,4 @@ def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode()
+    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
