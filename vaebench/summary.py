@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from vaebench.gates.verdict import Verdict, judge
@@ -97,8 +96,14 @@ class Summary:
     verdicts: tuple[Verdict, ...]
 
 
-class _Record(NamedTuple):
-    """Seed by seed: checkpoints, columns at them (S, m), and the steps at which lines are drawn."""
+class Record(NamedTuple):
+    """A trajectory seed by seed, without the members that diverged.
+
+    Attributes:
+        marks: checkpoints, (m,).
+        columns: at them, (S, m) each.
+        schedule: of the step sizes.
+    """
 
     marks: np.ndarray
     columns: Mapping[str, np.ndarray]
@@ -117,15 +122,20 @@ class _Record(NamedTuple):
         """gamma_1 .. gamma_n."""
         return self.schedule.scale * np.arange(1, self.marks[-1] + 1) ** -self.schedule.exponent
 
+    def running(self) -> np.ndarray:
+        """T_1 .. T_n of every seed, (S, n)."""
+        squares = self.everywhere("grad_sq")[:, :-1]
+        return np.cumsum(squares, 1) / np.arange(1, squares.shape[1] + 1)
 
-def summarise(trajectory: Trajectory) -> Summary:
-    """Evaluate a recorded experiment.
+
+def read_record(trajectory: Trajectory) -> Record:
+    """A trajectory seed by seed.
 
     Args:
         trajectory: of `vaebench.experiments.run`.
 
     Returns:
-        The summary. Members that diverged are left out of every mean, and fail the verdict that none did.
+        The record.
 
     Raises:
         ValueError: if the squared gradient was not measured, or every member diverged.
@@ -136,8 +146,25 @@ def summarise(trajectory: Trajectory) -> Summary:
     kept = frame.loc[~frame["seed"].isin(list(diverged))]
     if kept.empty:
         raise ValueError(f"Every member diverged, the last at step {frame['step'].max()}: choose smaller steps.")
-    record = _record(kept, trajectory)
-    running = _running(record)
+    table = kept.pivot(index="seed", columns="step")
+    names = [name for name in frame.columns if name not in ("seed", "step") and not name.endswith("_error")]
+    settings = trajectory.metadata["experiment"]["schedule"]
+    marks = np.array(sorted(kept["step"].unique()))
+    return Record(marks, {name: table[name].to_numpy() for name in names}, Schedule(**settings))
+
+
+def summarise(trajectory: Trajectory) -> Summary:
+    """Evaluate a recorded experiment.
+
+    Args:
+        trajectory: of `vaebench.experiments.run`.
+
+    Returns:
+        The summary. Members that diverged are left out of every mean, and fail the verdict that none did;
+        `read_record` says what it refuses.
+    """
+    record = read_record(trajectory)
+    running = record.running()
     marks = record.marks[1:]
     envelope, prediction = _sgd_lines(record, running) if _is_sgd(trajectory, record) else (_rate_line(running), None)
     names = {"train": "bound_train", "test": "bound_test"}
@@ -156,20 +183,6 @@ def summarise(trajectory: Trajectory) -> Summary:
     )
 
 
-def _record(frame: pd.DataFrame, trajectory: Trajectory) -> _Record:
-    table = frame.pivot(index="seed", columns="step")
-    names = [name for name in frame.columns if name not in ("seed", "step") and not name.endswith("_error")]
-    settings = trajectory.metadata["experiment"]["schedule"]
-    marks = np.array(sorted(frame["step"].unique()))
-    return _Record(marks, {name: table[name].to_numpy() for name in names}, Schedule(**settings))
-
-
-def _running(record: _Record) -> np.ndarray:
-    """T_1 .. T_n of every seed, (S, n)."""
-    squares = record.everywhere("grad_sq")[:, :-1]
-    return np.cumsum(squares, 1) / np.arange(1, squares.shape[1] + 1)
-
-
 def _band(step: np.ndarray, values: np.ndarray) -> Band:
     mean, seeds = values.mean(0), len(values)
     width = stats.t.isf((1 - BAND) / 2, seeds - 1) * values.std(0, ddof=1) / math.sqrt(seeds) if seeds > 1 else 0 * mean
@@ -181,7 +194,7 @@ def _estimate(values: np.ndarray) -> Estimate:
     return Estimate(float(values.mean()), float(error))
 
 
-def _final(record: _Record, running: np.ndarray) -> dict[str, Estimate]:
+def _final(record: Record, running: np.ndarray) -> dict[str, Estimate]:
     names = {
         "grad_sq": "|grad|^2",
         "bound_train": "negative bound, train",
@@ -194,17 +207,17 @@ def _final(record: _Record, running: np.ndarray) -> dict[str, Estimate]:
     return {"T_n": _estimate(running[:, -1])} | known
 
 
-def _is_sgd(trajectory: Trajectory, record: _Record) -> bool:
+def _is_sgd(trajectory: Trajectory, record: Record) -> bool:
     needed = {"bound_train", "grad_variance", "top_curvature", "gradient_curvature"}
     return trajectory.metadata["experiment"]["optimizer"]["name"] == "sgd" and needed <= record.columns.keys()
 
 
-def _smoothness(record: _Record) -> float:
+def _smoothness(record: Record) -> float:
     curvatures = record.columns["top_curvature"]
     return float(measured_smoothness(curvatures[np.isfinite(curvatures)]))
 
 
-def _sgd_lines(record: _Record, running: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sgd_lines(record: Record, running: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Envelope and prediction of every seed's T_n, (S, n) each."""
     gamma, values, squares = record.steps(), record.everywhere("bound_train"), record.everywhere("grad_sq")[:, :-1]
     noise, curved = (record.everywhere(name)[:, :-1] for name in ("grad_variance", "gradient_curvature"))
@@ -231,7 +244,7 @@ def _thin(line: np.ndarray, marks: np.ndarray) -> Line:
 
 
 def _verdicts(
-    trajectory: Trajectory, record: _Record, running: np.ndarray, lines: tuple[np.ndarray, np.ndarray | None]
+    trajectory: Trajectory, record: Record, running: np.ndarray, lines: tuple[np.ndarray, np.ndarray | None]
 ) -> list[Verdict]:
     found = trajectory.metadata["diverged"]
     where = {"first": f"seed {found[0]['seed']} at step {found[0]['step']}"} if found else {}

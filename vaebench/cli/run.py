@@ -117,7 +117,7 @@ def _run_studies(
                     available_device(experiment.device)
             for study in studies:
                 keep_study(study, results)
-            outcomes = _outcomes(list(arms.values()), results, jobs or os.cpu_count() or 1, scheduler, found)
+            outcomes = outcomes_of(list(arms.values()), results, jobs or os.cpu_count() or 1, scheduler, found)
     except OSError as error:
         typer.echo(f"vaebench {command}: {error}; nothing was changed.", err=True)
         sys.exit(1)
@@ -125,9 +125,10 @@ def _run_studies(
     sys.exit(broken)
 
 
-def _outcomes(
+def outcomes_of(
     experiments: list[Experiment], results: Path, jobs: int, scheduler: str | None, found: dict[str, Any]
 ) -> dict[str, Outcome]:
+    """Run experiments behind a bar, stopping when asked to; outcomes by hash, of those that ended."""
     from vaebench.experiments.cluster import run_on_cluster
     from vaebench.experiments.engine import run_all
 

@@ -14,18 +14,20 @@ import torch
 from torch import Tensor
 from torch.func import grad, jvp
 
-from vaebench.estimators import Loss, doubly_reparameterized, pathwise
+from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized, pathwise
 from vaebench.experiments.building import Problem
 from vaebench.experiments.experiment import Experiment
 from vaebench.likelihood import log_likelihood
 from vaebench.models import as_input
-from vaebench.moments import Moments, Parameters, fresh, gradient_moments, loss_function, parameter_groups
-from vaebench.probes import Estimate, bound, grad_sq, gradient_variance, snr, top_curvature
+from vaebench.moments import Moments, Parameters, fresh, gradient_moments, loss_function, nested, parameter_groups
+from vaebench.probes import Estimate, bound, grad_sq, gradient_split, gradient_variance, snr, top_curvature
 from vaebench.records import State
 
 Probe = Callable[[State], Tensor]
 CURVATURES = 3  # every third checkpoint has its largest eigenvalue computed
 CURVATURE_DRAWS = 16
+SPLIT = ("pathwise", "analytic_kl", "doubly_reparameterized")  # those whose latent part falls like 1 / (B K)
+SPLITS, SPLIT_GROUPS = 3, 16  # every third checkpoint; minibatches, each with two draws
 DECODED = 4096  # rows of a bound's evaluation that are decoded at once
 
 
@@ -186,6 +188,39 @@ def _quadratic(
     return torch.stack([(g[name] * product[name]).sum() for name in g]).sum()
 
 
+def _variance_split(setting: Setting) -> dict[str, Probe]:
+    """sigma^2_data and sigma^2_latent of one example and one sample, for estimators of the ELBO."""
+    experiment = setting.experiment
+    size, samples, chosen = experiment.measures.rows, experiment.objective.samples, {*setting.marks[::SPLITS]}
+
+    def split(name: str) -> Probe:
+        def measure(parameters: Parameters, generator: torch.Generator, state: State) -> list[float]:
+            loss = Loss(state.loss.model, ESTIMATORS[name], state.loss.objective)
+            draws = nested(loss, state.data, size, 2, generator)
+            found = gradient_split(gradient_moments(loss, draws, 2 * SPLIT_GROUPS, parameters, SPLIT_GROUPS))
+            return [found.data.value * size, found.latent.value * size * samples]
+
+        def probe(state: State) -> Tensor:
+            if state.step not in chosen:
+                return torch.full((len(state.seeds), 2), math.nan, dtype=torch.float64)
+            return _each(state, lambda parameters, generator: measure(parameters, generator, state))
+
+        return probe
+
+    kept: dict[str, Tensor] = {}
+
+    def part(name: str, number: int) -> Probe:
+        def probe(state: State) -> Tensor:
+            if number == 0:
+                kept[name] = split(name)(state)
+            return kept[name][:, number]
+
+        return probe
+
+    parts = ("data", "latent")
+    return {f"{part_name}_{name}": part(name, i) for name in SPLIT for i, part_name in enumerate(parts)}
+
+
 def _largest_parameter(setting: Setting) -> dict[str, Probe]:
     """a = max |parameter|, which the paper's assumptions bound and nothing enforces."""
 
@@ -215,6 +250,7 @@ PROBES: dict[str, Callable[[Setting], dict[str, Probe]]] = {
     "encoder_snr": _encoder_snr,
     "bounds": _bounds,
     "curvature": _curvature,
+    "variance_split": _variance_split,
     "largest_parameter": _largest_parameter,
     "log_likelihood": _log_likelihood,
 }

@@ -144,6 +144,25 @@ def _go_on(
     return trajectory
 
 
+def gradient(experiment: Experiment, problem: Problem) -> Callable[[], object]:
+    """One member's gradient of one minibatch, as a call to be counted or timed.
+
+    Args:
+        experiment: the experiment.
+        problem: what it trains.
+
+    Returns:
+        The call.
+    """
+    loss = problem.loss(experiment)
+    parameters = list(loss.parameters())
+    generator = torch.Generator(device=parameters[0].device).manual_seed(0)
+    indices = with_replacement(len(problem.train), experiment.batch_size, generator)(1)[0]
+    x = as_input(problem.train[indices.to(problem.train.device)], parameters[0])
+    noise = draw_noise(loss.model, x, experiment.objective, generator)
+    return lambda: torch.autograd.grad(loss(x, noise), parameters, allow_unused=True)
+
+
 def cost(experiment: Experiment, problem: Problem) -> dict[str, float]:
     """What one member's gradient costs, counted exactly.
 
@@ -154,18 +173,9 @@ def cost(experiment: Experiment, problem: Problem) -> dict[str, float]:
     Returns:
         Numbers by name, with their units.
     """
-    loss = problem.loss(experiment)
-    parameters = list(loss.parameters())
-    generator = torch.Generator(device=parameters[0].device).manual_seed(0)
-    indices = with_replacement(len(problem.train), experiment.batch_size, generator)(1)[0]
-    x = as_input(problem.train[indices.to(problem.train.device)], parameters[0])
-    noise = draw_noise(loss.model, x, experiment.objective, generator)
-    found = count(lambda: torch.autograd.grad(loss(x, noise), parameters, allow_unused=True))
-    return {
-        "GFLOP per gradient": found.flops / 1e9,
-        "operations per gradient": found.ops,
-        "peak MB": found.peak_bytes / 1e6,
-    }
+    found = count(gradient(experiment, problem))
+    counted = {"GFLOP per gradient": found.flops / 1e9, "operations per gradient": found.ops}
+    return counted | {"peak MB": found.peak_bytes / 1e6}
 
 
 def commit() -> str | None:

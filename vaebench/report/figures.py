@@ -107,7 +107,7 @@ def draw(name: str, curves: Sequence[Curve], scale: Scale, size: tuple[float, fl
         vector, raster = StringIO(), BytesIO()
         figure.savefig(vector, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         figure.savefig(raster, format="png", dpi=120, metadata={"Software": None})
-    return Picture(_own(vector.getvalue(), name), raster.getvalue(), hidden)
+    return Picture(own(vector.getvalue(), name), raster.getvalue(), hidden)
 
 
 def inline(picture: Picture, alt: str) -> str:
@@ -191,7 +191,7 @@ def _literal(text: str) -> str:
     return re.sub("^_", " _", textwrap.fill(text, LETTERS)).replace("$", r"\$")
 
 
-def _own(svg: str, name: str) -> str:
+def own(svg: str, name: str) -> str:
     """Make the ids those of one figure, say nothing twice, and drop what says how it was made."""
     svg = re.sub(r"<!DOCTYPE.*?>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg).replace(f"; font-family: '{FONT}'", "")

@@ -31,7 +31,7 @@ def contents(study: Study, results: Sequence[Result]) -> dict[str, bytes]:
     """
     first, others, own = overview(results), comparisons(results), {one.name: of_arm(one) for one in results}
     found, trusted = answers(results), trust(results)
-    html = _environment().get_template("page.html.j2")
+    html = environment().get_template("page.html.j2")
     text = html.render(
         study=study,
         results=results,
@@ -63,10 +63,11 @@ def index(reports: Sequence[dict[str, Any]]) -> str:
     Returns:
         HTML.
     """
-    return _environment().get_template("index.html.j2").render(reports=reports)
+    return environment().get_template("index.html.j2").render(reports=reports)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates and what they may call."""
     made = Environment(
         loader=PackageLoader("vaebench.report"),
         autoescape=True,
