@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from vaebench.summary import Band
@@ -99,7 +100,7 @@ def draw(name: str, curves: Sequence[Curve], scale: Scale, size: tuple[float, fl
         hidden = sum(count for _, count in shown)
         drawn = [curve for curve, _ in shown if np.isfinite(curve.band.mean).any()]
         if drawn:
-            _fill(figure, axes, drawn, scale)
+            _legend(figure, axes, _plot(axes, drawn, scale))
         else:
             axes.text(0.5, 0.5, "no value to draw", ha="center", va="center", transform=axes.transAxes)
         axes.set_xlabel("step n")
@@ -146,7 +147,8 @@ def _thin(step: np.ndarray, start: float) -> np.ndarray:
     return found[np.unique(np.searchsorted(step[found], wanted).clip(max=len(found) - 1))]
 
 
-def _fill(figure: Figure, axes: Axes, curves: Sequence[Curve], scale: Scale) -> None:
+def _plot(axes: Axes, curves: Sequence[Curve], scale: Scale) -> list[Line2D]:
+    """Draw, and return the lines in the order in which they end, the highest first."""
     axes.set_xscale("log")
     means = np.concatenate([curve.band.mean for curve in curves])
     bottom = float(np.nanmin(means)) / 3
@@ -173,11 +175,14 @@ def _fill(figure: Figure, axes: Axes, curves: Sequence[Curve], scale: Scale) -> 
     steps = [step for curve in curves for step in (curve.band.step[0], curve.band.step[-1])]
     _majors(axes.xaxis, max(steps) / min(steps))
     last = [curve.band.mean[np.isfinite(curve.band.mean)][-1] for curve in curves]
-    handles = [lines[i] for i in np.argsort(last)[::-1]]
-    if len(curves) <= INSIDE:
-        axes.legend(handles=handles, loc="best")
+    return [lines[i] for i in np.argsort(last)[::-1]]
+
+
+def _legend(figure: Figure, axes: Axes, lines: list[Line2D]) -> None:
+    if len(lines) <= INSIDE:
+        axes.legend(handles=lines, loc="best")
     else:
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        figure.legend(handles=lines, loc="outside lower center", ncols=3)
 
 
 def _majors(axis: Axis, span: float) -> None:
