@@ -119,7 +119,8 @@ def _run_studies(
                 keep_study(study, results)
             outcomes = outcomes_of(list(arms.values()), results, jobs or os.cpu_count() or 1, scheduler, found)
     except OSError as error:
-        typer.echo(f"vaebench {command}: {error}; nothing was changed.", err=True)
+        why = error.strerror or error
+        typer.echo(f"vaebench {command}: {results} cannot be written ({why}); what was there is there still.", err=True)
         sys.exit(1)
     broken = _tell(command, studies, outcomes, results, as_json)
     sys.exit(broken)

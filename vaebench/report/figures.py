@@ -20,7 +20,7 @@ from vaebench.summary import Band
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
-LARGE, SMALL = (5.4, 3.7), (3.9, 3.0)  # inches
+LARGE, SMALL = (4.8, 3.4), (3.9, 3.0)  # inches
 POINTS = 60  # of a curve
 INSIDE = 6  # curves whose legend fits into the axes
 MINOR = 50.0  # ratio of an axis' ends above which it has ticks at powers of ten only

@@ -17,14 +17,14 @@ GRADIENT = (
     "Lower is nearer to a stationary point: it says how far training got, not how good the model is."
 )
 RUNNING = (
-    "Tₙ is the average of E|∇f|² over the first n steps, the quantity that convergence theorems for stochastic "
+    "Tₙ is the average of E‖∇f‖² over the first n steps, the quantity that convergence theorems for stochastic "
     "gradients bound."
 )
 BOUND = "Lower is better. The last factor of 100 of the steps."
 NEGATIVE = "{} estimates below zero have no place on a logarithmic axis: the estimate is unbiased, the gradient small."
 TAIL = 100  # a linear axis shows the steps from the last one over this on
 DECADES = 30.0  # from which ratio of largest to smallest on an axis is logarithmic
-SQUARED = Scale("|∇f|²")
+SQUARED = Scale("‖∇f‖²")
 MEASURED, PREDICTED, ENVELOPE = 0, 1, 3  # places of an arm's own curves
 
 
@@ -57,7 +57,7 @@ def overview(results: Sequence[Result]) -> Panel:
         The large figure of the first screen.
     """
     curves = _of_arms(results, lambda summary: summary.gradient)
-    return _panel("overview", "Squared gradient of every arm", f"{GRADIENT} {BAND}", curves, SQUARED, results, LARGE)
+    return _panel("overview", "Squared gradient", f"{GRADIENT} {BAND}", curves, SQUARED, results, LARGE)
 
 
 def comparisons(results: Sequence[Result]) -> list[Panel]:
@@ -95,7 +95,7 @@ def of_arm(result: Result) -> list[Panel]:
     summary, name = result.summary, result.name
     if summary is None:
         return []
-    gradient = [Curve("|∇f|²", summary.gradient, MEASURED)]
+    gradient = [Curve("‖∇f‖²", summary.gradient, MEASURED)]
     found = [_panel(f"{name}-gradient", "Squared gradient", BAND, gradient, SQUARED, [result])]
     found.append(_against_theory(result, summary))
     if summary.bounds:

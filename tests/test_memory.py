@@ -1,0 +1,141 @@
+"""Memory flat in B and K: the same gradients to rounding, for less memory."""
+
+import pytest
+import torch
+from torch.func import grad, grad_and_value, vmap
+
+from tests import cases
+from vaebench.cost import _StorageLedger, count
+from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized, draw_noise, leave_one_out, pathwise
+from vaebench.fleet import train
+from vaebench.memory import chunked, micro_batched
+from vaebench.models import conv_vae, linear_vae, mlp_vae
+from vaebench.moments import fresh, gradients, loss_function, own_parameters
+from vaebench.objectives import Objective
+from vaebench.optimizers import adam
+from vaebench.schedules import inverse_sqrt
+
+CHUNKED = {"pathwise": pathwise, "doubly_reparameterized": doubly_reparameterized}
+
+
+def problem(name, generator, estimator=pathwise, objective=None):
+    model, x = cases.MODELS[name](generator)
+    loss = Loss(model, estimator, objective or Objective(samples=5))
+    return loss, x, draw_noise(model, x, loss.objective, generator)
+
+
+def assert_same(found, expected):
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_micro_batches_are_exact_for_every_estimator(name, size, generator):
+    loss, x, noise = problem("linear", generator, ESTIMATORS[name])
+    parameters, function = own_parameters(loss), loss_function(loss)
+    expected, value = grad_and_value(function)(parameters, x, noise)
+    found, whole = micro_batched(function, size)(parameters, x, noise)
+    assert_same(found, expected)
+    torch.testing.assert_close(whole, value)
+
+
+@pytest.mark.parametrize("name", cases.SMALL)
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (0.5, 2.0), (0.0, 1.0), (0.0, 2.0)])
+@pytest.mark.parametrize("estimator", CHUNKED)
+def test_chunks_have_the_gradient_of_the_whole(estimator, alpha, beta, name, generator):
+    objective = Objective(5, alpha, beta)
+    loss, x, noise = problem(name, generator, CHUNKED[estimator], objective)
+    expected = grad(loss_function(loss))(own_parameters(loss), x, noise)
+    for size in (1, 2, 5, 9):
+        parts = Loss(loss.model, chunked(CHUNKED[estimator], size), objective)
+        assert_same(grad(loss_function(parts))(own_parameters(loss), x, noise), expected)
+        backward = torch.autograd.grad(parts(x, noise), list(parts.parameters()))
+        assert_same(dict(zip(expected, backward, strict=True)), expected)
+
+
+@pytest.mark.parametrize("estimator", CHUNKED)
+def test_chunks_may_be_vmapped_from_inside_and_outside(estimator, generator):
+    objective = Objective(5, 0.5)
+    loss, x, _ = problem("mlp_gaussian", generator, CHUNKED[estimator], objective)
+    parts = Loss(loss.model, chunked(CHUNKED[estimator], 2), objective)
+    noise = torch.randn(3, 5, len(x), loss.model.latents, generator=generator, dtype=x.dtype)
+    stacked = {name: torch.stack([p, 1.1 * p, 0.9 * p]).requires_grad_() for name, p in own_parameters(loss).items()}
+    detached = {name: p.detach() for name, p in stacked.items()}
+    expected = vmap(grad(loss_function(loss)), (0, None, 0))(detached, x, noise)
+    assert_same(vmap(grad(loss_function(parts)), (0, None, 0))(detached, x, noise), expected)
+    outside = vmap(loss_function(parts), (0, None, 0))(stacked, x, noise).sum()
+    assert_same(dict(zip(stacked, torch.autograd.grad(outside, list(stacked.values())), strict=True)), expected)
+
+
+def test_a_fleet_trains_in_chunks_as_it_does_whole(generator):
+    model = linear_vae(generator=generator, dtype=torch.float64)
+    x = cases.linear(generator)[1]
+    objective = Objective(6, 0.0)
+
+    def end(estimator):
+        settings = (objective, x, adam, inverse_sqrt(0.01), 20, 4, (0, 1))
+        return list(train(model, estimator, *settings))[-1].state
+
+    whole, parts = end(doubly_reparameterized), end(chunked(doubly_reparameterized, 4))
+    for name, value in whole.parameters.items():
+        torch.testing.assert_close(parts.parameters[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_replicates_may_be_chunked(generator):
+    loss, x, _ = problem("mlp_bernoulli", generator)
+    parts = Loss(loss.model, chunked(pathwise, 2), loss.objective)
+    seeded = lambda: torch.Generator().manual_seed(1)
+    (one,), (other,) = (list(gradients(each, fresh(each, x, 3, seeded()), 4)) for each in (loss, parts))
+    assert_same(other, one)
+
+
+@pytest.mark.parametrize("name", sorted(set(ESTIMATORS) - set(CHUNKED)))
+def test_other_estimators_are_sent_to_micro_batches(name):
+    with pytest.raises(ValueError, match=f"got {name}; use micro_batched"):
+        chunked(ESTIMATORS[name], 2)
+
+
+def test_sizes_are_positive():
+    with pytest.raises(ValueError, match="size must be an integer of at least 1"):
+        chunked(pathwise, 0)
+    with pytest.raises(ValueError, match="size must be an integer of at least 1"):
+        micro_batched(lambda *_: torch.zeros(()), 0)
+
+
+def peak(loss, x, noise):
+    """Without FLOPs: their counter's hooks cannot live with a backward pass inside a backward pass."""
+    parameters = own_parameters(loss)
+    with _StorageLedger() as ledger:
+        grad(loss_function(loss))(parameters, x, noise)
+    return ledger.peak_bytes
+
+
+@pytest.mark.parametrize("estimator", CHUNKED)
+def test_the_peak_of_many_samples_is_that_of_one_chunk(estimator, generator):
+    model = mlp_vae((8, 8), generator=generator)
+    x = torch.rand(32, 8, 8, generator=generator)
+
+    def peak_of(samples):
+        objective = Objective(samples, 0.0)
+        loss = Loss(model, chunked(CHUNKED[estimator], 50), objective)
+        return peak(loss, x, draw_noise(model, x, objective, generator))
+
+    assert peak_of(1000) <= 1.2 * peak_of(50)
+
+
+def test_micro_batches_hold_one_of_them(generator):
+    model = conv_vae(32, generator=generator)
+    objective = Objective(10, 0.0)
+    loss = Loss(model, pathwise, objective)
+    x = torch.rand(64, 3, 32, 32, generator=generator)
+    noise, parameters = draw_noise(model, x, objective, generator), own_parameters(loss)
+    whole = count(lambda: grad(loss_function(loss))(parameters, x, noise)).peak_bytes
+    parts = count(lambda: micro_batched(loss_function(loss), 8)(parameters, x, noise)).peak_bytes
+    assert parts < whole / 2.5
+
+
+def test_leave_one_out_has_no_chunks_but_micro_batches(generator):
+    loss, x, noise = problem("mlp_gaussian", generator, leave_one_out)
+    expected = grad(loss_function(loss))(own_parameters(loss), x, noise)
+    assert_same(micro_batched(loss_function(loss))(own_parameters(loss), x, noise)[0], expected)
