@@ -58,3 +58,23 @@ def test_assets_are_the_ones_that_the_notice_names():
     assert named.keys() == set(dashboard.VENDORED.values())
     for name, sha256 in named.items():
         assert hashlib.sha256((dashboard.ASSETS / name).read_bytes()).hexdigest() == sha256, name
+
+
+def test_reports_lie_beside_the_dashboard_and_are_linked(pages, tmp_path):
+    report = tmp_path / "activations"
+    (report / "figures").mkdir(parents=True)
+    (report / "report.json").write_text("{}")
+    (report / "figures" / "one.svg").write_text("<svg/>")
+    (tmp_path / "index.html").write_text("all reports")
+    dashboard.improve(pages)
+    dashboard.add_reports(tmp_path, pages)
+    assert (pages / "reports" / "activations" / "figures" / "one.svg").is_file()
+    assert (pages / "reports" / "index.html").read_text() == "all reports"
+    assert 'href="reports/index.html">Reports</a>' in (pages / "index.html").read_text("utf-8")
+
+
+def test_without_reports_there_is_no_link(pages, tmp_path):
+    dashboard.improve(pages)
+    before = (pages / "index.html").read_bytes()
+    dashboard.add_reports(tmp_path, pages)
+    assert (pages / "index.html").read_bytes() == before

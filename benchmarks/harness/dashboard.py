@@ -128,6 +128,9 @@ EDITS = {
     ],
 }
 
+BAR = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
+REPORTS = (BAR, f'{BAR}<li id="nav-li-reports"><a href="reports/index.html">Reports</a></li>')
+
 
 def localize(html: str) -> str:
     """Load a page's assets from beside it, and drop the attributes that pin what a network may send."""
@@ -164,6 +167,17 @@ def improve(html_dir: Path) -> None:
             substitute(html_dir / page, old, new)
 
 
+def add_reports(source: Path, html_dir: Path) -> None:
+    """Put the written reports beside the dashboard, and a link to them into its bar."""
+    reports = sorted(path.parent for path in source.glob("*/report.json"))
+    if not reports:
+        return
+    for report in reports:
+        shutil.copytree(report, html_dir / "reports" / report.name)
+    shutil.copy(source / "index.html", html_dir / "reports" / "index.html")
+    substitute(html_dir / "index.html", *REPORTS)
+
+
 class Dashboard(OutputPublisher):
     """The publisher that asv finds and calls."""
 
@@ -174,4 +188,6 @@ class Dashboard(OutputPublisher):
     @classmethod
     def publish(cls, conf, repo, benchmarks, graphs, revisions):
         """Improve the pages that asv has just written."""
-        improve(Path(conf.html_dir))
+        html_dir = Path(conf.html_dir)
+        improve(html_dir)
+        add_reports(html_dir.parent, html_dir)

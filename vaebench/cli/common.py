@@ -17,18 +17,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines."
 
 
 @contextmanager
-def refusing(command: str) -> Iterator[None]:
+def refusing(command: str, *kinds: type[Exception]) -> Iterator[None]:
     """Turn what a library refuses into one sentence on stderr and exit status 2.
 
     Args:
         command: its name, for the sentence.
+        kinds: of exceptions that refuse; default all that a question can raise.
 
     Raises:
         Exit: with 2, if the block refuses.
     """
+    refusals: tuple[type[Exception], ...] = kinds or (ValueError, LookupError, ImportError, AttributeError, OSError)
     try:
         yield
-    except (ValueError, LookupError, ImportError, AttributeError, OSError) as refusal:
+    except refusals as refusal:
         typer.echo(f"vaebench {command}: {refusal}", err=True)
         raise typer.Exit(2) from None
 
