@@ -61,13 +61,13 @@ def test_settings_that_differ_are_named_by_their_place():
     assert found == expected
 
 
-def benchmark(fullname, median=1.0, rounds=5, **kept):
+def benchmark(name, median=1.0, rounds=5, **kept):
     stats = {"min": 0.9 * median, "median": median, "q1": 0.95 * median, "q3": 1.05 * median, "rounds": rounds}
-    return {"fullname": fullname, "extra_info": kept, "stats": stats}
+    return {"fullname": name, "extra_info": kept, "stats": stats}
 
 
-def claim(fullname, statistic, bound=1.0, **kept):
-    return benchmark(fullname, rounds=1, claim="it holds", statistic=statistic, bound=bound, **kept)
+def claim(name, statistic, bound=1.0, **kept):
+    return benchmark(name, rounds=1, claim="it holds", statistic=statistic, bound=bound, **kept)
 
 
 def report(path, *benchmarks, python="3.11"):
@@ -86,7 +86,7 @@ def reports(tmp_path):
         claim("fails", 1.5),
         claim("tightened", 0.9, 1.0),
         claim("goes", 0.0),
-        benchmark("costs", median=1.0, flops=1000, ops=10.0, name="text"),
+        benchmark("costs", median=1.0, flops=1000, ops=10.0, device="cpu"),
         benchmark("flickers", median=1.0, rounds=4),
     ]
     after = [
@@ -97,7 +97,7 @@ def reports(tmp_path):
         claim("fails", 1.5),
         claim("tightened", 0.9, 0.8),
         claim("comes", 2.0),
-        benchmark("costs", median=1.2, flops=1002, ops=9.0, name="other"),
+        benchmark("costs", median=1.2, flops=1002, ops=9.0, device="cuda"),
         benchmark("flickers", median=9.0, rounds=4),
     ]
     return report(tmp_path / "a.json", *before), report(tmp_path / "b.json", *after, python="3.12")
@@ -105,7 +105,7 @@ def reports(tmp_path):
 
 def test_claims_cross_recover_move_and_times_are_only_noted(reports):
     rows = claims.compare(*map(claims.read, reports))
-    assert kinds(rows) == {
+    expected = {
         "python": "differs",
         "stands": "same",
         "moves": "moved",
@@ -119,7 +119,11 @@ def test_claims_cross_recover_move_and_times_are_only_noted(reports):
         "costs: ops": "moved",
         "costs: time": "time",
         "flickers: time": "same",
-    } | {f"{row.name}": row.kind for row in rows if row.name.endswith(": time")}
+        "goes: time": "gone",
+        "comes: time": "appeared",
+    }
+    unchanged = ("stands", "moves", "breaks", "heals", "fails", "tightened")
+    assert kinds(rows) == expected | {f"{name}: time": "same" for name in unchanged}
     by_name = {row.name: row for row in rows}
     assert by_name["moves"].z == pytest.approx(0.11 / 0.05)
     assert by_name["tightened"].note == "allowed 0.8, fails, allowed 1 before"
@@ -127,15 +131,15 @@ def test_claims_cross_recover_move_and_times_are_only_noted(reports):
     assert by_name["comes"].note == "allowed 1, fails"
 
 
-def test_the_convergence_tests_record_what_is_read(tmp_path, pytester_report):
+def test_the_convergence_tests_record_what_is_read(recorded):
     """The fixture and the reader agree on names."""
-    (name, found), *_ = claims.read(pytester_report).quantities.items()
+    (name, found), *_ = claims.read(recorded).quantities.items()
     assert name.endswith("test_claim") and isinstance(found, claims.Claim)
     assert (found.value, found.bound, found.error, found.passed) == (0.25, 1.0, 0.125, True)
 
 
 @pytest.fixture
-def pytester_report(tmp_path):
+def recorded(tmp_path):
     """What pytest-benchmark writes of one claim, checked by the convergence tests' own fixture."""
     (tmp_path / "conftest.py").write_text("from tests.convergence.conftest import verify\n")
     (tmp_path / "test_one.py").write_text(
@@ -144,23 +148,19 @@ def pytester_report(tmp_path):
         "    verify(lambda: judge('g', 'it holds', 0.25, 1.0, 0.0, {'standard_error': 0.125}))\n"
     )
     path = tmp_path / "report.json"
-    code = pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-c", "/dev/null", str(tmp_path),
-                        f"--benchmark-json={path}"])  # fmt: skip
+    options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", "/dev/null", "--rootdir", str(tmp_path)]
+    code = pytest.main([*options, f"--benchmark-json={path}", str(tmp_path)])
     assert code == 0
     return path
 
 
 def run(directory, columns, seeds, experiment=None, diverged=(), steps=(0, 10)):
     directory.mkdir()
-    rows = [
-        {"step": step, "seed": seed}
-        | {name: values[i] if step == steps[-1] else 99.0 for name, values in columns.items()}
-        for step in steps
-        for i, seed in enumerate(seeds)
-    ]
+    last = pd.DataFrame({"step": steps[-1], "seed": list(seeds)} | columns)
+    frame = pd.concat([last.assign(step=steps[0], **dict.fromkeys(columns, 99.0)), last])
     found = [{"seed": seed, "step": 5, "value": math.inf} for seed in diverged]
     metadata = {"experiment": experiment or {}, "diverged": found, "device": "cpu"}
-    trajectory.save(trajectory.Trajectory(metadata, pd.DataFrame(rows)), directory / "trajectory.csv")
+    trajectory.save(trajectory.Trajectory(metadata, frame), directory / "trajectory.csv")
     return directory
 
 
