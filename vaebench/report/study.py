@@ -1,0 +1,133 @@
+"""What a report is made from: a study's arms, each with what was recorded of it and what that says."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vaebench.gates.verdict import Verdict
+from vaebench.summary import Summary
+from vaebench.trajectory import Trajectory
+
+
+class Arm(Protocol):
+    """One experiment of a study: its label, its hash, and the experiment as JSON."""
+
+    @property
+    def label(self) -> str: ...  # noqa: D102 - said above
+    @property
+    def hash(self) -> str: ...  # noqa: D102
+    @property
+    def experiment(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+class Study(Protocol):
+    """Experiments that answer one question: name, scale ("quick"), question, what varies ("activation"), arms."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - said above
+    @property
+    def scale(self) -> str: ...  # noqa: D102
+    @property
+    def question(self) -> str: ...  # noqa: D102
+    @property
+    def axis(self) -> str: ...  # noqa: D102
+    @property
+    def arms(self) -> Sequence[Arm]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Result:
+    """An arm with its record.
+
+    Attributes:
+        label: for people.
+        name: for files and anchors, unique in its study.
+        hash: of the experiment.
+        experiment: as JSON holds it.
+        trajectory: what was recorded.
+        summary: what that says; None if every seed diverged.
+        place: of the arm in its study, from 0; it chooses colour and marker.
+    """
+
+    label: str
+    name: str
+    hash: str
+    experiment: Mapping[str, Any]
+    trajectory: Trajectory
+    summary: Summary | None
+    place: int
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds, in order."""
+        return sorted({int(seed) for seed in self.trajectory.frame["seed"]})
+
+    @property
+    def diverged(self) -> list[Mapping[str, Any]]:
+        """Seed, step and value of the members that diverged, the first to do so first."""
+        return sorted(self.trajectory.metadata.get("diverged", ()), key=lambda one: (one["step"], one["seed"]))
+
+    @property
+    def kept(self) -> int:
+        """How many seeds did not diverge: those that the means are over."""
+        return len(self.seeds) - len({one["seed"] for one in self.diverged})
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The checks; none if every seed diverged."""
+        return self.summary.verdicts if self.summary else ()
+
+    @property
+    def warning(self) -> str:
+        """What is to be said beside every number of the arm; empty if nothing is."""
+        return f"{len(self.seeds) - self.kept} of {len(self.seeds)} seeds diverged" if self.diverged else ""
+
+    @property
+    def marked(self) -> str:
+        """The label, with the warning."""
+        return f"{self.label} ({self.warning})" if self.warning else self.label
+
+
+def results(study: Study, trajectories: Mapping[str, Trajectory], summaries: Mapping[str, Summary]) -> list[Result]:
+    """Join a study's arms with what was recorded of them.
+
+    Args:
+        study: the study.
+        trajectories: by hash.
+        summaries: by hash; none for an experiment of which every seed diverged.
+
+    Returns:
+        One result per arm, in the study's order.
+
+    Raises:
+        ValueError: if the study has no arms, two arms have one label, or an arm was not recorded or summarised.
+    """
+    labels = [arm.label for arm in study.arms]
+    if not labels or len(set(labels)) < len(labels):
+        raise ValueError(f"Study {study.name!r} needs arms with distinct labels to be reported, got {labels}.")
+    found = []
+    for place, arm in enumerate(study.arms):
+        if arm.hash not in trajectories:
+            raise ValueError(f"Arm {arm.label!r} ({arm.hash}) has no trajectory: run it first, or leave the arm out.")
+        name = f"{file_name(arm.label)[:40]}-{file_name(arm.hash)[:8]}"
+        trajectory, summary = trajectories[arm.hash], summaries.get(arm.hash)
+        found.append(Result(arm.label, name, arm.hash, arm.experiment, trajectory, summary, place))
+        if summary is None and found[-1].kept:
+            raise ValueError(f"Arm {arm.label!r} ({arm.hash}) has no summary, though not every seed diverged: add it.")
+    return found
+
+
+def file_name(text: str) -> str:
+    """A text as a file's name: lower-case letters, digits and hyphens, never empty.
+
+    Args:
+        text: any.
+
+    Returns:
+        The name, without an ending.
+
+    >>> file_name("SoftClip s=0.5 <b>")
+    'softclip-s-0-5-b'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "unnamed"

@@ -1,0 +1,110 @@
+"""Tables: all arms side by side for a page, and every number as CSV."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from vaebench.report.study import Result
+from vaebench.report.wording import estimate, number, symbol
+from vaebench.summary import Summary
+
+
+class Cell(NamedTuple):
+    """What a cell says, what it is sorted by (None comes last), and whether it is "good" or "bad"."""
+
+    text: str
+    key: float | None = None
+    state: str = ""
+
+
+class Table(NamedTuple):
+    """Column titles, and a row of cells for every arm."""
+
+    columns: list[str]
+    rows: list[tuple[Result, list[Cell]]]
+
+
+def side_by_side(results: Sequence[Result]) -> Table:
+    """All arms: checks, seeds, estimates with standard errors, costs.
+
+    Args:
+        results: of the arms.
+
+    Returns:
+        The table; a number that an arm does not have is a dash.
+    """
+    finals = _names(one.summary.final for one in results if one.summary)
+    costs = _names(one.summary.cost for one in results if one.summary)
+    rows = [(one, [_checks(one), _seeds(one), *_numbers(one.summary, finals, costs)]) for one in results]
+    return Table(["checks", "seeds", *map(symbol, finals), *costs], rows)
+
+
+def csv_files(results: Sequence[Result]) -> dict[str, bytes]:
+    """Every number of a report.
+
+    Args:
+        results: of the arms.
+
+    Returns:
+        By file name: one row per arm, and for every arm one row per quantity and step.
+    """
+    made = {"arms.csv": _csv(pd.DataFrame([_row(one) for one in results]))}
+    for one in results:
+        if one.summary:
+            made[f"{one.name}.csv"] = _csv(pd.concat(list(_curves(one.summary)), ignore_index=True))
+    return made
+
+
+def _names(found: Iterable[Iterable[str]]) -> list[str]:
+    return list(dict.fromkeys(name for names in found for name in names))
+
+
+def _checks(one: Result) -> Cell:
+    failed = sum(not verdict.passed for verdict in one.verdicts)
+    if not one.verdicts:
+        return Cell("none made", 0.5, "")
+    return Cell(f"{failed} of {len(one.verdicts)} failed", failed, "bad") if failed else Cell("all passed", 0, "good")
+
+
+def _seeds(one: Result) -> Cell:
+    return Cell(one.warning, one.kept, "bad") if one.diverged else Cell(str(one.kept), one.kept)
+
+
+def _numbers(summary: Summary | None, finals: Sequence[str], costs: Sequence[str]) -> Iterator[Cell]:
+    for name in finals:
+        found = summary.final.get(name) if summary else None
+        yield Cell(estimate(found), _finite(found.value)) if found else Cell("—")
+    for name in costs:
+        cost = summary.cost.get(name) if summary else None
+        yield Cell("—") if cost is None else Cell(number(cost), _finite(cost))
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _row(one: Result) -> dict[str, object]:
+    failed = sum(not verdict.passed for verdict in one.verdicts)
+    row: dict[str, object] = {"arm": one.label, "hash": one.hash, "seeds": len(one.seeds), "kept seeds": one.kept}
+    row |= {"checks": len(one.verdicts), "failed checks": failed}
+    if one.summary:
+        for name, found in one.summary.final.items():
+            row |= {name: found.value, f"{name}, standard error": found.error}
+        row |= one.summary.cost
+    return row
+
+
+def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
+    bands = {"|grad|^2": summary.gradient, "T_n": summary.running}
+    bands |= {f"negative bound, {data}": band for data, band in summary.bounds.items()} | summary.extra
+    for name, (step, mean, low, high) in bands.items():
+        yield pd.DataFrame({"quantity": name, "step": step, "mean": mean, "low": low, "high": high})
+    for name, line in {"envelope": summary.envelope, "prediction": summary.prediction}.items():
+        if line is not None:
+            yield pd.DataFrame({"quantity": f"{name} of T_n", "step": line.step, "mean": line.value})
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode()

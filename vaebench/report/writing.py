@@ -1,0 +1,72 @@
+"""Reports on disk: a directory that is whole, or the one that was there before."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from vaebench.report.page import contents
+from vaebench.report.study import Study, results
+from vaebench.summary import Summary
+from vaebench.trajectory import Trajectory
+
+
+def write(
+    study: Study,
+    trajectories: Mapping[str, Trajectory],
+    summaries: Mapping[str, Summary],
+    directory: str | os.PathLike[str],
+) -> Path:
+    """Write a study's report, in place of an earlier one; the bytes depend on nothing but what is given.
+
+    Args:
+        study: what was asked, and of which arms.
+        trajectories: what was recorded, by hash.
+        summaries: what that says, by hash; none for an experiment of which every seed diverged.
+        directory: is made; holds index.html, report.json, experiments.json, figures and tables.
+
+    Returns:
+        The path of index.html.
+
+    Raises:
+        ValueError: if an arm was not recorded, or the directory holds anything but a report.
+    """
+    directory = Path(directory)
+    if directory.exists() and not ((directory / "report.json").is_file() or _empty(directory)):
+        raise ValueError(f"{directory} holds something other than a report: choose another directory, or clear it.")
+    made = contents(study, results(study, trajectories, summaries))
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(directory) as temporary:
+        for name, content in made.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    return directory / "index.html"
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A name beside a file or directory, to be written to; at the end it takes the place of what is there.
+
+    Args:
+        path: what is replaced, if everything goes well.
+
+    Yields:
+        The temporary name.
+    """
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in (".new", ".old"))
+    try:
+        yield temporary
+        if path.is_dir():
+            path.rename(old)
+        temporary.rename(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        temporary.unlink() if temporary.is_file() else shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _empty(directory: Path) -> bool:
+    return directory.is_dir() and not any(directory.iterdir())
