@@ -1,13 +1,14 @@
 """Refusals of bad input."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from tests.cases import ABSENT_DEVICE
-from vaebench.checks import available_device, positive_integer, within
+from vaebench.checks import available_device, one_of, positive_integer, within
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(7), torch.tensor(7)], ids=repr)
@@ -68,3 +69,22 @@ def test_cuda_without_a_number_is_refused_where_there_is_none():
 def test_what_is_no_device_is_refused(value):
     with pytest.raises(ValueError, match="is not a device; use 'cpu', 'cuda' or 'cuda:N'"):
         available_device(value)
+
+
+@pytest.mark.parametrize("value", ["train", "test"])
+def test_an_option_is_taken(value):
+    assert one_of("split", value, ("train", "test")) is value
+
+
+@pytest.mark.parametrize(
+    ("value", "options", "message"),
+    [
+        ("valid", {"train": 0, "test": 1}, "split must be 'train' or 'test', got 'valid'."),
+        (48, (16, 32, 64), "split must be 16, 32 or 64, got 48."),
+        (["a"], ("a", "b"), "split must be 'a' or 'b', got ['a']."),
+    ],
+    ids=str,
+)
+def test_what_is_no_option_is_refused(value, options, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        one_of("split", value, options)

@@ -1,13 +1,17 @@
 """The command line: what it prints, what it refuses, how it exits."""
 
 import json
+import math
 import subprocess
 import sys
 
 import pytest
 from typer.testing import CliRunner
 
+import vaebench
 from vaebench.cli import app
+from vaebench.cli.common import print_json, print_verdicts
+from vaebench.gates import Verdict
 
 SHORT = ["check", "--steps", "200", "--members", "4"]
 FAULTY = """
@@ -23,9 +27,26 @@ def run():
     return lambda *arguments: CliRunner().invoke(app, list(arguments))
 
 
-def test_help_imports_nothing_heavy():
-    program = "import sys, vaebench.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+HEAVY = ("torch", "numpy", "pandas", "scipy", "matplotlib")
+PROGRAM = f"""
+import sys
+from vaebench.cli import app
+app(sys.argv[1:], standalone_mode=False)
+sys.exit(" ".join(name for name in {HEAVY} if name in sys.modules) or 0)
+"""
+
+
+@pytest.mark.parametrize("command", [[], ["check"], ["compare"], ["new"], ["new", "estimator"]], ids=" ".join)
+def test_help_imports_nothing_heavy(command):
+    arguments = [sys.executable, "-c", PROGRAM, *command, "--help"]
+    answer = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "Usage: " in answer.stdout
+
+
+def test_the_module_runs_as_a_program():
+    answer = subprocess.run([sys.executable, "-m", "vaebench.cli", "--version"], capture_output=True, check=False)
+    assert (answer.returncode, answer.stdout.decode().split()) == (0, ["vaebench", vaebench.__version__])
 
 
 def test_a_correct_estimator_passes(run):
@@ -69,3 +90,15 @@ def test_bad_usage_is_one_sentence_and_exit_2(run, arguments, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_json_has_no_infinity(capsys):
+    print_json({"statistic": math.inf, "evidence": [math.nan, 1.5, "nan"]})
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found == {"statistic": None, "evidence": [None, 1.5, "nan"]}
+
+
+def test_brackets_in_a_verdict_are_printed(capsys):
+    print_verdicts([Verdict("g[law] holds", 0.5, 1.0, True, {"worst": "weight[0]"}, "gate")])
+    printed = capsys.readouterr().out
+    assert "g[law]" in printed and "weight[0]" in printed

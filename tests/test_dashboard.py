@@ -52,42 +52,29 @@ def test_an_edit_that_does_not_fit_is_refused(pages):
         dashboard.substitute(page, "nowhere", "somewhere")
 
 
-@pytest.fixture
-def reports(tmp_path):
-    source = tmp_path / "reports"
-    for name in ("study/figures", "faults", ".study.1.new", "html"):
-        (source / name).mkdir(parents=True)
-    for name in ("study/report.json", "study/index.html", "study/figures/a.svg", ".study.1.new/report.json"):
-        (source / name).write_text(name, "utf-8")
-    (source / "index.html").write_text('<a href="study/index.html">', "utf-8")
-    return source
-
-
-def test_reports_are_copied_and_linked(pages, reports):
-    dashboard.improve(pages)
-    dashboard.add_reports(pages, reports)
-    (address,) = re.findall('<a href="([^"]+)">Reports</a>', (pages / "index.html").read_text("utf-8"))
-    copied = (pages / address).parent
-    names = {str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()}
-    assert names == {"index.html", "study/index.html", "study/report.json", "study/figures/a.svg"}
-    assert (copied / "study/index.html").read_text("utf-8") == "study/index.html"
-
-
-def test_without_reports_there_is_no_link(pages, tmp_path):
-    dashboard.add_reports(pages, tmp_path / "nowhere")
-    assert "Reports</a>" not in (pages / "index.html").read_text("utf-8")
-    assert not (pages / "reports").exists()
-
-
-def test_reports_without_an_index_are_refused(pages, reports):
-    (reports / "index.html").unlink()
-    with pytest.raises(UserError, match=r"has reports, but no index\.html"):
-        dashboard.add_reports(pages, reports)
-
-
 def test_assets_are_the_ones_that_the_notice_names():
     notice = (dashboard.ASSETS / "NOTICE.md").read_text("utf-8")
     named = dict(re.findall(r"^\| (\S+\.(?:js|css)) \|.*\| ([0-9a-f]{64}) \|$", notice, re.MULTILINE))
     assert named.keys() == set(dashboard.VENDORED.values())
     for name, sha256 in named.items():
         assert hashlib.sha256((dashboard.ASSETS / name).read_bytes()).hexdigest() == sha256, name
+
+
+def test_reports_lie_beside_the_dashboard_and_are_linked(pages, tmp_path):
+    report = tmp_path / "activations"
+    (report / "figures").mkdir(parents=True)
+    (report / "report.json").write_text("{}")
+    (report / "figures" / "one.svg").write_text("<svg/>")
+    (tmp_path / "index.html").write_text("all reports")
+    dashboard.improve(pages)
+    dashboard.add_reports(tmp_path, pages)
+    assert (pages / "reports" / "activations" / "figures" / "one.svg").is_file()
+    assert (pages / "reports" / "index.html").read_text() == "all reports"
+    assert 'href="reports/index.html">Reports</a>' in (pages / "index.html").read_text("utf-8")
+
+
+def test_without_reports_there_is_no_link(pages, tmp_path):
+    dashboard.improve(pages)
+    before = (pages / "index.html").read_bytes()
+    dashboard.add_reports(tmp_path, pages)
+    assert (pages / "index.html").read_bytes() == before

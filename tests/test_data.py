@@ -1,4 +1,4 @@
-"""Data sets: shapes, ranges, splits without a shared pixel, and refusals."""
+"""Embedded data sets: shapes, ranges, splits without a shared pixel, and refusals."""
 
 import math
 import subprocess
@@ -20,6 +20,7 @@ SIZES = {
     "diabetes": (442, 11),
     "linear_gaussian": (256, 6),
 }
+FROM_FILES = {"mnist", "cifar100", "celeba"}  # tests/test_data_files.py
 
 
 def seeded() -> torch.Generator:
@@ -30,8 +31,8 @@ def load(name: str, **options) -> Tensor:
     return DATA[name](**options, **({"generator": seeded()} if name == "linear_gaussian" else {}))
 
 
-def test_every_data_set_is_tested_here():
-    assert set(DATA) == set(SIZES)
+def test_every_data_set_is_tested():
+    assert set(DATA) == set(SIZES) | FROM_FILES
 
 
 @pytest.mark.parametrize("name", SIZES)
@@ -67,6 +68,18 @@ def test_images_fill_the_unit_interval(name):
 def test_digits_are_those_of_scikit_learn():
     expected = torch.from_numpy(sklearn.datasets.load_digits().images) / 16
     assert torch.equal(digits(dtype=torch.float64), expected)
+
+
+def test_digits_are_split_without_loss_or_overlap():
+    train, test = digits("train"), digits("test")
+    assert (len(train), len(test)) == (1500, 297)
+    assert torch.equal(torch.cat([train, test]), digits("all"))
+    assert torch.equal(digits(), digits("all"))
+
+
+def test_another_split_of_the_digits_is_refused():
+    with pytest.raises(ValueError, match="split must be 'all', 'train' or 'test', got 'valid'"):
+        digits("valid")
 
 
 @pytest.mark.parametrize(
@@ -167,9 +180,8 @@ def test_the_global_generator_is_left_alone(name):
 
 
 def test_nothing_is_read_or_loaded_at_import():
-    code = (
-        "import sys, vaebench.data; print([m for m in sys.modules if m.split('.')[0] in ('sklearn', 'pandas', 'PIL')])"
-    )
+    heavy = {"sklearn", "pandas", "PIL", "pooch", "requests", "platformdirs", "filelock"}
+    code = f"import sys, vaebench.data; print(sorted({heavy} & set(sys.modules)))"
     root = Path(__file__).parents[1]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -177,7 +189,7 @@ def test_nothing_is_read_or_loaded_at_import():
 
 @pytest.mark.parametrize("size", [48, 0, "32"])
 def test_another_patch_size_is_refused(size):
-    with pytest.raises(ValueError, match="size must be 32 or 64, got"):
+    with pytest.raises(ValueError, match="size must be 8, 16, 32 or 64, got"):
         patches(size)
 
 

@@ -9,15 +9,16 @@ from torch import nn
 from torch.func import vmap
 
 from vaebench import moments, probes, testing
-from vaebench.data import linear_gaussian
+from vaebench.data import linear_gaussian, patches
 from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized, exact, pathwise
 from vaebench.fleet import train
-from vaebench.models import GaussianRegression, deep_gaussian_vae, linear_vae, mean_field
+from vaebench.models import GaussianRegression, deep_gaussian_vae, linear_vae, mean_field, mlp_vae
 from vaebench.objectives import Objective
-from vaebench.optimizers import adam, amsgrad, sgd
+from vaebench.optimizers import OPTIMIZERS, adam, amsgrad, sgd
 from vaebench.records import geometric
 from vaebench.sampling import epochwise, with_replacement
 from vaebench.schedules import constant, inverse_sqrt
+from vaebench.snapshots import Snapshot
 
 SEEDS = (3, 1, 4, 15)
 
@@ -271,3 +272,38 @@ def test_bad_input_is_refused_before_training(options, message, data):
 def test_data_that_the_model_cannot_take_is_refused(data):
     with pytest.raises(ValueError, match="x must be"):
         run(data[:, :5])
+
+
+def interrupted(optimizer, **more):
+    """Blocks of 12 draws; every third checkpoint falls between two of them."""
+    x, objective = linear_gaussian(n=64, generator=seeded(0), dtype=torch.float64), Objective(samples=40, alpha=0)
+    rule = OPTIMIZERS[optimizer]
+    return train(model(), doubly_reparameterized, objective, x, rule, inverse_sqrt(0.01), 130, 64, SEEDS, **more)
+
+
+def rows_of(checkpoints):
+    return [row for checkpoint in checkpoints for row in checkpoint.rows()]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_fleet_goes_on_from_a_snapshot_as_if_it_had_not_stopped(name):
+    kept: list[Snapshot] = []
+    whole = rows_of(interrupted(name, keep=lambda take: kept.append(take())))
+    assert [snapshot.step for snapshot in kept] == [12 * n for n in range(1, 11)]
+    for snapshot in kept[::3]:
+        rest = rows_of(interrupted(name, start=snapshot))
+        assert repr(rest) == repr([row for row in whole if row["step"] >= snapshot.step])
+
+
+def test_bytes_train_like_the_pixels_they_stand_for():
+    stored = patches(32, dtype=torch.float64)[:40].mul(255).round().to(torch.uint8)
+    net = mlp_vae((3, 32, 32), (8,), 2, dtype=torch.float64, generator=seeded(0))
+
+    def value(state):
+        return state.each(lambda parameters: probes.bound(state.loss, state.data, 2, seeded(7), parameters))
+
+    def rows(data):
+        found = {"value": value}
+        return rows_of(train(net, pathwise, Objective(), data, adam, inverse_sqrt(0.01), 5, 8, SEEDS, probes=found))
+
+    assert repr(rows(stored)) == repr(rows(stored.double() / 255))

@@ -2,8 +2,12 @@
 
 import math
 import operator
+from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
+
+T = TypeVar("T")
 
 
 def positive_integer(name: str, value: object) -> int:
@@ -54,6 +58,31 @@ def within(name: str, value: float, low: float, high: float = math.inf) -> float
         span = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"
         raise ValueError(f"{name} must be {span}, got {value!r}.")
     return float(value)
+
+
+def one_of(name: str, value: T, options: Iterable[T]) -> T:
+    """Return `value` if it is one of the options.
+
+    Args:
+        name: what the value is called in the message.
+        value: the candidate.
+        options: what is allowed, at least two.
+
+    Returns:
+        The value, unchanged.
+
+    Raises:
+        ValueError: if it is none of them.
+
+    >>> one_of("split", "valid", ("train", "test"))
+    Traceback (most recent call last):
+        ...
+    ValueError: split must be 'train' or 'test', got 'valid'.
+    """
+    *others, last = options = list(options)
+    if value not in options:
+        raise ValueError(f"{name} must be {', '.join(map(repr, others))} or {last!r}, got {value!r}.")
+    return value
 
 
 def available_device(value: str | torch.device) -> torch.device:

@@ -16,12 +16,13 @@ from torch.func import grad_and_value, vmap
 from torch.optim import Optimizer
 
 from vaebench.estimators import Estimator, Loss
-from vaebench.models import check_input
+from vaebench.models import as_input, check_input
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
 from vaebench.records import Checkpoint, Divergence, Stacked, State, Step, geometric
-from vaebench.sampling import SamplerFactory, Stream, abreast, with_replacement
+from vaebench.sampling import SamplerFactory, Stream, abreast, block_length, with_replacement
 from vaebench.schedules import Schedule
+from vaebench.snapshots import Found, Snapshot, Taken, capture, restore
 
 OptimizerFactory = Callable[[list[Tensor], float], Optimizer]
 Probe = Callable[[State], Tensor]
@@ -43,6 +44,8 @@ def train(
     checkpoints: Sequence[int] | None = None,
     probes: Mapping[str, Probe] | None = None,
     observe: Callable[[Step], None] | None = None,
+    start: Snapshot | None = None,
+    keep: Callable[[Callable[[], Snapshot]], None] | None = None,
 ) -> Iterator[Checkpoint]:
     """Train one member per seed, all at once: x_n = x_{n-1} - gamma_n (what the optimizer makes of the gradient).
 
@@ -50,16 +53,18 @@ def train(
         model: where all members start, or one model per seed; left alone.
         estimator: of the gradient.
         objective: the bound.
-        data: (N, *event).
+        data: (N, *event); floats on the model's device, or bytes anywhere, which become pixels batch by batch.
         optimizer: (parameters, lr) -> optimizer; elementwise, as those of `vaebench.optimizers` are.
         schedule: gamma_n, asked for n = 1, 2, ...
         steps: number of steps.
         batch_size: B.
-        seeds: S distinct seeds of the members' generators, which live on the device of the data.
+        seeds: S distinct seeds of the members' generators, which live on the device of the model.
         sampler: of the minibatches; `epochwise` for what most training code does.
         checkpoints: increasing steps at which to report, from 0 (the start) to `steps`; default `geometric`.
         probes: functions of the state, by column name; evaluated at checkpoints only.
         observe: called after every step. It makes the loop copy the parameters.
+        start: go on from there; the checkpoints that come are those not reported when it was taken.
+        keep: called often, between steps, with a function that takes a snapshot. Needs `with_replacement`.
 
     Returns:
         The checkpoints, made as they are asked for; the last one comes early if every member diverged.
@@ -80,14 +85,24 @@ def train(
     parameters = _stack(losses)
     streams = [_stream(losses[0], data, batch_size, sampler, seed) for seed in seeds]
     rule = optimizer(list(parameters.values()), schedule(1))
-    moves = _moves(losses[0], parameters, rule, schedule, data, streams, observe)
-    return _report(State(0, parameters, losses[0], data, tuple(seeds)), moves, marks, dict(probes or {}))
+    if start is not None:
+        restore(start, parameters, rule, streams)
+    moves = _moves(losses[0], parameters, rule, schedule, data, streams, observe, start.step if start else 0)
+    live = State(start.step if start else 0, parameters, losses[0], data, tuple(seeds))
+    block = block_length(streams[0])
+
+    def save(step: int, taken: Taken, found: Found) -> None:
+        if keep is not None and step % block == 0:  # elsewhere, the streams have drawn more than was used
+            keep(lambda: capture(step, parameters, rule, streams, taken, found))
+
+    return _report(live, moves, marks, dict(probes or {}), start, save)
 
 
 def _stream(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seed: int) -> Stream:
-    generator = torch.Generator(device=data.device).manual_seed(seed)
+    like = next(loss.parameters())
+    generator = torch.Generator(device=like.device).manual_seed(seed)
     shape = (loss.objective.samples, batch_size, loss.model.latents)
-    return Stream(sampler(len(data), batch_size, generator), shape, data.dtype, generator)
+    return Stream(sampler(len(data), batch_size, generator), shape, like.dtype, generator)
 
 
 def _moves(
@@ -98,10 +113,11 @@ def _moves(
     data: Tensor,
     streams: Sequence[Stream],
     observe: Callable[[Step], None] | None,
+    done: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    differentiate = None
-    for number, (indices, noise) in enumerate(abreast(streams), 1):
-        x = data[indices]
+    differentiate, like = None, next(iter(parameters.values()))
+    for number, (indices, noise) in enumerate(abreast(streams), done + 1):
+        x = as_input(data[indices.to(data.device)], like)
         differentiate = differentiate or _differentiator(loss, parameters, x, noise)
         gradients, losses = differentiate(parameters, x, noise)
         gamma = schedule(number)
@@ -134,20 +150,37 @@ def _differentiator(loss: Loss, parameters: Stacked, x: Tensor, noise: Tensor) -
 
     (ours, _), (theirs, _) = fast(parameters, x, noise), slow(parameters, x, noise)
     allowed = 1e5 * torch.finfo(x.dtype).eps
-    close = [(ours[n] - g).abs().max() <= allowed * g.abs().max() for n, g in theirs.items()]
+    close = [_largest(ours[n] - g) <= allowed * _largest(g) for n, g in theirs.items()]
     return fast if all(close) else slow
 
 
+def _largest(gradient: Tensor) -> Tensor:
+    """Largest magnitude, diverged members aside."""
+    return gradient.abs().nan_to_num(0, 0, 0).max()
+
+
 def _report(
-    live: State, moves: Iterator[tuple[Tensor, Tensor]], marks: Sequence[int], probes: Mapping[str, Probe]
+    live: State,
+    moves: Iterator[tuple[Tensor, Tensor]],
+    marks: Sequence[int],
+    probes: Mapping[str, Probe],
+    start: Snapshot | None,
+    save: Callable[[int, Taken, Found], None],
 ) -> Iterator[Checkpoint]:
-    empty, diverged = live.data.new_zeros(0, len(live.seeds)), {}
-    for start, stop in pairwise((0, *marks)):
-        taken = [next(moves) for _ in range(stop - start)]
+    empty = live.like.new_zeros(0, len(live.seeds))
+    taken = list(zip(start.losses, start.grad_sq, strict=True)) if start else []
+    found = start.diverged if start else ()
+    step = live.step
+    for stop in (mark for mark in marks if mark >= live.step):
+        while step < stop:
+            taken.append(next(moves))
+            step += 1
+            save(step, taken, found)
         losses, squares = (torch.stack(part) for part in zip(*taken, strict=True)) if taken else (empty, empty)
         state = replace(live, step=stop, parameters=_copy(live.parameters))
-        diverged = _divergences(state, losses, start) | diverged
+        diverged = _divergences(state, losses, stop - len(taken)) | {one.seed: one for one in found}
         found = tuple(diverged[seed] for seed in live.seeds if seed in diverged)
+        taken = []
         yield Checkpoint(state, losses, squares, {name: probe(state) for name, probe in probes.items()}, found)
         if len(found) == len(live.seeds):
             return

@@ -15,6 +15,7 @@ from torch.func import functional_call, grad, vmap
 
 from vaebench.checks import positive_integer
 from vaebench.estimators import Loss
+from vaebench.models import as_input
 from vaebench.sampling import Sampler, Stream, repeated, whole, with_replacement
 
 Parameters = Mapping[str, Tensor]
@@ -31,15 +32,16 @@ class Estimate(NamedTuple):
 
 
 class Replicates(NamedTuple):
-    """Data and the stream of what a replicate draws of it; `x, noise = take(n)`."""
+    """Data, the stream of what a replicate draws of it, and a parameter of the model; `x, noise = take(n)`."""
 
     data: Tensor
     stream: Stream
+    like: Tensor
 
     def take(self, n: int) -> tuple[Tensor, Tensor]:
         """Minibatches (n, B, *event) and noise (n, K, B, D)."""
         indices, noise = self.stream.draw(n)
-        return self.data[indices], noise
+        return as_input(self.data[indices.to(self.data.device)], self.like), noise
 
 
 def fresh(loss: Loss, data: Tensor, batch_size: int, generator: torch.Generator) -> Replicates:
@@ -66,13 +68,13 @@ def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, gene
         data: (N, *event).
         sampler: makes indices (n, B).
         batch_size: B.
-        generator: source of the noise, on the device of the data.
+        generator: source of the noise, on the device of the model.
 
     Returns:
         The replicates.
     """
-    shape = (loss.objective.samples, batch_size, loss.model.latents)
-    return Replicates(data, Stream(sampler, shape, data.dtype, generator))
+    shape, like = (loss.objective.samples, batch_size, loss.model.latents), next(loss.parameters())
+    return Replicates(data, Stream(sampler, shape, like.dtype, generator), like)
 
 
 def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:

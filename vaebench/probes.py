@@ -15,6 +15,7 @@ from torch.func import grad, vjp
 
 from vaebench.checks import positive_integer
 from vaebench.estimators import Estimator, Loss, exact, pathwise
+from vaebench.models import as_input
 from vaebench.moments import Estimate, Moments, Parameters, Sums, jackknife, loss_function, own_parameters
 
 
@@ -165,7 +166,7 @@ def bound(
         loss: its model and objective.
         data: (N, *event).
         draws: M >= 2 independent draws of the noise of all data.
-        generator: source of the noise, on the device of the data.
+        generator: source of the noise, on the device of the model.
         parameters: where; default the module's own.
         batch_size: examples evaluated at once.
         reported: its surrogate is taken for the bound; of `pathwise`, `analytic_kl` and `exact` it is.
@@ -181,10 +182,11 @@ def bound(
     parameters = own_parameters(loss) if parameters is None else parameters
     value = loss_function(Loss(loss.model, reported, loss.objective))
     k, d = loss.objective.samples, loss.model.latents
-    totals = data.new_zeros(draws, dtype=torch.float64)
+    totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
     with torch.no_grad():
         for draw in range(draws):
-            for x in data.split(batch_size):
+            for rows in data.split(batch_size):
+                x = as_input(rows, next(iter(parameters.values())))
                 noise = torch.randn(k, len(x), d, generator=generator, dtype=x.dtype, device=x.device)
                 totals[draw] -= value(parameters, x, noise).double() * len(x)
     values = totals / len(data)

@@ -32,6 +32,11 @@ class State:
     data: Tensor
     seeds: tuple[int, ...]
 
+    @property
+    def like(self) -> Tensor:
+        """A parameter, for the device and the dtype."""
+        return next(iter(self.parameters.values()))
+
     def member(self, s: int) -> Stacked:
         """The parameters of member s, as `vaebench.probes` takes them."""
         return {name: stacked[s] for name, stacked in self.parameters.items()}
@@ -42,7 +47,12 @@ class State:
 
     def each(self, probe: Callable[[Stacked], Any]) -> Tensor:
         """A number, or an `Estimate`, of one member's parameters for each: (S,) or (S, 2); NaN of diverged members."""
-        found = [probe(self.member(s)) if fine else None for s, fine in enumerate(self.finite().tolist())]
+        return self.each_seed(lambda parameters, _: probe(parameters))
+
+    def each_seed(self, probe: Callable[[Stacked, int], Any]) -> Tensor:
+        """The same of parameters and seed."""
+        members = zip(range(len(self.seeds)), self.seeds, self.finite().tolist(), strict=True)
+        found = [probe(self.member(s), seed) if fine else None for s, seed, fine in members]
         known = [None if value is None else torch.as_tensor(value, dtype=torch.float64).cpu() for value in found]
         missing = torch.full_like(next((value for value in known if value is not None), torch.zeros(())), math.nan)
         return torch.stack([missing.double() if value is None else value for value in known])

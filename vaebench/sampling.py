@@ -132,6 +132,12 @@ class Stream(NamedTuple):
         return indices, noise
 
 
+def block_length(stream: Stream) -> int:
+    """Draws that `abreast` makes at once; between blocks, the state of the generator is that of the stream."""
+    samples, batch_size, latents = stream.noise_shape
+    return max(1, min(256, BLOCK // (batch_size * (samples * latents + 1))))
+
+
 def abreast(streams: Sequence[Stream]) -> Iterator[tuple[Tensor, Tensor]]:
     """One draw of every stream at a time, made in blocks whose length does not depend on the number of streams.
 
@@ -141,8 +147,7 @@ def abreast(streams: Sequence[Stream]) -> Iterator[tuple[Tensor, Tensor]]:
     Yields:
         Indices (S, B) and noise (S, K, B, D), without end.
     """
-    samples, batch_size, latents = streams[0].noise_shape
-    block = max(1, min(256, BLOCK // (batch_size * (samples * latents + 1))))
+    block = block_length(streams[0])
     while True:
         indices, noise = zip(*(stream.draw(block) for stream in streams), strict=True)
         yield from zip(torch.stack(indices, 1), torch.stack(noise, 1), strict=True)

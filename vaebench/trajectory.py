@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from vaebench.files import write_whole
 from vaebench.records import Checkpoint
 
 FORMAT = 1
@@ -83,13 +84,13 @@ def collect(
         rows += last.rows()
     if last is None:
         raise ValueError("There are no checkpoints to collect; a generator of them can be used only once.")
-    metadata = {"experiment": dict(experiment or {}), "commit": commit} | environment(last.state.data.device)
+    metadata = {"experiment": dict(experiment or {}), "commit": commit} | environment(last.state.like.device)
     metadata["diverged"] = [found._asdict() for found in last.diverged]
     return Trajectory(metadata, pd.DataFrame(rows))
 
 
 def save(trajectory: Trajectory, path: str | os.PathLike[str]) -> None:
-    """Write a trajectory, replacing what was there in one rename; a crash leaves the old file as it was.
+    """Write a trajectory, whole or not at all.
 
     Args:
         trajectory: what to write.
@@ -98,26 +99,18 @@ def save(trajectory: Trajectory, path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: if a column is of another kind, or there is none.
     """
-    path, frame, types = Path(path), trajectory.frame, _types(trajectory.frame)
+    frame, types = trajectory.frame, _types(trajectory.frame)
     body = frame.astype(types).to_csv(index=False, na_rep="nan", lineterminator="\n")
     floats = [name for name, kind in types.items() if kind == "float64"]
     header = {
         "format": FORMAT,
-        "metadata": _mark(trajectory.metadata),
+        "metadata": encode(trajectory.metadata),
         "columns": types,
         "not_finite": {name: bad for name in floats if (bad := int((~np.isfinite(frame[name])).sum()))},
         "sha256": hashlib.sha256(body.encode()).hexdigest(),
     }
     text = f"# {json.dumps(header, allow_nan=False)}\n{body}"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, text.encode())
 
 
 def load(path: str | os.PathLike[str]) -> Trajectory:
@@ -147,7 +140,7 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     frame = pd.DataFrame(
         {name: cells[name].map(READERS[kind]).astype(kind) for name, kind in header["columns"].items()}
     )
-    return Trajectory(_unmark(header["metadata"]), frame)
+    return Trajectory(decode(header["metadata"]), frame)
 
 
 def _types(frame: pd.DataFrame) -> dict[str, str]:
@@ -160,22 +153,23 @@ def _types(frame: pd.DataFrame) -> dict[str, str]:
     return types
 
 
-def _mark(value: Any) -> Any:
-    """JSON has no NaN and no infinity: {"float": "nan"} stands for one."""
+def encode(value: Any) -> Any:
+    """Make a value fit for JSON, which has no NaN and no infinity: {"float": "nan"} stands for one."""
     if isinstance(value, Mapping):
-        return {str(key): _mark(item) for key, item in value.items()}
+        return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_mark(item) for item in value]
+        return [encode(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
     return value
 
 
-def _unmark(value: Any) -> Any:
+def decode(value: Any) -> Any:
+    """The value that `encode` was given; tuples are lists now."""
     if isinstance(value, list):
-        return [_unmark(item) for item in value]
+        return [decode(item) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {"float"}:
         return float(value["float"])
-    return {key: _unmark(item) for key, item in value.items()}
+    return {key: decode(item) for key, item in value.items()}

@@ -13,7 +13,6 @@ from asv.publishing import OutputPublisher
 from asv.util import UserError
 
 ASSETS = Path(__file__).with_name("assets")
-REPORTS = Path(__file__).parents[2] / "reports"
 
 # How the addresses in asv's page end, and the vendored file that stands in for each.
 VENDORED = {
@@ -31,9 +30,6 @@ VENDORED = {
 
 REMOTE = re.compile(r'(<(?:script|link|img)\b[^>]*?\b(?:src|href)=)"((?:https?:)?//[^"]+)"([^>]*)')
 PINS = re.compile(r' (?:integrity|crossorigin|referrerpolicy)="[^"]*"')
-
-# Where the pages link to the reports: after the last of asv's own views.
-VIEWS = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
 
 # For each page: what asv wrote, and what a reader needs.
 EDITS = {
@@ -132,6 +128,9 @@ EDITS = {
     ],
 }
 
+BAR = '<li id="nav-li-regressions"><a href="#/regressions">Regressions</a></li>'
+REPORTS = (BAR, f'{BAR}<li id="nav-li-reports"><a href="reports/index.html">Reports</a></li>')
+
 
 def localize(html: str) -> str:
     """Load a page's assets from beside it, and drop the attributes that pin what a network may send."""
@@ -168,19 +167,15 @@ def improve(html_dir: Path) -> None:
             substitute(html_dir / page, old, new)
 
 
-def add_reports(html_dir: Path, source: Path = REPORTS) -> None:
-    """Copy the reports on studies, which lie in directories with a report.json, and link to their index."""
-    found = sorted(path.parent for path in source.glob("*/report.json") if not path.parent.name.startswith("."))
-    if not found:
+def add_reports(source: Path, html_dir: Path) -> None:
+    """Put the written reports beside the dashboard, and a link to them into its bar."""
+    reports = sorted(path.parent for path in source.glob("*/report.json"))
+    if not reports:
         return
-    index = source / "index.html"
-    if not index.is_file():
-        raise UserError(f"{source} has reports, but no index.html: write it with vaebench.report.write_index.")
-    for report in found:
-        shutil.copytree(report, html_dir / REPORTS.name / report.name)
-    shutil.copyfile(index, html_dir / REPORTS.name / index.name)
-    link = f'<li id="nav-li-reports"><a href="{REPORTS.name}/{index.name}">Reports</a></li>'
-    substitute(html_dir / "index.html", VIEWS, f"{VIEWS}\n        {link}")
+    for report in reports:
+        shutil.copytree(report, html_dir / "reports" / report.name)
+    shutil.copy(source / "index.html", html_dir / "reports" / "index.html")
+    substitute(html_dir / "index.html", *REPORTS)
 
 
 class Dashboard(OutputPublisher):
@@ -192,6 +187,7 @@ class Dashboard(OutputPublisher):
 
     @classmethod
     def publish(cls, conf, repo, benchmarks, graphs, revisions):
-        """Improve the pages that asv has just written, and put the reports beside them."""
-        improve(Path(conf.html_dir))
-        add_reports(Path(conf.html_dir))
+        """Improve the pages that asv has just written."""
+        html_dir = Path(conf.html_dir)
+        improve(html_dir)
+        add_reports(html_dir.parent, html_dir)

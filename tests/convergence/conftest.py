@@ -5,7 +5,10 @@ import pytest
 
 @pytest.fixture
 def verify(benchmark):
-    """Run a check once, keep what it found beside its time, and insist that the claim holds."""
+    """Run a check once, keep what it found beside its time, and insist that the claim holds.
+
+    `standard_error`, where a check finds one, is that of the statistic: `vaebench compare` reads it.
+    """
 
     def run(check, *arguments):
         verdict = benchmark.pedantic(check, arguments, rounds=1, iterations=1, warmup_rounds=0)

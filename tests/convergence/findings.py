@@ -23,12 +23,13 @@ def finding(
 
 
 def not_negative(claim: str, margin: ArrayLike, **details: Any) -> Verdict:
-    """The expectation of a margin, one per seed, is not negative: a one-sided t test."""
+    """The expectation of a margin, one per seed, is not negative: a one-sided t test; its error by the delta method."""
     samples = np.asarray(margin, dtype=np.float64)
     size = len(samples)
     error = samples.std(ddof=1) / np.sqrt(size)
-    bound = float(stats.t.isf(RARE, size - 1))
-    return finding(claim, size, float(-samples.mean() / error), bound, RARE, details | {"standard_error": error})
+    bound, t = float(stats.t.isf(RARE, size - 1)), float(-samples.mean() / error)
+    kept = details | {"margin": float(samples.mean()), "standard_error": float(np.sqrt(1 + t**2 / (2 * (size - 1))))}
+    return finding(claim, size, t, bound, RARE, kept)
 
 
 def mean_is(claim: str, samples: ArrayLike, value: float, tolerance: float, **details: Any) -> Verdict:

@@ -89,6 +89,19 @@ def largest_parameter(model: nn.Module) -> Tensor:
     return torch.stack([parameter.detach().abs().max() for parameter in model.parameters()]).max()
 
 
+def as_input(x: Tensor, like: Tensor) -> Tensor:
+    """Data as a model takes it: stored bytes become pixels in [0, 1], on the model's device and in its dtype.
+
+    Args:
+        x: (..., *event), bytes (uint8) on any device, or floats, which are left alone.
+        like: a parameter of the model.
+
+    Returns:
+        (..., *event).
+    """
+    return x.to(like.device, non_blocking=True).to(like.dtype) / 255 if x.dtype == torch.uint8 else x
+
+
 def check_input(model: LatentModel, x: Tensor) -> None:
     """Refuse data that the model cannot be trained on. Synchronises: call it once, before a loop.
 
@@ -102,6 +115,8 @@ def check_input(model: LatentModel, x: Tensor) -> None:
     """
     if x.ndim < 2 or len(x) < 1:
         raise ValueError(f"x must be (B, *event) with B at least 1, got shape {tuple(x.shape)}.")
+    if x.dtype == torch.uint8:  # finite and in [0, 1] once converted: one row stands for all
+        x = as_input(x[:1], largest_parameter(model))  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         likelihood = model.likelihood(torch.zeros(1, 1, model.latents, dtype=x.dtype, device=x.device))
     event = tuple(likelihood.mean.shape[2:])

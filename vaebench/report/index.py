@@ -32,8 +32,8 @@ def write_index(root: str | os.PathLike[str]) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] == FORMAT:
-            return found
-    except (json.JSONDecodeError, KeyError, TypeError):
-        pass
-    raise ValueError(f"{path} is no report of format {FORMAT}: write the report again, or delete it.")
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise ValueError(f"{path} is no report of format {FORMAT}: write the report again, or delete it.")
+    return found

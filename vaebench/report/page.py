@@ -9,7 +9,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vaebench.report.answer import Sentence, Trust, answers, trust
-from vaebench.report.figures import png
 from vaebench.report.panels import comparisons, of_arm, overview
 from vaebench.report.study import Result, Study
 from vaebench.report.tables import csv_files, side_by_side
@@ -32,7 +31,7 @@ def contents(study: Study, results: Sequence[Result]) -> dict[str, bytes]:
     """
     first, others, own = overview(results), comparisons(results), {one.name: of_arm(one) for one in results}
     found, trusted = answers(results), trust(results)
-    html = _environment().get_template("page.html.j2")
+    html = environment().get_template("page.html.j2")
     text = html.render(
         study=study,
         results=results,
@@ -50,9 +49,9 @@ def contents(study: Study, results: Sequence[Result]) -> dict[str, bytes]:
     made = {"index.html": text.encode(), "report.json": _json(_report(study, results, found, trusted)).encode()}
     made["experiments.json"] = _json(_experiments(study, results)).encode()
     made |= {f"tables/{name}": content for name, content in csv_files(results).items()}
-    made["figures/overview.png"] = png(first.figure)
+    made["figures/overview.png"] = first.picture.png
     panels = itertools.chain([first], others, *own.values())
-    return made | {f"figures/{panel.name}.svg": panel.svg.encode() for panel in panels}
+    return made | {f"figures/{panel.name}.svg": panel.picture.svg.encode() for panel in panels}
 
 
 def index(reports: Sequence[dict[str, Any]]) -> str:
@@ -64,10 +63,11 @@ def index(reports: Sequence[dict[str, Any]]) -> str:
     Returns:
         HTML.
     """
-    return _environment().get_template("index.html.j2").render(reports=reports)
+    return environment().get_template("index.html.j2").render(reports=reports)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates and what they may call."""
     made = Environment(
         loader=PackageLoader("vaebench.report"),
         autoescape=True,

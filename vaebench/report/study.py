@@ -1,39 +1,14 @@
 """What a report is made from: a study's arms, each with what was recorded of it and what that says."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from vaebench.experiments.studies import Study
 from vaebench.gates.verdict import Verdict
 from vaebench.summary import Summary
 from vaebench.trajectory import Trajectory
-
-
-class Arm(Protocol):
-    """One experiment of a study: its label, its hash, and the experiment as JSON."""
-
-    @property
-    def label(self) -> str: ...  # noqa: D102 - said above
-    @property
-    def hash(self) -> str: ...  # noqa: D102
-    @property
-    def experiment(self) -> Mapping[str, Any]: ...  # noqa: D102
-
-
-class Study(Protocol):
-    """Experiments that answer one question: name, scale ("quick"), question, what varies ("activation"), arms."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102 - said above
-    @property
-    def scale(self) -> str: ...  # noqa: D102
-    @property
-    def question(self) -> str: ...  # noqa: D102
-    @property
-    def axis(self) -> str: ...  # noqa: D102
-    @property
-    def arms(self) -> Sequence[Arm]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -112,7 +87,7 @@ def results(study: Study, trajectories: Mapping[str, Trajectory], summaries: Map
             raise ValueError(f"Arm {arm.label!r} ({arm.hash}) has no trajectory: run it first, or leave the arm out.")
         name = f"{file_name(arm.label)[:40]}-{file_name(arm.hash)[:8]}"
         trajectory, summary = trajectories[arm.hash], summaries.get(arm.hash)
-        found.append(Result(arm.label, name, arm.hash, arm.experiment, trajectory, summary, place))
+        found.append(Result(arm.label, name, arm.hash, arm.experiment.plain(), trajectory, summary, place))
         if summary is None and found[-1].kept:
             raise ValueError(f"Arm {arm.label!r} ({arm.hash}) has no summary, though not every seed diverged: add it.")
     return found
@@ -121,11 +96,8 @@ def results(study: Study, trajectories: Mapping[str, Trajectory], summaries: Map
 def file_name(text: str) -> str:
     """A text as a file's name: lower-case letters, digits and hyphens, never empty.
 
-    Args:
-        text: any.
-
     Returns:
-        The name, without an ending.
+        The name.
 
     >>> file_name("SoftClip s=0.5 <b>")
     'softclip-s-0-5-b'

@@ -69,7 +69,7 @@ def _checks(one: Result) -> Cell:
 
 
 def _seeds(one: Result) -> Cell:
-    return Cell(one.warning.replace(" seeds", ""), one.kept, "bad") if one.diverged else Cell(str(one.kept), one.kept)
+    return Cell(one.warning, one.kept, "bad") if one.diverged else Cell(str(one.kept), one.kept)
 
 
 def _numbers(summary: Summary | None, finals: Sequence[str], costs: Sequence[str]) -> Iterator[Cell]:
@@ -107,4 +107,4 @@ def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, float_format="%.8g", lineterminator="\n").encode()
+    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()

@@ -5,16 +5,13 @@ from collections.abc import Sequence
 
 from vaebench.moments import Estimate
 
-NAMES = {"|grad|^2": "‖∇f‖²", "T_n": "Tₙ"}
+NAMES = {"|grad|^2": "|∇f|²", "T_n": "Tₙ"}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PLAIN = range(-3, 6)  # powers of ten written out
 
 
 def symbol(name: str) -> str:
     """A text with the names of quantities as a page writes them.
-
-    Args:
-        name: or a sentence.
 
     Returns:
         The text.
@@ -29,9 +26,6 @@ def symbol(name: str) -> str:
 
 def number(value: float) -> str:
     """A number with four digits, or all of a whole one.
-
-    Args:
-        value: any.
 
     Returns:
         The text.
@@ -51,9 +45,6 @@ def number(value: float) -> str:
 
 def estimate(found: Estimate) -> str:
     """A value and its standard error, to two digits of the error; without one if there is none.
-
-    Args:
-        found: the estimate.
 
     Returns:
         The text.
@@ -75,9 +66,6 @@ def estimate(found: Estimate) -> str:
 def several(words: Sequence[str]) -> str:
     """A list in words.
 
-    Args:
-        words: its items.
-
     Returns:
         The text.
 
@@ -89,9 +77,6 @@ def several(words: Sequence[str]) -> str:
 
 def share(probability: float) -> str:
     """A probability as a share.
-
-    Args:
-        probability: in [0, 1].
 
     Returns:
         The text.

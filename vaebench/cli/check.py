@@ -1,29 +1,23 @@
-"""The command line. Nothing heavy is imported before a command runs."""
+"""`vaebench check`: certify a model and an estimator."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vaebench.cli.common import AsJson, plain, print_json, print_verdicts, refusing
+
 if TYPE_CHECKING:
     from vaebench.gates import Verdict
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 OWN = "or package.module:function for one of your own"
 
 
-@app.callback()
-def main() -> None:
-    """Measure and certify how variational autoencoders train."""
-
-
-@app.command()
 def check(
     estimator: Annotated[str, typer.Option(help=f"Gradient estimator, by name, {OWN}.")] = "pathwise",
     model: Annotated[str, typer.Option(help=f"Model, by name, {OWN} that returns it.")] = "linear_vae",
@@ -38,7 +32,7 @@ def check(
     batch_size: Annotated[int, typer.Option(help="Batch size B.")] = 8,
     members: Annotated[int, typer.Option(help="Seeds trained at once.")] = 16,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Certify a model and an estimator: run every gate that applies, print the verdicts.
 
@@ -50,7 +44,7 @@ def check(
 
         vaebench check --estimator mypackage.estimators:antithetic --optimizer adam
     """
-    try:
+    with refusing("check"):
         verdicts, left_out = _certify(
             (model, data, estimator),
             {"samples": samples, "alpha": alpha, "beta": beta},
@@ -58,13 +52,10 @@ def check(
             {"optimizer": optimizer, "steps": steps, "batch_size": batch_size, "members": members, "seed": seed},
             scale,
         )
-    except (ValueError, LookupError, ImportError, AttributeError) as refusal:
-        typer.echo(f"vaebench check: {refusal}", err=True)
-        sys.exit(2)
     if as_json:
-        typer.echo(json.dumps([_plain(verdict) for verdict in verdicts], indent=2))
+        print_json([plain(verdict) for verdict in verdicts])
     else:
-        _print_table(verdicts)
+        print_verdicts(verdicts)
         typer.echo("\n".join(left_out))
     sys.exit(not all(verdict.passed for verdict in verdicts))
 
@@ -126,40 +117,3 @@ def _build(factory: Callable[..., Any], seed: int, offered: Mapping[str, Any]) -
     taken = inspect.signature(factory).parameters
     offered = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64} | dict(offered)
     return factory(**{name: value for name, value in offered.items() if name in taken})
-
-
-def _plain(verdict: Verdict) -> dict[str, Any]:
-    return {
-        "gate": verdict.gate,
-        "claim": verdict.claim,
-        "statistic": verdict.statistic,
-        "threshold": verdict.threshold,
-        "passed": verdict.passed,
-        "false_alarm": verdict.false_alarm,
-        "evidence": dict(verdict.evidence),
-    }
-
-
-def _brief(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _print_table(verdicts: Sequence[Verdict]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("", "gate", "claim, and how it was measured", "measured", "allowed")
-    for verdict in verdicts:
-        mark = "[green]pass[/]" if verdict.passed else "[bold red]FAIL[/]"
-        how = ", ".join(f"{name} {_brief(value)}" for name, value in verdict.evidence.items())
-        claim = f"{verdict.claim}\n[dim]{how}[/]" if how else verdict.claim
-        table.add_row(mark, verdict.gate, claim, _brief(verdict.statistic), _brief(verdict.threshold))
-    console = Console()
-    console.print(table)
-    failed = [verdict.gate for verdict in verdicts if not verdict.passed]
-    alarm = sum(verdict.false_alarm for verdict in verdicts)
-    console.print(
-        f"{len(failed)} of {len(verdicts)} gates failed: {', '.join(failed)}."
-        if failed
-        else f"All {len(verdicts)} gates passed; correct code fails one with probability below {alarm:.1g}."
-    )

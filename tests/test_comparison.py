@@ -1,0 +1,382 @@
+"""Comparisons: what crosses a bound, what moves, and what cannot be compared."""
+
+import json
+import math
+import subprocess
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from asv.results import Results
+from typer.testing import CliRunner
+
+from vaebench import trajectory
+from vaebench.cli import app
+from vaebench.comparison import change, claims, commits, compare, runs
+
+HISTORY = Path(__file__).parents[1] / "reports" / "history"
+FLOPS = "estimators.Cost.track_flops"
+
+
+def kinds(rows):
+    return {row.name: row.kind for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "error", "kind"),
+    [
+        (1.0, 1.19, 0.1, "same"),
+        (1.0, 1.21, 0.1, "moved"),
+        (1.0, 0.79, 0.1, "moved"),
+        (1.0, 1.0 + 1e-12, 0.0, "same"),
+        (1.0, 1.0 + 1e-6, 0.0, "moved"),
+        (1.0, 1.0009, None, "same"),
+        (-1.0, -1.0011, None, "moved"),
+        (0.0, 1e-9, None, "moved"),
+        (math.nan, math.nan, None, "same"),
+        (math.inf, math.inf, 1.0, "same"),
+        (1.0, math.nan, 0.1, "moved"),
+        (1.0, math.inf, None, "moved"),
+    ],
+)
+def test_a_number_moves_beyond_two_errors_or_a_thousandth(before, after, error, kind):
+    assert change.number("n", before, after, error).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [(1000, 1001, "same"), (1000, 1002, "crossed"), (0, 1, "crossed"), (1000, 900, "moved"), (0, 0, "same")],
+)
+def test_an_exact_counter_must_not_rise(before, after, kind):
+    assert change.counter("flops", before, after).kind == kind
+
+
+def test_settings_that_differ_are_named_by_their_place():
+    before = {"objective": {"alpha": 0, "beta": 1}, "seeds": [0, 1], "device": "cpu"}
+    after = {"objective": {"alpha": 1, "beta": 1}, "seeds": [0, 1, 2], "dtype": "float64", "device": "cpu"}
+    found = [(row.name, row.before, row.after) for row in change.settings(before, after)]
+    expected = [("objective.alpha", 0, 1), ("seeds", "[0, 1]", "[0, 1, 2]"), ("dtype", None, "float64")]
+    assert found == expected
+
+
+def benchmark(fullname, median=1.0, rounds=5, **kept):
+    stats = {"min": 0.9 * median, "median": median, "q1": 0.95 * median, "q3": 1.05 * median, "rounds": rounds}
+    return {"fullname": fullname, "extra_info": kept, "stats": stats}
+
+
+def claim(fullname, statistic, bound=1.0, **kept):
+    return benchmark(fullname, rounds=1, claim="it holds", statistic=statistic, bound=bound, **kept)
+
+
+def report(path, *benchmarks, python="3.11"):
+    machine = {"python_version": python, "cpu": {"brand_raw": "a processor"}}
+    path.write_text(json.dumps({"machine_info": machine, "benchmarks": benchmarks}))
+    return path
+
+
+@pytest.fixture
+def reports(tmp_path):
+    before = [
+        claim("stands", 0.5, standard_error=0.03),
+        claim("moves", 0.5, standard_error=0.03),
+        claim("breaks", 0.9),
+        claim("heals", math.inf),
+        claim("fails", 1.5),
+        claim("tightened", 0.9, 1.0),
+        claim("goes", 0.0),
+        benchmark("costs", median=1.0, flops=1000, ops=10.0, name="text"),
+        benchmark("flickers", median=1.0, rounds=4),
+    ]
+    after = [
+        claim("stands", 0.55, standard_error=0.04),
+        claim("moves", 0.61, standard_error=0.04),
+        claim("breaks", 1.1),
+        claim("heals", 0.9),
+        claim("fails", 1.5),
+        claim("tightened", 0.9, 0.8),
+        claim("comes", 2.0),
+        benchmark("costs", median=1.2, flops=1002, ops=9.0, name="other"),
+        benchmark("flickers", median=9.0, rounds=4),
+    ]
+    return report(tmp_path / "a.json", *before), report(tmp_path / "b.json", *after, python="3.12")
+
+
+def test_claims_cross_recover_move_and_times_are_only_noted(reports):
+    rows = claims.compare(*map(claims.read, reports))
+    assert kinds(rows) == {
+        "python": "differs",
+        "stands": "same",
+        "moves": "moved",
+        "breaks": "crossed",
+        "heals": "recovered",
+        "fails": "same",
+        "tightened": "crossed",
+        "goes": "gone",
+        "comes": "appeared",
+        "costs: flops": "crossed",
+        "costs: ops": "moved",
+        "costs: time": "time",
+        "flickers: time": "same",
+    } | {f"{row.name}": row.kind for row in rows if row.name.endswith(": time")}
+    by_name = {row.name: row for row in rows}
+    assert by_name["moves"].z == pytest.approx(0.11 / 0.05)
+    assert by_name["tightened"].note == "allowed 0.8, fails, allowed 1 before"
+    assert by_name["costs: time"].note == "median x 1.2, minimum x 1.2"
+    assert by_name["comes"].note == "allowed 1, fails"
+
+
+def test_the_convergence_tests_record_what_is_read(tmp_path, pytester_report):
+    """The fixture and the reader agree on names."""
+    (name, found), *_ = claims.read(pytester_report).quantities.items()
+    assert name.endswith("test_claim") and isinstance(found, claims.Claim)
+    assert (found.value, found.bound, found.error, found.passed) == (0.25, 1.0, 0.125, True)
+
+
+@pytest.fixture
+def pytester_report(tmp_path):
+    """What pytest-benchmark writes of one claim, checked by the convergence tests' own fixture."""
+    (tmp_path / "conftest.py").write_text("from tests.convergence.conftest import verify\n")
+    (tmp_path / "test_one.py").write_text(
+        "from vaebench.gates.verdict import judge\n\n"
+        "def test_claim(verify):\n"
+        "    verify(lambda: judge('g', 'it holds', 0.25, 1.0, 0.0, {'standard_error': 0.125}))\n"
+    )
+    path = tmp_path / "report.json"
+    code = pytest.main(["-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), "-c", "/dev/null", str(tmp_path),
+                        f"--benchmark-json={path}"])  # fmt: skip
+    assert code == 0
+    return path
+
+
+def run(directory, columns, seeds, experiment=None, diverged=(), steps=(0, 10)):
+    directory.mkdir()
+    rows = [
+        {"step": step, "seed": seed}
+        | {name: values[i] if step == steps[-1] else 99.0 for name, values in columns.items()}
+        for step in steps
+        for i, seed in enumerate(seeds)
+    ]
+    found = [{"seed": seed, "step": 5, "value": math.inf} for seed in diverged]
+    metadata = {"experiment": experiment or {}, "diverged": found, "device": "cpu"}
+    trajectory.save(trajectory.Trajectory(metadata, pd.DataFrame(rows)), directory / "trajectory.csv")
+    return directory
+
+
+def compare_runs(*directories):
+    rows = runs.compare(*(runs.read(directory / "trajectory.csv") for directory in directories))
+    return {row.name: row for row in rows}
+
+
+def test_last_rows_are_compared_within_equal_seeds(tmp_path):
+    before, after = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.1, 2.3, 3.1, 4.3])
+    first = run(tmp_path / "a", {"bound": before}, range(4), {"alpha": 0})
+    row = compare_runs(first, run(tmp_path / "b", {"bound": after}, range(4), {"alpha": 1}))
+    found, gaps = row["bound"], after - before
+    assert (found.before, found.after) == (before.mean(), after.mean())
+    assert found.difference == pytest.approx(gaps.mean())
+    assert found.error == pytest.approx(gaps.std(ddof=1) / 2)
+    assert found.kind == "moved" and found.z == pytest.approx(gaps.mean() / found.error)
+    assert (row["alpha"].before, row["alpha"].after, row["alpha"].kind) == (0, 1, "differs")
+
+
+def test_other_seeds_are_independent(tmp_path):
+    before, after = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.1, 2.3, 3.1])
+    first = run(tmp_path / "a", {"bound": before}, range(4))
+    found = compare_runs(first, run(tmp_path / "b", {"bound": after}, [0, 1, 7]))["bound"]
+    assert found.error == pytest.approx(math.sqrt(before.var(ddof=1) / 4 + after.var(ddof=1) / 3))
+    assert found.kind == "same" and "over 3 seeds; before" in found.note
+
+
+def test_one_seed_has_the_error_that_its_row_records(tmp_path):
+    first = run(tmp_path / "a", {"bound": [1.0], "bound_error": [0.3], "loss": [1.0]}, [0])
+    rows = compare_runs(first, run(tmp_path / "b", {"bound": [1.9], "bound_error": [0.4], "loss": [1.9]}, [0]))
+    assert "bound_error" not in rows
+    assert rows["bound"].error == pytest.approx(0.5) and rows["bound"].kind == "same"
+    assert rows["loss"].error is None and rows["loss"].kind == "moved"
+
+
+def test_values_that_are_not_finite_are_left_out_and_said(tmp_path):
+    first = run(tmp_path / "a", {"bound": [1.0, 2.0, 3.0]}, range(3))
+    rows = compare_runs(first, run(tmp_path / "b", {"bound": [1.0, math.nan, 3.0]}, range(3), diverged=[1]))
+    assert rows["bound"].after == 2.0 and "1 not finite" in rows["bound"].note
+    assert (rows["diverged members"].kind, rows["diverged members"].note) == ("crossed", "seeds 1")
+
+
+def test_a_shorter_run_says_so(tmp_path):
+    first = run(tmp_path / "a", {"bound": [1.0, 2.0]}, range(2))
+    row = compare_runs(first, run(tmp_path / "b", {"bound": [1.0, 2.0]}, range(2), steps=(0, 5)))["last step"]
+    assert (row.before, row.after, row.kind) == (10, 5, "differs")
+
+
+@pytest.mark.parametrize("path", sorted(HISTORY.glob("*/*-env-*.json")), ids=lambda path: path.name[:8])
+def test_results_are_read_as_asv_reads_them(path):
+    found, theirs = commits.read(path), Results.load(str(path))
+    expected = {}
+    for name in theirs.get_all_result_keys():
+        params = theirs.get_result_params(name)
+        names = [f"{name}({', '.join(case)})" if case else name for case in product(*params)]
+        expected |= dict(zip(names, theirs.get_result_value(name, params), strict=True))
+        stats = theirs.get_result_stats(name, params)
+        for case, one in zip(names, stats, strict=True):
+            assert found[case].interval == ((one["ci_99_a"], one["ci_99_b"]) if one else None)
+    assert len(found) > 100
+    np.testing.assert_equal({name: one.value for name, one in found.items()}, expected)
+
+
+M = commits.Measured
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "kind"),
+    [
+        (FLOPS, M(1000.0), M(1002.0), "crossed"),
+        (FLOPS, M(1000.0), M(900.0), "moved"),
+        (f"{FLOPS}('pathwise', 8)", M(1000.0), M(1002.0), "crossed"),
+        (FLOPS, M(1000.0), M(None), "crossed"),
+        (FLOPS, M(1000.0), M(math.nan), "gone"),
+        (FLOPS, M(None), M(1000.0), "appeared"),
+        (FLOPS, M(math.nan), M(None), "same"),
+        (FLOPS, M(1000.0, "1"), M(2000.0, "2"), "differs"),
+        ("estimators.Cost.track_flops_to_goal", M(1000.0), M(1002.0), "moved"),
+        ("estimators.Cost.track_variance", M(1.0), M(1.0005), "same"),
+        ("estimators.Cost.time_step", M(1.0, interval=(0.9, 1.1)), M(1.15, interval=(1.05, 1.2)), "same"),
+        ("estimators.Cost.time_step", M(1.0, interval=(0.9, 1.1)), M(1.3, interval=(1.2, 1.4)), "time"),
+        ("estimators.Cost.time_step", M(1.0), M(None), "gone"),
+    ],
+)
+def test_what_became_of_a_benchmark(name, before, after, kind):
+    assert kinds(commits.compare({name: before}, {name: after})) == {name: kind}
+
+
+def git(repository, *arguments):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(repository), *identity, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Three commits, of which two were measured."""
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main")
+    for tag, flops in (("old", 1000), ("new", 1010), ("unmeasured", None)):
+        git(tmp_path, "commit", "--quiet", "--allow-empty", "--message", tag)
+        git(tmp_path, "tag", tag)
+        if flops:
+            keep(tmp_path, tag, "here", flops)
+    return tmp_path
+
+
+def keep(repository, tag, machine, flops):
+    commit = git(repository, "rev-parse", tag)
+    found = Results({"machine": machine}, {}, commit, 0, "3.11", "env", {})
+    answer = type("Answer", (), {"result": [flops], "samples": [None], "number": [None], "profile": None})
+    answer.stderr = answer.errcode = None
+    found.add_result({"name": FLOPS, "version": "1", "params": [["'pathwise'"]]}, answer)
+    found.save(str(repository / commits.HISTORY))
+
+
+def test_commits_are_compared_wherever_both_were_measured(repository):
+    (row,) = compare("old", "new", repository)
+    assert (row.name, row.before, row.after, row.kind) == (f"{FLOPS}('pathwise')", 1000, 1010, "crossed")
+    keep(repository, "old", "there", 5)
+    keep(repository, "new", "there", 5)
+    assert kinds(compare("old", "new", repository / "reports")) == {
+        f"here/env: {FLOPS}('pathwise')": "crossed",
+        f"there/env: {FLOPS}('pathwise')": "same",
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("old", "no-such", "'no-such' is no file, no directory with a trajectory.csv, and no commit"),
+        ("old", "--version", "'--version' is no file"),
+        ("old", "unmeasured", "unmeasured .* has no results in reports/history"),
+        ("old", "elsewhere", "not measured on one machine"),
+        ("old", "report.json", "old is a commit and report.json is a report: compare two of one kind"),
+        ("report.json", "cut.json", "cut.json is not JSON, or is cut short"),
+        ("report.json", "binary.json", "binary.json is not JSON"),
+        ("report.json", "other.json", "other.json is no report of pytest-benchmark"),
+        ("report.json", "list.json", "list.json is no report of pytest-benchmark"),
+        ("report.json", "empty.json", "report.json and empty.json have no measurement in common"),
+        ("run", "cut.csv", "cut.csv was cut short or changed"),
+        ("run", "binary.csv", "binary.csv is not a trajectory"),
+        ("run", "headless.csv", "headless.csv is not a trajectory"),
+        ("run", "unseeded.csv", "unseeded.csv has no rows by step and seed"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(repository, monkeypatch, before, after, message):
+    monkeypatch.chdir(repository)
+    plant(repository)
+    with pytest.raises(ValueError, match=message):
+        compare(before, after, repository)
+
+
+def plant(place):
+    """Files that can be compared, and files that cannot."""
+    git(place, "commit", "--quiet", "--allow-empty", "--message", "measured elsewhere")
+    git(place, "tag", "elsewhere")
+    keep(place, "elsewhere", "there", 5)
+    text = report(place / "report.json", claim("stands", 0.5)).read_text()
+    (place / "cut.json").write_text(text[:-5])
+    (place / "other.json").write_text('{"machine_info": {}}')
+    (place / "list.json").write_text("[]")
+    report(place / "empty.json")
+    (place / "binary.json").write_bytes(b"\xff\xfe\x00")
+    (place / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    (place / "headless.csv").write_text('# {"format": 1}\n')
+    run(place / "run", {"bound": [1.0, 2.0]}, range(2))
+    (place / "cut.csv").write_text((place / "run" / "trajectory.csv").read_text()[:-5])
+    trajectory.save(trajectory.Trajectory({}, pd.DataFrame({"bound": [1.0]})), place / "unseeded.csv")
+
+
+def test_results_of_another_format_are_refused(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"version": 3}')
+    with pytest.raises(ValueError, match=r"results.json has asv's format 3, and only 2 can be read"):
+        commits.read(path)
+    path.write_text('{"version": 2}')
+    with pytest.raises(ValueError, match=r"results.json is no file of asv's results"):
+        commits.read(path)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["compare", *map(str, arguments)])
+
+
+def test_what_crossed_comes_first_and_exits_with_1(reports):
+    result = invoke(*reports)
+    assert result.exit_code == 1
+    lines = [line for line in result.stdout.splitlines() if line.split()[:1] in (["crossed"], ["moved"], ["same"])]
+    assert [line.split()[0] for line in lines] == ["crossed"] * 3 + ["moved"] * 2
+    assert "3 crossed, 1 recovered, 2 moved" in result.stdout and "--all shows" in result.stdout
+    assert "same" in invoke(*reports, "--all").stdout.split()
+
+
+def test_equal_reports_exit_with_0(reports):
+    result = invoke(reports[0], reports[0])
+    assert result.exit_code == 0
+    assert result.stdout == "17 compared: 17 same (--all shows what is the same).\n"
+
+
+def test_json_is_strict_and_holds_every_row(reports):
+    result = invoke(*reports, "--json")
+    rows = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert result.exit_code == 1
+    heals = next(row for row in rows if row["name"] == "heals")
+    assert (heals["before"], heals["after"], heals["kind"]) == (None, 0.9, "recovered")
+    moves = next(row for row in rows if row["name"] == "moves")
+    assert moves["difference"] == pytest.approx(0.11) and moves["error"] == pytest.approx(0.05)
+
+
+def test_names_with_brackets_are_printed_whole(tmp_path):
+    before = report(tmp_path / "a.json", claim("t[law]", 0.5))
+    assert "t[law]" in invoke(before, before, "--all").stdout
+
+
+def test_a_refusal_is_one_sentence_and_exit_2(reports):
+    result = invoke(reports[0], "no-such-thing")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("vaebench compare: 'no-such-thing' is no file") and result.stderr.count("\n") == 1

@@ -1,0 +1,164 @@
+"""Runs: whatever interrupts them, the rows are those of a run that nothing interrupted."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from vaebench.experiments import BusyError, Experiment, Interrupted, Measures, Part, Place, engine, run
+from vaebench.experiments.engine import run_all
+from vaebench.experiments.presets import SMOKE
+from vaebench.experiments.storage import QUESTION, RESULT, STATE
+from vaebench.objectives import Objective
+from vaebench.schedules import inverse_sqrt
+
+SMALL = Experiment(
+    Part("linear_gaussian"),
+    Part("linear_vae"),
+    Objective(samples=40),  # blocks of 25 steps
+    "pathwise",
+    Part("adam"),
+    inverse_sqrt(0.01),
+    1500,
+    32,
+    seeds=(0, 1),
+    probes=("gradient", "bounds"),
+    measures=Measures(2, 4, 16, 64, 10, 10),
+    dtype="float64",
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return run(SMALL, tmp_path_factory.mktemp("whole"))
+
+
+def same(first, second) -> bool:
+    return repr(first.frame.to_dict("list")) == repr(second.frame.to_dict("list"))
+
+
+def _child(plain: dict, root: str, every: float) -> None:
+    torch.set_num_threads(1)
+    run(Experiment.read(plain), Path(root), every=every)
+
+
+def test_kill_9_at_ten_random_moments_changes_nothing(tmp_path, whole):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["vaebench.experiments"])
+    place, moments, kept = Place(tmp_path, SMALL), random.Random(0), []
+    for _ in range(10):
+        process = context.Process(target=_child, args=(SMALL.plain(), str(tmp_path), 0.0))
+        process.start()
+        before, patience = place.step(), time.monotonic() + 60
+        while place.step() == before and process.is_alive() and time.monotonic() < patience:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.12))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        kept.append(place.step())
+        assert place.unfinished() or place.complete()
+    assert kept == sorted(kept)
+    assert len({step for step in kept if step < SMALL.steps}) > 3
+    assert same(run(SMALL, tmp_path), whole)
+    assert sorted(path.name for path in place.directory.iterdir() if not path.name.startswith(".")) == sorted(
+        [QUESTION, RESULT, "lock"]
+    )
+
+
+def test_asked_to_stop_a_run_keeps_what_it_has_and_goes_on(tmp_path, whole):
+    with pytest.raises(Interrupted, match="stopped after step 25"):
+        run(SMALL, tmp_path, stop=lambda: True)
+    assert Place(tmp_path, SMALL).step() == 25
+    assert same(run(SMALL, tmp_path), whole)
+
+
+def test_a_complete_run_is_read_not_run(tmp_path, whole):
+    run(SMALL, tmp_path)
+    assert same(run(SMALL, tmp_path, progress=lambda _: pytest.fail("it ran again")), whole)
+
+
+def test_two_processes_do_not_share_a_directory(tmp_path):
+    with Place(tmp_path, SMALL).taken(), pytest.raises(BusyError, match="Another process is running"):
+        run(SMALL, tmp_path)
+
+
+def test_progress_reaches_the_end(tmp_path):
+    seen = []
+    run(replace(SMALL, steps=50), tmp_path, progress=seen.append)
+    assert (seen[-1].step, seen[-1].steps) == (50, 50)
+
+
+def test_a_damaged_snapshot_is_refused(tmp_path):
+    place = Place(tmp_path, SMALL)
+    with place.taken():
+        (place.directory / STATE).write_bytes(b"not one")
+    with pytest.raises(ValueError, match="is damaged: delete it"):
+        run(SMALL, tmp_path)
+
+
+def test_the_log_of_a_run_says_what_ran(whole):
+    metadata = whole.metadata
+    assert Experiment.read(metadata["experiment"]) == SMALL
+    assert metadata["hash"] == SMALL.hash
+    assert metadata["cost"]["seconds per step"] > 0
+    assert metadata["cost"]["GFLOP per gradient"] > 0
+    assert not metadata["diverged"]
+
+
+def test_every_member_diverging_ends_a_run_with_a_record(tmp_path):
+    trajectory = run(replace(SMALL, schedule=inverse_sqrt(1e200), optimizer=Part("sgd")), tmp_path)
+    assert [one["seed"] for one in trajectory.metadata["diverged"]] == [0, 1]
+
+
+def ended(experiments, root, **more):
+    return list(run_all(experiments, root, 2, more.pop("progress", lambda _: None), lambda: False, **more))
+
+
+def test_many_run_at_once_each_in_its_process(tmp_path):
+    experiments = [replace(SMALL, steps=steps) for steps in (30, 40)]
+    assert all(outcome.complete for outcome in ended(experiments, tmp_path))
+    assert all(Place(tmp_path, one).complete() for one in experiments)
+
+
+def test_a_broken_experiment_does_not_take_the_others_with_it(tmp_path):
+    broken, fine = replace(SMALL, estimator="analytic_kl", objective=Objective(2, 0.0)), replace(SMALL, steps=30)
+    found = {outcome.experiment.hash: outcome for outcome in ended([broken, fine], tmp_path)}
+    assert "analytic_kl is defined for the ELBO" in (found[broken.hash].failed or "")
+    assert found[fine.hash].complete
+
+
+def test_a_process_that_is_killed_is_reported(tmp_path, monkeypatch):
+    processes, start = [], engine._worker
+    monkeypatch.setattr(engine, "_worker", lambda errors: processes.append(start(errors)) or processes[-1])
+    (outcome,) = ended([replace(SMALL, steps=10**6)], tmp_path, progress=lambda _: processes[0].kill())
+    assert outcome.failed == "its process ended with status -9"
+
+
+def test_a_worker_stops_on_ctrl_c_with_a_snapshot(tmp_path):
+    long = replace(SMALL, steps=10**6)
+    command = [sys.executable, "-m", "vaebench.experiments.worker"]
+    task = {"experiment": long.plain(), "root": str(tmp_path), "every": 60, "found": {}}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(json.dumps(task))
+        process.stdin.close()
+        while json.loads(process.stdout.readline()).get("step", 0) < 50:
+            pass
+        process.send_signal(signal.SIGINT)
+        last = json.loads(process.stdout.read().splitlines()[-1])
+    assert last["stopped"] == Place(tmp_path, long).step() > 0
+
+
+def test_results_of_the_smoke_scale_do_not_depend_on_the_process(tmp_path):
+    one = replace(SMOKE.base, steps=20)
+    assert all(outcome.complete for outcome in ended([one], tmp_path / "there"))
+    assert same(run(one, tmp_path / "here"), Place(tmp_path / "there", one).result())

@@ -1,0 +1,5 @@
+"""`python -m vaebench.cli`."""
+
+from vaebench.cli import app
+
+app(prog_name="vaebench")

@@ -1,0 +1,85 @@
+"""`vaebench compare`: what changed between two measurements."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vaebench.cli.common import AsJson, brief, print_json, refusing
+
+if TYPE_CHECKING:
+    from vaebench.comparison import Change
+
+MEANS = "A .json of pytest-benchmark, a trajectory or a directory with one, or a commit."
+STYLES = {"crossed": "bold red", "recovered": "green", "moved": "yellow"}
+
+
+def compare(
+    before: Annotated[str, typer.Argument(metavar="A", help=MEANS)],
+    after: Annotated[str, typer.Argument(metavar="B", help="Another of its kind.")],
+    everything: Annotated[bool, typer.Option("--all", help="Print what is the same, too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two test reports, two runs or two commits: what crossed its bound, what moved.
+
+    Of reports, claims with their bounds, counters and times; of runs, the last rows, averaged over seeds, and the
+    settings that differ; of commits, what asv measured of both, from reports/history. A number moved if it
+    differs by more than two standard errors, or by 0.1 % where none is recorded.
+
+    Exits with 1 if something crossed its bound: a claim that stood fails, an exact counter rose, more members
+    diverged; with 2 if the two cannot be read. Examples:
+
+        vaebench compare before.json after.json
+
+        vaebench compare results/sgd results/adam --json
+
+        vaebench compare main HEAD --all
+    """
+    with refusing("compare"):
+        from vaebench.comparison import KINDS
+        from vaebench.comparison import compare as rows_of
+
+        rows = sorted(rows_of(before, after, Path.cwd()), key=lambda row: KINDS.index(row.kind))
+    if as_json:
+        print_json([row.plain() for row in rows])
+    else:
+        _print_table(rows if everything else [row for row in rows if row.kind != "same"])
+        counts = Counter(row.kind for row in rows)
+        summary = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+        hint = " (--all shows what is the same)" if counts["same"] and not everything else ""
+        typer.echo(f"{len(rows)} compared: {summary}{hint}.")
+    sys.exit(any(row.kind == "crossed" for row in rows))
+
+
+def _print_table(rows: Sequence[Change]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return
+    table = Table("", "", "before", "after", "", box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[1].overflow = "fold"
+    for row in rows:
+        cells = (row.name, _text(row.before), _text(row.after), _remark(row))
+        table.add_row(Text(row.kind, STYLES.get(row.kind, "")), *map(Text, cells))
+    Console().print(table)
+
+
+def _remark(row: Change) -> str:
+    known = row.difference is not None and row.error is not None
+    z = "" if row.z is None else f", z = {row.z:.1f}"
+    change = f"change {row.difference:+.3g} ± {row.error:.2g}{z}" if known else ""
+    return "; ".join(filter(None, (change, row.note)))
+
+
+def _text(value: object) -> str:
+    """Counters in full, other floats with four digits."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e12
+    return "" if value is None else f"{value:.0f}" if whole else brief(value)

@@ -1,0 +1,91 @@
+"""`vaebench frontier`: how to spend a compute budget."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vaebench.cli.common import AsJson, print_json, refusing
+from vaebench.cli.run import Jobs, Results, outcomes_of
+
+
+def frontier(
+    budget: Annotated[float | None, typer.Option(min=0, help="GFLOP of one run; default the scale's.")] = None,
+    scale: Annotated[str, typer.Option(help="smoke (seconds), default (minutes), paper (a GPU).")] = "default",
+    results: Results = Path("results"),
+    jobs: Jobs = None,
+    out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("reports"),
+    as_json: AsJson = False,
+) -> None:
+    """Forecast which estimator, B and K a compute budget is best spent on, run the best few, and compare.
+
+    Runs that are complete are read, those that were interrupted go on. Exits with 1 if a run broke. Examples:
+
+        vaebench frontier --scale smoke
+
+        vaebench frontier --budget 20 --jobs 2
+    """
+    with refusing("frontier"):
+        found, reached, page = _explore(budget, scale, results, jobs or os.cpu_count() or 1, out)
+    if as_json:
+        rows = [one._asdict() | {"reached": reached.get(one.candidate.label)} for one in found]
+        print_json({"report": str(page), "forecasts": rows})
+        return
+    for one in found[:5]:
+        got = reached.get(one.candidate.label)
+        ran = "" if got is None else f", reached {got.value:.4g} ± {got.error:.2g}"
+        typer.echo(f"{one.candidate.label}: {one.steps:,} steps, forecast {one.value:.4g}{ran}")
+    typer.echo(str(page))
+
+
+def _explore(budget: float | None, scale: str, results: Path, jobs: int, out: Path) -> tuple[Any, Any, Path]:
+    from vaebench.experiments import Place, frontier
+    from vaebench.experiments.studies import keep_study
+    from vaebench.report import write_index
+    from vaebench.report.frontier import write_frontier
+    from vaebench.summary import summarise
+
+    frontier.base(scale)  # refuses a scale that there is not
+    budget = frontier.BUDGETS[scale] if budget is None else budget
+    with _status() as say:
+        known = frontier.prices(scale, say)
+    pilot = frontier.pilot(scale, budget, known)
+    _run([pilot], results, jobs)
+    trajectory = Place(results, pilot).result()
+    found = frontier.forecasts(trajectory, budget, known) if trajectory else []
+    if not found:
+        raise ValueError(f"{budget:g} GFLOP buy fewer than {frontier.LEAST} steps of any candidate; raise --budget.")
+    study = frontier.checks(found, scale, budget)
+    keep_study(study, results)
+    _run([arm.experiment for arm in study.arms], results, jobs)
+    done = {arm.label: Place(results, arm.experiment).result() for arm in study.arms}
+    reached = {label: summarise(one).final["T_n"] for label, one in done.items() if one is not None}
+    commits = [str(one.metadata["commit"]) for one in done.values() if one is not None]
+    page = write_frontier(study, found, reached, commits, out / study.title)
+    write_index(out)
+    return found, reached, page
+
+
+def _run(experiments: list[Any], results: Path, jobs: int) -> None:
+    """Run them; what broke or was stopped ends the command."""
+    for outcome in outcomes_of(experiments, results, jobs, None, {}).values():
+        if not outcome.complete:
+            why = outcome.failed or "stopped; the same command goes on"
+            typer.echo(f"vaebench frontier: {outcome.experiment.hash}: {why}", err=True)
+            sys.exit(1)
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    import torch
+    from rich.console import Console
+
+    torch.set_num_threads(1)
+    with Console(stderr=True).status("counting and timing") as status:
+        yield lambda label: status.update(f"counting and timing {label}")

@@ -1,0 +1,107 @@
+"""`vaebench new`: the beginning of a package of your own."""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import os
+import re
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Annotated
+
+import typer
+
+from vaebench.cli.common import AsJson, print_json, refusing
+
+app = typer.Typer(no_args_is_help=True)
+
+ESTIMATOR = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "{name}.py": "estimator.py",
+    "tests/test_{name}.py": "tests.py",
+}
+
+
+@app.callback()
+def new() -> None:
+    """Write the beginning of a package of your own, its tests green."""
+
+
+@app.command()
+def estimator(
+    name: Annotated[str, typer.Argument(help="Name of the estimator and of its package.")],
+    directory: Annotated[Path, typer.Option(help="Where to write the package.")] = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write a package with one gradient estimator, registered by its name, and the contract as its test.
+
+    Exits with 2 if the name cannot be used. Example:
+
+        vaebench new estimator antithetic
+
+        pip install --no-build-isolation --no-deps -e antithetic && pytest antithetic
+
+        vaebench check --estimator antithetic
+    """
+    with refusing("new estimator"):
+        package = write_estimator(name, directory)
+    written = sorted(str(path) for path in package.rglob("*") if path.is_file())
+    if as_json:
+        print_json({"directory": str(package), "files": written})
+        return
+    typer.echo("\n".join(written))
+    typer.echo(f"\nTest it:    pytest {package}")
+    typer.echo(f"Install it: pip install --no-build-isolation --no-deps -e {package}")
+    typer.echo(f"Certify it: vaebench check --estimator {name}")
+
+
+def write_estimator(name: str, directory: Path) -> Path:
+    """Write the package, whole or not at all.
+
+    Args:
+        name: of the estimator, its module, its package and its directory.
+        directory: where that one is made.
+
+    Returns:
+        The package's directory.
+
+    Raises:
+        ValueError: if the name cannot be used, or something of that name is there.
+    """
+    package = directory / name
+    _require_free(name, package)
+    templates = files("vaebench.cli") / "templates" / "estimator"
+    temporary = directory / f".{name}.{os.getpid()}"
+    try:
+        for target, source in ESTIMATOR.items():
+            path = temporary / target.format(name=name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = (templates / f"{source}.txt").read_text(encoding="utf-8")
+            path.write_text(Template(text).substitute(name=name), encoding="utf-8")
+        temporary.rename(package)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return package
+
+
+def _require_free(name: str, package: Path) -> None:
+    if not re.fullmatch("[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?", name) or keyword.iskeyword(name):
+        raise ValueError(
+            f"{name!r} is no name for a function and a package: use letters, digits and inner underscores, "
+            "a letter first, and no word of Python's."
+        )
+    if not package.parent.is_dir():
+        raise ValueError(f"There is no directory {str(package.parent)!r}: make it, or choose another.")
+    if package.exists():
+        raise ValueError(f"{str(package)!r} is there already: choose another name or another directory.")
+    from vaebench.estimators import ESTIMATORS
+
+    if name in set(ESTIMATORS):
+        raise ValueError(f"There is already an estimator called {name!r}; choose another name.")
+    found = importlib.util.find_spec(name)
+    if found is not None and found.origin is not None:
+        raise ValueError(f"There is already a Python module called {name!r}; choose another name.")

@@ -1,0 +1,177 @@
+"""One thing measured twice, and what became of it."""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, get_args
+
+Value = float | int | str | None
+Kind = Literal["crossed", "recovered", "moved", "appeared", "gone", "time", "differs", "same"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+EXACT = frozenset({"flops", "ops", "peak_bytes", "saved_bytes"})
+LARGE = 2.0  # standard errors
+TOLERANCE = 1e-3  # relative, where no standard error is known
+ROUNDING = 1e-9  # relative, where one is
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row of a comparison.
+
+    Attributes:
+        name: what was measured.
+        before: value in the first measurement; None if it is not there.
+        after: value in the second.
+        error: standard error of the difference; None if unknown.
+        kind: "crossed": within its bound before and not after; "recovered": the reverse; "moved": by more than two
+            standard errors, or by 0.1 % where none is known; "appeared"; "gone"; "time": took a different time,
+            beyond the spread of either; "differs": a circumstance, not a result; "same".
+        note: bounds, ratios and whatever else a reader wants beside it.
+    """
+
+    name: str
+    before: Value
+    after: Value
+    error: float | None
+    kind: Kind
+    note: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """After minus before, of two numbers."""
+        if isinstance(self.before, (int, float)) and isinstance(self.after, (int, float)):
+            return self.after - self.before
+        return None
+
+    @property
+    def z(self) -> float | None:
+        """The difference in standard errors, if it has one."""
+        return self.difference / self.error if self.difference is not None and self.error else None
+
+    def plain(self) -> dict[str, Any]:
+        """The row as a JSON object, its difference and z included."""
+        return asdict(self) | {"difference": self.difference, "z": self.z}
+
+
+class Quantity(Protocol):
+    """What can be compared with its like."""
+
+    @property
+    def value(self) -> Value:
+        """What it comes to."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What is said beside it where it has no counterpart."""
+        ...
+
+
+Q = TypeVar("Q", bound=Quantity)
+
+
+def align(before: Mapping[str, Q], after: Mapping[str, Q], judge: Callable[[str, Q, Q], Change]) -> list[Change]:
+    """Compare what is on both sides by name, and list what is on one only.
+
+    Args:
+        before: quantities by name.
+        after: the same, measured again.
+        judge: (name, before, after) -> what became of it.
+
+    Returns:
+        One row per name, in the order of `before`; what appeared comes last.
+    """
+    rows = []
+    for name in [*before, *(name for name in after if name not in before)]:
+        if name not in after:
+            rows.append(Change(name, before[name].value, None, None, "gone", before[name].note))
+        elif name not in before:
+            rows.append(Change(name, None, after[name].value, None, "appeared", after[name].note))
+        else:
+            rows.append(judge(name, before[name], after[name]))
+    return rows
+
+
+def number(name: str, before: float, after: float, error: float | None = None, note: str = "") -> Change:
+    """Two values of one number: moved, or the same.
+
+    Args:
+        name: of the number.
+        before: its first value.
+        after: its second.
+        error: standard error of the difference, if known.
+        note: for the row.
+
+    Returns:
+        The row.
+    """
+    if before == after or (math.isnan(before) and math.isnan(after)):
+        return Change(name, before, after, error, "same", note)
+    allowed = TOLERANCE * abs(before) if error is None else max(LARGE * error, ROUNDING * abs(before))
+    return Change(name, before, after, error, "same" if abs(after - before) <= allowed else "moved", note)
+
+
+def joint_error(before: float | None, after: float | None) -> float | None:
+    """Standard error of the difference of two independent numbers, if both are known."""
+    return None if before is None or after is None else math.hypot(before, after)
+
+
+def counter(name: str, before: float, after: float) -> Change:
+    """Two values of an exact counter, lower being better: a rise by more than 0.1 % crosses its bound."""
+    if after - before > TOLERANCE * before:
+        return Change(name, before, after, None, "crossed", f"an exact counter rose{ratio(before, after, ' x ')}")
+    return number(name, before, after, note=ratio(before, after) if before != after else "")
+
+
+def settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
+    """The circumstances that differ.
+
+    Args:
+        before: what the first was measured with; anything that JSON holds.
+        after: what the second was measured with.
+
+    Returns:
+        One row for each that differs, those within objects by dotted names.
+    """
+    first, second = dict(_flat("", before)), dict(_flat("", after))
+    names = [*first, *(name for name in second if name not in first)]
+    rows = [(name, _text(first.get(name)), _text(second.get(name))) for name in names]
+    return [Change(name, old, new, None, "differs") for name, old, new in rows if old != new]
+
+
+def ratio(before: float, after: float, times: str = "x ") -> str:
+    """After over before as text; nothing where it means nothing."""
+    return f"{times}{after / before:.3g}" if before > 0 and after > 0 else ""
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"{path} is not JSON, or is cut short.") from None
+
+
+def _flat(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), item)
+    else:
+        yield prefix, value
+
+
+def _text(value: Any) -> Value:
+    return value if value is None or (isinstance(value, (int, float, str)) and value == value) else str(value)

@@ -1,0 +1,232 @@
+"""An experiment as data: frozen, the same as JSON, and named by a hash of it."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, NamedTuple
+
+from vaebench.checks import positive_integer
+from vaebench.objectives import Objective
+from vaebench.schedules import Schedule
+
+DTYPES = ("float32", "float64")
+SHORT = {"K": "objective.samples", "alpha": "objective.alpha", "beta": "objective.beta", "B": "batch_size"}
+SHORT |= {"C": "schedule.scale", "activations": "model.activations"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A registered part and the arguments it is made with, which may be parts themselves.
+
+    Attributes:
+        name: in its registry.
+        options: arguments by name, as JSON holds them, or parts.
+
+    >>> Part("conv_vae", {"size": 32, "activations": Part("soft_clip", {"sharpness": 2.0})}).plain()
+    {'name': 'conv_vae', 'size': 32, 'activations': {'name': 'soft_clip', 'sharpness': 2.0}}
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """The part as a JSON object, its name under "name"."""
+        made = {key: value.plain() if isinstance(value, Part) else value for key, value in self.options.items()}
+        return {"name": self.name} | made
+
+    @staticmethod
+    def read(plain: Any) -> "Part":
+        """The part that `plain` wrote; a bare string is a part without options."""
+        if isinstance(plain, str):
+            return Part(plain)
+        if not isinstance(plain, Mapping) or not isinstance(plain.get("name"), str):
+            raise ValueError(f'A part must be a name, or an object with a "name", got {plain!r}.')
+        rest = {key: value for key, value in plain.items() if key != "name"}
+        return Part(plain["name"], {key: _part_or_value(value) for key, value in rest.items()})
+
+
+def _part_or_value(value: Any) -> Any:
+    return Part.read(value) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True)
+class Measures:
+    """How much is measured at a checkpoint.
+
+    Attributes:
+        per_decade: checkpoints in a factor of ten of the steps.
+        replicates: R of the squared gradient's U-statistic.
+        rows: examples in each replicate.
+        bound_rows: examples on which a bound is evaluated; each seed draws its own of the training set.
+        likelihood_samples: K of the test log-likelihood.
+        likelihood_rows: examples on which it is evaluated, at the end.
+
+    Raises:
+        ValueError: if one of them is not a positive integer.
+    """
+
+    per_decade: int = 8
+    replicates: int = 16
+    rows: int = 256
+    bound_rows: int = 2000
+    likelihood_samples: int = 5000
+    likelihood_rows: int = 100
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            positive_integer(name, value)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One training run of every seed, and what is measured of it.
+
+    Attributes:
+        data: a data set.
+        model: a model; each seed draws its own start.
+        objective: the bound.
+        estimator: name of the gradient estimator.
+        optimizer: an optimizer.
+        schedule: step sizes gamma_n.
+        steps: n.
+        batch_size: B.
+        seeds: one member each.
+        probes: names of what is measured at checkpoints, of `vaebench.experiments.probing`.
+        measures: how much.
+        dtype: "float32" or "float64".
+        device: "cpu", "cuda", ...
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    data: Part
+    model: Part
+    objective: Objective
+    estimator: str
+    optimizer: Part
+    schedule: Schedule
+    steps: int
+    batch_size: int
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    probes: tuple[str, ...] = ("gradient", "bounds", "largest_parameter", "log_likelihood")
+    measures: Measures = Measures()
+    dtype: str = "float32"
+    device: str = "cpu"
+
+    def __post_init__(self):
+        positive_integer("steps", self.steps)
+        positive_integer("batch_size", self.batch_size)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be distinct, and at least one, got {list(self.seeds)}.")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
+
+    def plain(self) -> dict[str, Any]:
+        """The experiment as a JSON object."""
+        simple = {name: getattr(self, name) for name in ("estimator", "steps", "batch_size", "dtype", "device")}
+        parts = {name: getattr(self, name).plain() for name in ("data", "model", "optimizer")}
+        settings = {name: asdict(getattr(self, name)) for name in ("objective", "schedule", "measures")}
+        made = parts | simple | settings | {"seeds": list(self.seeds), "probes": list(self.probes)}
+        return {one.name: made[one.name] for one in fields(self)}
+
+    @staticmethod
+    def read(plain: Mapping[str, Any]) -> "Experiment":
+        """The experiment that `plain` wrote.
+
+        Args:
+            plain: the JSON object; what has a default may be missing.
+
+        Returns:
+            The experiment.
+
+        Raises:
+            ValueError: if a field is unknown, missing or out of range.
+        """
+        readers = {"data": Part.read, "model": Part.read, "optimizer": Part.read, "seeds": tuple, "probes": tuple}
+        readers |= {"objective": _reader(Objective), "schedule": _reader(Schedule), "measures": _reader(Measures)}
+        unknown = sorted(set(plain) - {one.name for one in fields(Experiment)})
+        if unknown:
+            raise ValueError(f"An experiment has no field {unknown[0]!r}; it has {_names(Experiment)}.")
+        try:
+            return Experiment(**{name: readers.get(name, _same)(value) for name, value in plain.items()})
+        except TypeError as error:
+            raise ValueError(f"The experiment cannot be read: {error}.") from None
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits that name the experiment's result."""
+        canonical = json.dumps(self.plain(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _names(kind: type) -> str:
+    return ", ".join(one.name for one in fields(kind))
+
+
+def _reader(kind: Any) -> Any:
+    def read(plain: Any) -> Any:
+        try:
+            return kind(**plain)
+        except TypeError:
+            raise ValueError(f"{kind.__name__} takes {_names(kind)}, got {plain!r}.") from None
+
+    return read
+
+
+class Arm(NamedTuple):
+    """One experiment of a study, and what it is called there."""
+
+    label: str
+    experiment: Experiment
+
+    @property
+    def hash(self) -> str:
+        """Of the experiment."""
+        return self.experiment.hash
+
+
+def grid(base: Experiment, **axes: Sequence[Any]) -> tuple[Arm, ...]:
+    """Every combination of some settings, the others as in `base`.
+
+    Args:
+        base: the experiment that is varied.
+        axes: values by K, B, alpha, beta, C, activations, or by the name of a field.
+
+    Returns:
+        The arms, labelled with what varies.
+
+    Raises:
+        ValueError: if there is no such setting.
+    """
+    arms = []
+    for values in itertools.product(*axes.values()):
+        experiment = base
+        for name, value in zip(axes, values, strict=True):
+            experiment = _with(experiment, SHORT.get(name, name), value)
+        arms.append(Arm(", ".join(map(_label, axes, values)), experiment))
+    return tuple(arms)
+
+
+def _with(experiment: Experiment, path: str, value: Any) -> Experiment:
+    name, _, inner = path.partition(".")
+    if name not in {one.name for one in fields(Experiment)}:
+        raise ValueError(f"An experiment has no setting {name!r}; it has {_names(Experiment)}, {', '.join(SHORT)}.")
+    old = getattr(experiment, name)
+    if inner and isinstance(old, Part):
+        value = replace(old, options={**old.options, inner: value})
+    elif inner:
+        value = replace(old, **{inner: value})
+    return replace(experiment, **{name: value})
+
+
+def _label(name: str, value: Any) -> str:
+    if isinstance(value, Part):
+        return " ".join([value.name, *(f"{key}={option}" for key, option in value.options.items())])
+    return value if isinstance(value, str) else f"{name}={value}"

@@ -1,0 +1,169 @@
+"""Studies by name: the empirical section of Surendran et al. (2025), each at three scales.
+
+"smoke" takes seconds, in float64, on the embedded digits; "default" minutes on two cores, on embedded patches of
+photographs; "paper" is theirs: CIFAR-100, Adam, 100 latents, batches of 256, 100 epochs, 5 runs, for a GPU.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from vaebench.experiments.experiment import Arm, Experiment, Measures, Part, grid
+from vaebench.experiments.studies import Study
+from vaebench.objectives import Objective
+from vaebench.registry import Registry
+from vaebench.schedules import inverse_sqrt
+
+Preset = Callable[["Scale"], Study]
+PRESETS: Registry[Preset] = Registry("preset", "vaebench.presets")
+SEEDS = (0, 1, 2, 3, 4)
+
+
+class Scale(NamedTuple):
+    """The experiment that a scale's studies vary.
+
+    Attributes:
+        name: of the scale.
+        base: an ELBO VAE under Adam.
+        samples: values of K.
+        batches: values of B.
+    """
+
+    name: str
+    base: Experiment
+    samples: tuple[int, ...]
+    batches: tuple[int, ...]
+
+
+def _mlp(hidden: tuple[int, ...], latents: int, variance: float) -> Part:
+    """A small net with the likelihood of the paper's theorem, N(G(z), c^2 I)."""
+    options = {"activations": Part("relu"), "likelihood": Part("gaussian", {"variance": variance})}
+    return Part("mlp_vae", {"hidden": list(hidden), "latents": latents} | options)
+
+
+SMOKE = Scale(
+    "smoke",
+    Experiment(
+        Part("digits"), _mlp((12,), 2, 0.1), Objective(), "pathwise", Part("adam"), inverse_sqrt(0.03), 60, 32,
+        seeds=SEEDS[:3], measures=Measures(4, 4, 64, 200, 50, 20), dtype="float64",
+    ),
+    (1, 5),
+    (8, 32),
+)  # fmt: skip
+DEFAULT = Scale(
+    "default",
+    Experiment(
+        Part("patches", {"size": 8}), _mlp((32, 32), 4, 0.1), Objective(), "pathwise", Part("adam"),
+        inverse_sqrt(0.003), 8000, 256, seeds=SEEDS, measures=Measures(8, 16, 256, 2000, 5000, 200),
+    ),
+    (1, 5, 10, 50, 100),
+    (8, 32, 128, 512),
+)  # fmt: skip
+PAPER = Scale(
+    "paper",
+    Experiment(
+        Part("cifar100"), Part("conv_vae", {"size": 32, "latents": 100, "activations": Part("relu")}), Objective(),
+        "pathwise", Part("adam"), inverse_sqrt(1e-3), 100 * 50_000 // 256, 256, seeds=SEEDS,
+        measures=Measures(8, 16, 256, 5000, 5000, 1000), device="cuda",
+    ),
+    (1, 5, 10, 50, 100),
+    (64, 256, 1024),
+)  # fmt: skip
+SCALES: Mapping[str, Scale] = {scale.name: scale for scale in (SMOKE, DEFAULT, PAPER)}
+
+
+def preset(name: str, scale: str) -> Study:
+    """A study by name.
+
+    Args:
+        name: of a preset.
+        scale: "smoke", "default" or "paper".
+
+    Returns:
+        The study.
+
+    Raises:
+        ValueError: if there is no such scale.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}.")
+    return PRESETS[name](SCALES[scale])
+
+
+def _study(name: str, scale: Scale, question: str, axis: str, arms: tuple[Arm, ...]) -> Study:
+    return Study(name, scale.name, question, axis, arms)
+
+
+@PRESETS.register
+def activations(scale: Scale) -> Study:
+    """SoftClip at s = 1, 2, 5, 10 against ReLU."""
+    clips = [Part("soft_clip", {"sharpness": float(s)}) for s in (1, 2, 5, 10)]
+    arms = grid(scale.base, activations=[Part("relu"), *clips])
+    named = {"relu": "ReLU", "soft_clip": "SoftClip"}
+    arms = tuple(Arm(" ".join(named.get(word, word) for word in arm.label.split()), arm.experiment) for arm in arms)
+    arms = tuple(Arm(arm.label.replace("sharpness=", "s=").replace(".0", ""), arm.experiment) for arm in arms)
+    question = "Does a ReLU net, which breaks the theorem's smoothness assumption, train like soft-clipped ones?"
+    return _study("activations", scale, question, "activation", arms)
+
+
+@PRESETS.register
+def samples(scale: Scale) -> Study:
+    """IWAE over the number of samples K."""
+    probes = ("gradient", "encoder_snr", "bounds", "largest_parameter", "log_likelihood")
+    few = replace(scale.base.measures, rows=max(1, scale.base.measures.rows // 8))
+    base = replace(scale.base, objective=Objective(alpha=0), probes=probes, measures=few)
+    base = replace(base, steps=max(60, base.steps // 4))
+    question = "What does a larger number of samples K do to IWAE training, and to the encoder's gradient?"
+    return _study("samples", scale, question, "K", grid(base, K=scale.samples))
+
+
+@PRESETS.register
+def batch(scale: Scale) -> Study:
+    """The batch size B."""
+    question = "How does the batch size B change the gradient norm that a number of steps reaches?"
+    return _study("batch", scale, question, "B", grid(scale.base, B=scale.batches))
+
+
+@PRESETS.register
+def beta(scale: Scale) -> Study:
+    """The weight of the Kullback-Leibler term in the beta-VAE."""
+    question = "How does the beta-VAE's weight of the KL term change convergence?"
+    return _study("beta", scale, question, "beta", grid(scale.base, beta=[0.25, 0.5, 1.0, 2.0, 4.0]))
+
+
+@PRESETS.register
+def optimizers(scale: Scale) -> Study:
+    """SGD, Adam, AMSGrad, Adagrad and RMSprop, each with steps C / sqrt(n) of its own C."""
+    c = scale.base.schedule.scale
+    scales = {"sgd": c / 10, "adam": c, "amsgrad": c, "adagrad": 3 * c, "rmsprop": c / 3}
+    arms = []
+    for name, value in scales.items():
+        one = replace(scale.base, optimizer=Part(name), schedule=inverse_sqrt(value))
+        curvature = ("curvature",) if name == "sgd" else ()
+        arms.append(Arm(f"{name} C={value:.2g}", replace(one, probes=one.probes + curvature)))
+    question = "Which optimizer brings the gradient norm down fastest under steps C / √n, and does SGD keep its bound?"
+    return _study("optimizers", scale, question, "optimizer", tuple(arms))
+
+
+@PRESETS.register
+def estimators(scale: Scale) -> Study:
+    """Every estimator of the ELBO at the same B and K, hence at equal compute."""
+    base = replace(scale.base, objective=Objective(samples=5), steps=max(60, scale.base.steps // 2))
+    names = ["pathwise", "analytic_kl", "doubly_reparameterized", "leave_one_out", "score_function"]
+    question = "Which gradient estimator of the ELBO converges fastest at equal compute?"
+    return _study("estimators", scale, question, "estimator", grid(base, estimator=names))
+
+
+@PRESETS.register
+def bbvi(scale: Scale) -> Study:
+    """Black-box VI: Bayesian linear regression on the diabetes study, under SGD within its smoothness bound."""
+    base = Experiment(
+        Part("diabetes"), Part("mean_field", {"target": Part("gaussian_regression", {"noise_variance": 0.5})}),
+        Objective(samples=8), "pathwise", Part("sgd"), inverse_sqrt(1e-4), 60 if scale.name == "smoke" else 5000, 1,
+        seeds=SEEDS[:3] if scale.name == "smoke" else tuple(range(16)),
+        probes=("gradient", "bounds", "curvature", "largest_parameter"), dtype="float64", device="cpu",
+        measures=Measures(replicates=64, rows=1),
+    )  # fmt: skip
+    names = ["pathwise", "analytic_kl", "doubly_reparameterized", "leave_one_out"]
+    question = "Does black-box variational inference converge inside the theorem's bound, whatever the estimator?"
+    return _study("bbvi", scale, question, "estimator", grid(base, estimator=names))

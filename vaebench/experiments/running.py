@@ -1,0 +1,194 @@
+"""Run one experiment to its end, from wherever it is."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import torch
+
+from vaebench.cost import clock, count
+from vaebench.estimators import draw_noise
+from vaebench.experiments.building import Problem, build
+from vaebench.experiments.experiment import Experiment
+from vaebench.experiments.probing import Probe, Setting, probes_of
+from vaebench.experiments.storage import Place, Unfinished
+from vaebench.fleet import train
+from vaebench.models import as_input
+from vaebench.records import Checkpoint, State, geometric
+from vaebench.sampling import with_replacement
+from vaebench.snapshots import Snapshot
+from vaebench.trajectory import Trajectory, environment
+
+EVERY = 60.0  # seconds between snapshots
+
+
+class Progress(NamedTuple):
+    """How far a run is: its experiment's hash, steps taken, and steps in all."""
+
+    hash: str
+    step: int
+    steps: int
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and a snapshot was kept."""
+
+    def __init__(self, step: int):
+        """Note where it stopped."""
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
+class _Meter:
+    """Seconds spent on steps, those spent on probes left out."""
+
+    def __init__(self, device: str, before: float):
+        self._now, self._before = clock(device), before
+        self._start, self._probing = self._now(), 0.0
+
+    def aside(self, probe: Probe) -> Probe:
+        def timed(state: State) -> torch.Tensor:
+            start = self._now()
+            found = probe(state)
+            self._probing += self._now() - start
+            return found
+
+        return timed
+
+    def seconds(self) -> float:
+        return self._before + self._now() - self._start - self._probing
+
+
+def run(
+    experiment: Experiment,
+    root: Path,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+    every: float = EVERY,
+    **found: Any,
+) -> Trajectory:
+    """Run an experiment, or go on with it, or read its result if it is complete.
+
+    Args:
+        experiment: what to run.
+        root: of the results; the experiment's own directory in it is named by its hash.
+        progress: told the step, often.
+        stop: asked often; where it says so a snapshot is kept and the run ends.
+        every: seconds between snapshots.
+        found: how data sets in files are found, for `build`.
+
+    Returns:
+        The trajectory; `BusyError` if another process is running it, `Interrupted` if it was stopped.
+    """
+    place = Place(root, experiment)
+    with place.taken():
+        return place.result() or _go_on(place, experiment, progress, stop, every, found)
+
+
+def _go_on(
+    place: Place,
+    experiment: Experiment,
+    progress: Callable[[Progress], None] | None,
+    stop: Callable[[], bool] | None,
+    every: float,
+    found: dict[str, Any],
+) -> Trajectory:
+    problem, before = build(experiment, **found), place.unfinished()
+    marks = geometric(experiment.steps, experiment.measures.per_decade)
+    rows: list[dict[str, Any]] = before.rows if before else []
+    meter = _Meter(experiment.device, before.seconds if before else 0.0)
+    saved = time.monotonic()
+
+    def keep(take: Callable[[], Snapshot]) -> None:
+        nonlocal saved
+        asked = stop is not None and stop()
+        if asked or time.monotonic() - saved >= every:
+            snapshot = take()
+            place.keep(Unfinished(snapshot, rows, meter.seconds()))
+            saved = time.monotonic()
+            if asked:
+                raise Interrupted(snapshot.step)
+
+    def say(number: int) -> float:
+        if progress is not None:
+            progress(Progress(experiment.hash, number, experiment.steps))
+        return experiment.schedule(number)
+
+    last: Checkpoint | None = None
+    for last in train(
+        problem.models,
+        problem.estimator,
+        experiment.objective,
+        problem.train,
+        problem.optimizer,
+        say,
+        experiment.steps,
+        experiment.batch_size,
+        experiment.seeds,
+        checkpoints=marks,
+        probes={name: meter.aside(probe) for name, probe in probes_of(Setting(experiment, problem, marks)).items()},
+        start=before.snapshot if before else None,
+        keep=keep,
+    ):
+        rows += last.rows()
+    assert last is not None
+    metadata = {"experiment": experiment.plain(), "hash": experiment.hash, "commit": commit()}
+    metadata |= environment(last.state.like.device)
+    metadata["diverged"] = [one._asdict() for one in last.diverged]
+    metadata["cost"] = cost(experiment, problem) | {"seconds per step": meter.seconds() / last.state.step}
+    trajectory = Trajectory(metadata, pd.DataFrame(rows))
+    place.finish(trajectory)
+    return trajectory
+
+
+def gradient(experiment: Experiment, problem: Problem) -> Callable[[], object]:
+    """One member's gradient of one minibatch, as a call to be counted or timed.
+
+    Args:
+        experiment: the experiment.
+        problem: what it trains.
+
+    Returns:
+        The call.
+    """
+    loss = problem.loss(experiment)
+    parameters = list(loss.parameters())
+    generator = torch.Generator(device=parameters[0].device).manual_seed(0)
+    indices = with_replacement(len(problem.train), experiment.batch_size, generator)(1)[0]
+    x = as_input(problem.train[indices.to(problem.train.device)], parameters[0])
+    noise = draw_noise(loss.model, x, experiment.objective, generator)
+    return lambda: torch.autograd.grad(loss(x, noise), parameters, allow_unused=True)
+
+
+def cost(experiment: Experiment, problem: Problem) -> dict[str, float]:
+    """What one member's gradient costs, counted exactly.
+
+    Args:
+        experiment: the experiment.
+        problem: what it trains.
+
+    Returns:
+        Numbers by name, with their units.
+    """
+    found = count(gradient(experiment, problem))
+    counted = {"GFLOP per gradient": found.flops / 1e9, "operations per gradient": found.ops}
+    return counted | {"peak MB": found.peak_bytes / 1e6}
+
+
+def commit() -> str | None:
+    """The commit of the code that runs, marked with "+" if it was changed since; None outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        tracked = git("ls-files", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "..") else "") if tracked else None
+    except (OSError, subprocess.CalledProcessError):
+        return None
