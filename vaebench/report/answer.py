@@ -18,9 +18,9 @@ QUANTITIES = {
     "Bound on test data": ("negative bound, test",),
 }
 SPOKEN = {
-    "|grad|^2": "The final squared gradient |∇f|²",
+    "|grad|^2": "The final squared gradient ‖∇f‖², zero at a stationary point,",
     "T_n": "Tₙ, the squared gradient averaged over the run,",
-    "negative bound, test": "The negative bound on test data, in nats,",
+    "negative bound, test": "The negative bound on test data, in nats, where lower is better,",
 }
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
-from vaebench.report.figures import LARGE, SMALL, Curve, Picture, Scale, draw, inline
+from vaebench.report.figures import LARGE, SMALL, Curve, Scale, below_zero, draw, inline, svg
 from vaebench.report.study import Result, file_name
 from vaebench.report.wording import number, several, symbol
 from vaebench.summary import Band, Line, Summary
@@ -17,14 +18,14 @@ GRADIENT = (
     "Lower is nearer to a stationary point: it says how far training got, not how good the model is."
 )
 RUNNING = (
-    "Tₙ is the average of E|∇f|² over the first n steps, the quantity that convergence theorems for stochastic "
+    "Tₙ is the average of E‖∇f‖² over the first n steps, the quantity that convergence theorems for stochastic "
     "gradients bound."
 )
 BOUND = "Lower is better. The last factor of 100 of the steps."
 NEGATIVE = "{} estimates below zero have no place on a logarithmic axis: the estimate is unbiased, the gradient small."
 TAIL = 100  # a linear axis shows the steps from the last one over this on
 DECADES = 30.0  # from which ratio of largest to smallest on an axis is logarithmic
-SQUARED = Scale("|∇f|²")
+SQUARED = Scale("‖∇f‖²")
 MEASURED, PREDICTED, ENVELOPE = 0, 1, 3  # places of an arm's own curves
 
 
@@ -36,14 +37,16 @@ class Panel:
         name: of its files.
         title: what it shows, in a few words.
         caption: how to read it.
-        picture: what was drawn.
-        html: the picture as part of the page.
+        figure: as it was drawn.
+        svg: as a file of its own.
+        html: as part of the page.
     """
 
     name: str
     title: str
     caption: str
-    picture: Picture
+    figure: Figure
+    svg: str
     html: Markup
 
 
@@ -57,7 +60,7 @@ def overview(results: Sequence[Result]) -> Panel:
         The large figure of the first screen.
     """
     curves = _of_arms(results, lambda summary: summary.gradient)
-    return _panel("overview", "Squared gradient of every arm", f"{GRADIENT} {BAND}", curves, SQUARED, results, LARGE)
+    return _panel("overview", "Squared gradient", f"{GRADIENT} {BAND}", curves, SQUARED, results, LARGE)
 
 
 def comparisons(results: Sequence[Result]) -> list[Panel]:
@@ -95,7 +98,7 @@ def of_arm(result: Result) -> list[Panel]:
     summary, name = result.summary, result.name
     if summary is None:
         return []
-    gradient = [Curve("|∇f|²", summary.gradient, MEASURED)]
+    gradient = [Curve("‖∇f‖²", summary.gradient, MEASURED)]
     found = [_panel(f"{name}-gradient", "Squared gradient", BAND, gradient, SQUARED, [result])]
     found.append(_against_theory(result, summary))
     if summary.bounds:
@@ -129,17 +132,18 @@ def _panel(
     results: Sequence[Result],
     size: tuple[float, float] = SMALL,
 ) -> Panel:
-    picture = draw(name, curves, scale, size)
+    figure, hidden = draw(curves, scale, size), below_zero(curves, scale)
     absent = [result.label for result in results if result.summary is None]
     words = [
         caption,
-        NEGATIVE.format(picture.hidden) if picture.hidden else "",
+        NEGATIVE.format(hidden) if hidden else "",
         f"Not drawn, because every seed diverged: {several(absent)}." if absent else "",
     ]
     ends = "; ".join(f"{curve.label} {_last(curve.band)}" for curve in curves) or "nothing to draw"
     alt = f"{title}: {scale.label} against step n. Last values: {ends}."
-    html = Markup(inline(picture, str(escape(alt))))
-    return Panel(name, title, " ".join(filter(None, words)), picture, html)
+    vector = svg(figure, name)
+    html = Markup(inline(vector, str(escape(alt))))  # the drawing has escaped its labels
+    return Panel(name, title, " ".join(filter(None, words)), figure, vector, html)
 
 
 def _last(band: Band) -> str:
@@ -148,8 +152,8 @@ def _last(band: Band) -> str:
 
 
 def _of_arms(results: Sequence[Result], choose: Callable[[Summary], Band | None]) -> list[Curve]:
-    known = [(one, choose(one.summary)) for one in results if one.summary]
-    return [Curve(one.marked, band, one.place) for one, band in known if band is not None]
+    known = [(result, choose(result.summary)) for result in results if result.summary]
+    return [Curve(result.marked, band, result.place) for result, band in known if band is not None]
 
 
 def _names(results: Sequence[Result], choose: Callable[[Summary], dict[str, Band]]) -> list[str]:

@@ -69,7 +69,7 @@ def _checks(one: Result) -> Cell:
 
 
 def _seeds(one: Result) -> Cell:
-    return Cell(one.warning, one.kept, "bad") if one.diverged else Cell(str(one.kept), one.kept)
+    return Cell(one.warning.replace(" seeds", ""), one.kept, "bad") if one.diverged else Cell(str(one.kept), one.kept)
 
 
 def _numbers(summary: Summary | None, finals: Sequence[str], costs: Sequence[str]) -> Iterator[Cell]:
