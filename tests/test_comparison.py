@@ -358,7 +358,7 @@ def test_what_crossed_comes_first_and_exits_with_1(reports):
 def test_equal_reports_exit_with_0(reports):
     result = invoke(reports[0], reports[0])
     assert result.exit_code == 0
-    assert result.stdout == "17 compared: 17 same (--all shows what is the same).\n"
+    assert result.stdout == "18 compared: 18 same (--all shows what is the same).\n"
 
 
 def test_json_is_strict_and_holds_every_row(reports):

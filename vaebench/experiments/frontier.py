@@ -6,7 +6,8 @@ changes, v = sigma^2_data / B + sigma^2_latent / (B K), and with it
 
     T_n = (1/n) {sum_k (f(x_{k-1}) - f(x_k)) / gamma_k + (1/2) sum_k gamma_k q_k (G_k + v) / (G_k + v_pilot)},
 
-G_k = |grad f|^2, q_k the pilot's E g'Hg, as if noise and gradient met the same curvature and f fell along the pilot's path. The number
+G_k = |grad f|^2 and q_k the pilot's E g'Hg, as if noise and gradient met the same curvature and f fell along the
+pilot's path. The number
 of steps n is what the budget buys at the counted cost of one gradient. The best few are then run, and the forecast is
 compared with what they reach.
 """
@@ -21,8 +22,8 @@ import numpy as np
 from vaebench.cost import device_seconds
 from vaebench.experiments.building import build
 from vaebench.experiments.experiment import Arm, Experiment, Part
+from vaebench.experiments.landscape import SPLIT
 from vaebench.experiments.presets import SCALES
-from vaebench.experiments.probing import SPLIT
 from vaebench.experiments.running import cost, gradient
 from vaebench.experiments.studies import Study
 from vaebench.objectives import Objective
@@ -35,7 +36,7 @@ REPEATS = 7
 CHECKED = 3  # of the best forecasts, and the worst, are run
 LEAST = 30  # steps below which no forecast is made
 SIZES = {"smoke": ((8, 32), (1, 4)), "default": ((8, 32, 128, 512), (1, 4, 16)), "paper": ((32, 64, 256), (1, 5))}
-BUDGETS = {"smoke": 0.004, "default": 5.0, "paper": 2e6}  # GFLOP
+BUDGETS = {"smoke": 0.03, "default": 5.0, "paper": 2e6}  # GFLOP
 
 
 class Candidate(NamedTuple):

@@ -1,42 +1,26 @@
 """What an experiment measures at its checkpoints, by name.
 
-Every number is drawn from generators of (seed, step) or of the seed alone, so that a run that was interrupted
-measures the same. Rows of the training set on which a bound is evaluated are the seed's own and stay the same along
-the run: the band over seeds then covers the choice of rows, and differences along the run do not suffer from it.
+Rows of the training set on which a bound is evaluated are the seed's own and stay the same along the run: the band
+over seeds then covers the choice of rows, and differences along the run do not suffer from it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp
 
-from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized, pathwise
-from vaebench.experiments.building import Problem
-from vaebench.experiments.experiment import Experiment
+from vaebench.estimators import Loss, doubly_reparameterized
+from vaebench.experiments.landscape import curvature, variance_split
+from vaebench.experiments.measuring import Probe, Setting, each_member
 from vaebench.likelihood import log_likelihood
 from vaebench.models import as_input
-from vaebench.moments import Moments, Parameters, fresh, gradient_moments, loss_function, nested, parameter_groups
-from vaebench.probes import Estimate, bound, grad_sq, gradient_split, gradient_variance, snr, top_curvature
+from vaebench.moments import Moments, Parameters, fresh, gradient_moments, parameter_groups
+from vaebench.probes import Estimate, bound, grad_sq, gradient_variance, snr
 from vaebench.records import State
 
-Probe = Callable[[State], Tensor]
-CURVATURES = 3  # every third checkpoint has its largest eigenvalue computed
-CURVATURE_DRAWS = 16
-SPLIT = ("pathwise", "analytic_kl", "doubly_reparameterized")  # those whose latent part falls like 1 / (B K)
-SPLITS, SPLIT_GROUPS = 3, 16  # every third checkpoint; minibatches, each with two draws
 DECODED = 4096  # rows of a bound's evaluation that are decoded at once
-
-
-class Setting(NamedTuple):
-    """What probes are made from."""
-
-    experiment: Experiment
-    problem: Problem
-    marks: Sequence[int]
 
 
 def probes_of(setting: Setting) -> dict[str, Probe]:
@@ -57,16 +41,6 @@ def probes_of(setting: Setting) -> dict[str, Probe]:
             raise ValueError(f"There is no probe {name!r}; known: {', '.join(PROBES)}.")
         found |= PROBES[name](setting)
     return found
-
-
-def _each(state: State, measure: Callable[[Parameters, torch.Generator], object], fixed: bool = False) -> Tensor:
-    """One measurement per member, with a generator of its seed and, unless `fixed`, of the step."""
-
-    def seeded(parameters: Parameters, seed: int) -> object:
-        mixed = (seed * 1_000_003 + (0 if fixed else state.step + 1)) % 2**40
-        return measure(parameters, torch.Generator(device=state.like.device).manual_seed(2**41 + mixed))
-
-    return state.each_seed(seeded)
 
 
 def _moments(setting: Setting, state: State, estimator: object = None) -> Callable[..., Moments]:
@@ -95,11 +69,11 @@ def _gradient(setting: Setting) -> dict[str, Probe]:
             kept[state.step].append(gather(parameters, generator))
             return grad_sq(kept[state.step][-1])
 
-        return _each(state, measure)
+        return each_member(state, measure)
 
     def variance(state: State) -> Tensor:
         gathered = iter(kept[state.step])
-        found = _each(state, lambda *_: gradient_variance(next(gathered)))
+        found = each_member(state, lambda *_: gradient_variance(next(gathered)))
         return found * scale
 
     return {"grad_sq": square, "grad_variance": variance}
@@ -112,7 +86,7 @@ def _encoder_snr(setting: Setting) -> dict[str, Probe]:
 
     def measure(state: State) -> Tensor:
         own, quiet = _moments(setting, state), _moments(setting, state, doubly_reparameterized)
-        found = _each(
+        found = each_member(
             state, lambda parameters, generator: snr(quiet(parameters, generator), own(parameters, generator), names)
         )
         return found * scale
@@ -141,84 +115,9 @@ def _bounds(setting: Setting) -> dict[str, Probe]:
             value = bound(state.loss, chosen, 2, generator, parameters, at_once)
             return Estimate(-value.value, value.error)
 
-        return _each(state, one, fixed=True)
+        return each_member(state, one, fixed=True)
 
     return {f"bound_{name}": partial(measure, rows) for name, rows in data.items() if rows is not None}
-
-
-def _curvature(setting: Setting) -> dict[str, Probe]:
-    """Hessian of the loss on fresh rows: its largest eigenvalue, and g'Hg for training gradients g."""
-    measures, marks = setting.experiment.measures, setting.marks
-    chosen = set(marks[::CURVATURES]) | {marks[-1]}
-
-    def on_rows(state: State, generator: torch.Generator) -> Callable[[Parameters], Tensor]:
-        x, noise = fresh(state.loss, state.data, measures.rows, generator).take(1)
-        smooth = Loss(state.loss.model, pathwise, state.loss.objective)
-        return lambda parameters: loss_function(smooth)(parameters, x[0], noise[0])
-
-    def largest(state: State) -> Tensor:
-        if state.step not in chosen:
-            return torch.full((len(state.seeds),), math.nan, dtype=torch.float64)
-        return _each(
-            state, lambda parameters, generator: top_curvature(on_rows(state, generator), parameters, tolerance=1e-2)
-        )
-
-    def along(state: State) -> Tensor:
-        def measure(parameters: Parameters, generator: torch.Generator) -> Estimate:
-            draws = fresh(state.loss, state.data, setting.experiment.batch_size, generator)
-            found = torch.stack(
-                [
-                    _quadratic(on_rows(state, generator), state.loss, parameters, draws.take(1))
-                    for _ in range(CURVATURE_DRAWS)
-                ]
-            ).double()
-            return Estimate(float(found.mean()), float(found.std() / len(found) ** 0.5))
-
-        return _each(state, measure)
-
-    return {"top_curvature": largest, "gradient_curvature": along}
-
-
-def _quadratic(
-    function: Callable[[Parameters], Tensor], loss: Loss, parameters: Parameters, drawn: tuple[Tensor, Tensor]
-) -> Tensor:
-    x, noise = drawn
-    g = grad(loss_function(loss))(parameters, x[0], noise[0])
-    product = jvp(grad(function), (dict(parameters),), (g,))[1]
-    return torch.stack([(g[name] * product[name]).sum() for name in g]).sum()
-
-
-def _variance_split(setting: Setting) -> dict[str, Probe]:
-    """sigma^2_data and sigma^2_latent of one example and one sample, for estimators of the ELBO."""
-    experiment = setting.experiment
-    size, samples, chosen = experiment.measures.rows, experiment.objective.samples, {*setting.marks[::SPLITS]}
-
-    def split(name: str) -> Probe:
-        def measure(parameters: Parameters, generator: torch.Generator, state: State) -> list[float]:
-            loss = Loss(state.loss.model, ESTIMATORS[name], state.loss.objective)
-            draws = nested(loss, state.data, size, 2, generator)
-            found = gradient_split(gradient_moments(loss, draws, 2 * SPLIT_GROUPS, parameters, SPLIT_GROUPS))
-            return [found.data.value * size, found.latent.value * size * samples]
-
-        def probe(state: State) -> Tensor:
-            if state.step not in chosen:
-                return torch.full((len(state.seeds), 2), math.nan, dtype=torch.float64)
-            return _each(state, lambda parameters, generator: measure(parameters, generator, state))
-
-        return probe
-
-    kept: dict[str, Tensor] = {}
-
-    def part(name: str, number: int) -> Probe:
-        def probe(state: State) -> Tensor:
-            if number == 0:
-                kept[name] = split(name)(state)
-            return kept[name][:, number]
-
-        return probe
-
-    parts = ("data", "latent")
-    return {f"{part_name}_{name}": part(name, i) for name in SPLIT for i, part_name in enumerate(parts)}
 
 
 def _largest_parameter(setting: Setting) -> dict[str, Probe]:
@@ -240,7 +139,7 @@ def _log_likelihood(setting: Setting) -> dict[str, Probe]:
         if state.step != setting.marks[-1]:
             return torch.full((len(state.seeds), 2), math.nan, dtype=torch.float64)
         count = measures.likelihood_samples
-        return _each(state, lambda where, generator: log_likelihood(state.loss, rows, count, generator, where))
+        return each_member(state, lambda where, generator: log_likelihood(state.loss, rows, count, generator, where))
 
     return {"log_likelihood": measure}
 
@@ -249,8 +148,8 @@ PROBES: dict[str, Callable[[Setting], dict[str, Probe]]] = {
     "gradient": _gradient,
     "encoder_snr": _encoder_snr,
     "bounds": _bounds,
-    "curvature": _curvature,
-    "variance_split": _variance_split,
+    "curvature": curvature,
+    "variance_split": variance_split,
     "largest_parameter": _largest_parameter,
     "log_likelihood": _log_likelihood,
 }

@@ -13,7 +13,8 @@ from vaebench.cost import clock, count
 from vaebench.estimators import draw_noise
 from vaebench.experiments.building import Problem, build
 from vaebench.experiments.experiment import Experiment
-from vaebench.experiments.probing import Probe, Setting, probes_of
+from vaebench.experiments.measuring import Probe, Setting
+from vaebench.experiments.probing import probes_of
 from vaebench.experiments.storage import Place, Unfinished
 from vaebench.fleet import train
 from vaebench.models import as_input

@@ -1,8 +1,6 @@
 """What a recorded experiment says: bands over seeds, the theorem's running average, its envelope, verdicts.
 
-What was measured at checkpoints is interpolated linearly in log(1 + step) to every step, seed by seed, and the
-inequalities are then evaluated step by step (`vaebench.theory.envelopes`). With eight checkpoints per factor of ten
-this moves the average of n^{-1/2} by 0.1 %; weighting the checkpoints themselves would move it by far more.
+The inequalities are evaluated at every step (`vaebench.summary.record`, `vaebench.theory.envelopes`).
 
 For SGD two lines are drawn, both with f_* cancelled:
 
@@ -16,141 +14,24 @@ A (1 + log n) / sqrt(n), and A is the smallest that covers the first tenth of th
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from vaebench.gates.verdict import Verdict, judge
-from vaebench.moments import Estimate
-from vaebench.schedules import Schedule
+from vaebench.summary.bands import Line, Summary, band_of, final_of
+from vaebench.summary.record import Record, read_record
 from vaebench.theory.constants import measured_smoothness
 from vaebench.theory.envelopes import uniform_telescoped
 from vaebench.theory.series import by_parts
 from vaebench.trajectory import Trajectory
 
-BAND = 0.95
 AGREEMENT = 0.1  # by which a prediction to second order in the step may be off
 FITTED = 0.1  # of the run, from which a measured rate constant is taken
 SLOPE = 0.1  # by which the logarithm of T_n sqrt(n) / (1 + log n) may grow over the last factor of ten
 CHANCE = 1e-3  # of failing a true claim: what a handful of seeds can bear
 LEAST = 3  # seeds without which nothing is judged
 EXTRA = {"encoder_snr": "encoder SNR", "largest_parameter": "largest parameter", "grad_variance": "gradient variance"}
-
-
-class Band(NamedTuple):
-    """Mean over seeds with its 95 % Student band.
-
-    Attributes:
-        step: steps taken.
-        mean: over the seeds that did not diverge.
-        low: lower limit.
-        high: upper limit.
-    """
-
-    step: np.ndarray
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-class Line(NamedTuple):
-    """A line that theory draws.
-
-    Attributes:
-        step: steps taken.
-        value: of the line.
-        label: what the line is.
-    """
-
-    step: np.ndarray
-    value: np.ndarray
-    label: str
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a recorded experiment says.
-
-    Attributes:
-        gradient: unbiased |grad f|^2; may be negative.
-        running: T_n, the average of E|grad f|^2 over the steps so far.
-        envelope: T_n stays below.
-        prediction: T_n is near.
-        bounds: negative bounds in nats, by data.
-        extra: what else was measured, by name.
-        final: estimates at the end, with standard errors over seeds.
-        cost: numbers by name, with their units.
-        verdicts: what was claimed, and whether it held.
-    """
-
-    gradient: Band
-    running: Band
-    envelope: Line | None
-    prediction: Line | None
-    bounds: dict[str, Band]
-    extra: dict[str, Band]
-    final: dict[str, Estimate]
-    cost: dict[str, float]
-    verdicts: tuple[Verdict, ...]
-
-
-class Record(NamedTuple):
-    """A trajectory seed by seed, without the members that diverged.
-
-    Attributes:
-        marks: checkpoints, (m,).
-        columns: at them, (S, m) each.
-        schedule: of the step sizes.
-    """
-
-    marks: np.ndarray
-    columns: Mapping[str, np.ndarray]
-    schedule: Schedule
-
-    def everywhere(self, name: str) -> np.ndarray:
-        """A column at every step 0 .. n, (S, n + 1); gaps are bridged."""
-        at, wanted = np.log1p(self.marks), np.log1p(np.arange(self.marks[-1] + 1))
-        rows = []
-        for row in self.columns[name]:
-            known = np.isfinite(row)
-            rows.append(np.interp(wanted, at[known], row[known]) if known.any() else np.full(len(wanted), np.nan))
-        return np.stack(rows)
-
-    def steps(self) -> np.ndarray:
-        """gamma_1 .. gamma_n."""
-        return self.schedule.scale * np.arange(1, self.marks[-1] + 1) ** -self.schedule.exponent
-
-    def running(self) -> np.ndarray:
-        """T_1 .. T_n of every seed, (S, n)."""
-        squares = self.everywhere("grad_sq")[:, :-1]
-        return np.cumsum(squares, 1) / np.arange(1, squares.shape[1] + 1)
-
-
-def read_record(trajectory: Trajectory) -> Record:
-    """A trajectory seed by seed.
-
-    Args:
-        trajectory: of `vaebench.experiments.run`.
-
-    Returns:
-        The record.
-
-    Raises:
-        ValueError: if the squared gradient was not measured, or every member diverged.
-    """
-    frame, diverged = trajectory.frame, {one["seed"] for one in trajectory.metadata["diverged"]}
-    if "grad_sq" not in frame:
-        raise ValueError("The experiment did not measure the squared gradient; add the probe 'gradient' and run it.")
-    kept = frame.loc[~frame["seed"].isin(list(diverged))]
-    if kept.empty:
-        raise ValueError(f"Every member diverged, the last at step {frame['step'].max()}: choose smaller steps.")
-    table = kept.pivot(index="seed", columns="step")
-    names = [name for name in frame.columns if name not in ("seed", "step") and not name.endswith("_error")]
-    settings = trajectory.metadata["experiment"]["schedule"]
-    marks = np.array(sorted(kept["step"].unique()))
-    return Record(marks, {name: table[name].to_numpy() for name in names}, Schedule(**settings))
 
 
 def summarise(trajectory: Trajectory) -> Summary:
@@ -168,43 +49,19 @@ def summarise(trajectory: Trajectory) -> Summary:
     marks = record.marks[1:]
     envelope, prediction = _sgd_lines(record, running) if _is_sgd(trajectory, record) else (_rate_line(running), None)
     names = {"train": "bound_train", "test": "bound_test"}
-    bounds = {name: _band(record.marks, record.columns[c]) for name, c in names.items() if c in record.columns}
-    extra = {name: _band(record.marks, record.columns[c]) for c, name in EXTRA.items() if c in record.columns}
+    bounds = {name: band_of(record.marks, record.columns[c]) for name, c in names.items() if c in record.columns}
+    extra = {name: band_of(record.marks, record.columns[c]) for c, name in EXTRA.items() if c in record.columns}
     return Summary(
-        _band(record.marks, record.columns["grad_sq"]),
-        _band(marks, running[:, marks - 1]),
+        band_of(record.marks, record.columns["grad_sq"]),
+        band_of(marks, running[:, marks - 1]),
         _thin(envelope, marks),
         None if prediction is None else _thin(prediction, marks),
         bounds,
         extra,
-        _final(record, running),
+        final_of(record, running),
         trajectory.metadata["cost"],
         tuple(_verdicts(trajectory, record, running, (envelope, prediction))),
     )
-
-
-def _band(step: np.ndarray, values: np.ndarray) -> Band:
-    mean, seeds = values.mean(0), len(values)
-    width = stats.t.isf((1 - BAND) / 2, seeds - 1) * values.std(0, ddof=1) / math.sqrt(seeds) if seeds > 1 else 0 * mean
-    return Band(step, mean, mean - width, mean + width)
-
-
-def _estimate(values: np.ndarray) -> Estimate:
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return Estimate(float(values.mean()), float(error))
-
-
-def _final(record: Record, running: np.ndarray) -> dict[str, Estimate]:
-    names = {
-        "grad_sq": "|grad|^2",
-        "bound_train": "negative bound, train",
-        "bound_test": "negative bound, test",
-        "log_likelihood": "log-likelihood, test",
-        "encoder_snr": "encoder SNR",
-        "largest_parameter": "largest parameter",
-    }
-    known = {label: _estimate(record.columns[c][:, -1]) for c, label in names.items() if c in record.columns}
-    return {"T_n": _estimate(running[:, -1])} | known
 
 
 def _is_sgd(trajectory: Trajectory, record: Record) -> bool:

@@ -1,0 +1,167 @@
+"""Reports: whole without a network, the same bytes every time, honest about what failed."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vaebench.experiments import Measures, run
+from vaebench.experiments.experiment import Arm, grid
+from vaebench.experiments.presets import SMOKE
+from vaebench.experiments.studies import Study
+from vaebench.gates.verdict import judge
+from vaebench.report import write, write_index
+from vaebench.summary import summarise
+from vaebench.trajectory import Trajectory
+
+BASE = replace(SMOKE.base, steps=20, measures=Measures(4, 4, 32, 50, 20, 10))
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    study = Study("sizes", "smoke", "Is it so?", "B", grid(BASE, B=[8, 16]))
+    found = {arm.hash: run(arm.experiment, tmp_path_factory.mktemp("results")) for arm in study.arms}
+    return study, found
+
+
+def report(recorded, directory, **changed):
+    study, found = recorded
+    summaries = changed.pop("summaries", {name: summarise(one) for name, one in found.items()})
+    return write(changed.pop("study", study), changed.pop("found", found), summaries, directory).read_text("utf-8")
+
+
+def everything(directory):
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_page_needs_nothing_but_itself(recorded, tmp_path):
+    page = report(recorded, tmp_path / "a")
+    addresses = set(re.findall(r"""(?:https?:)?//[^\s"'<>)]+""", page))
+    assert {one for one in addresses if not one.startswith(("http://www.w3.org/", "https://www.w3.org/"))} == set()
+    assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=[\"'](?!data:)", page)
+
+
+def test_the_page_says_what_was_asked_what_came_out_and_what_ran_it(recorded, tmp_path):
+    page = report(recorded, tmp_path / "a")
+    study, found = recorded
+    for text in ("Is it so?", "4 of 4 checks passed", "is lowest with", "B=8", "B=16", "vaebench run sizes"):
+        assert text in page
+    for arm in study.arms:
+        assert arm.hash in page
+        assert str(found[arm.hash].metadata["versions"]["torch"]) in page
+
+
+def test_every_number_is_in_the_tables(recorded, tmp_path):
+    report(recorded, tmp_path / "a")
+    arms = (tmp_path / "a" / "tables" / "arms.csv").read_text("utf-8")
+    for one in recorded[1].values():
+        value = summarise(one).final["T_n"].value
+        assert f"{value:.10g}" in arms
+    assert len(list((tmp_path / "a" / "tables").iterdir())) == 3
+    assert len(list((tmp_path / "a" / "figures").glob("*.svg"))) > 4
+    assert len(json.loads((tmp_path / "a" / "experiments.json").read_text("utf-8"))["arms"]) == 2
+
+
+def test_the_same_results_make_the_same_bytes(recorded, tmp_path):
+    report(recorded, tmp_path / "a")
+    report(recorded, tmp_path / "b")
+    assert everything(tmp_path / "a") == everything(tmp_path / "b")
+    assert sum(map(len, everything(tmp_path / "a").values())) < 10**6
+
+
+def test_a_failed_check_is_said_in_words(recorded, tmp_path):
+    study, found = recorded
+    summaries = {name: summarise(one) for name, one in found.items()}
+    first = study.arms[0].hash
+    bad = judge("rate", "T_n does not grow", 9.0, 7.0, 1e-3, {"seeds": 3})
+    summaries[first] = replace(summaries[first], verdicts=(*summaries[first].verdicts[:1], bad))
+    page = report(recorded, tmp_path / "a", summaries=summaries)
+    assert "3 of 4 checks passed" in page
+    assert "FAILED" in page
+    assert "at most 7 allowed" in page
+
+
+def test_a_hostile_label_is_only_text(recorded, tmp_path):
+    study, found = recorded
+    arms = (Arm("<script>alert(1)</script> $x_", study.arms[0].experiment), study.arms[1])
+    page = report(recorded, tmp_path / "a", study=replace(study, question="<b>?", arms=arms), found=found)
+    assert "<script>alert" not in page
+    assert "<b>?" not in page
+
+
+def changed_columns(one: Trajectory, change) -> Trajectory:
+    frame = one.frame.copy()
+    change(frame)
+    return Trajectory(json.loads(json.dumps(one.metadata)), frame)
+
+
+def test_negative_estimates_are_drawn_around_and_counted(recorded, tmp_path):
+    study, found = recorded
+
+    def sink(frame):
+        frame.loc[frame["step"] == 20, "grad_sq"] = -1.0
+
+    first = study.arms[0].hash
+    changed = found | {first: changed_columns(found[first], sink)}
+    summaries = {name: summarise(one) for name, one in changed.items()}
+    page = report(recorded, tmp_path / "a", found=changed, summaries=summaries)
+    assert "1 estimates below zero" in page
+
+
+def test_members_and_arms_that_diverged_are_said(recorded, tmp_path):
+    study, found = recorded
+    one, other = (arm.hash for arm in study.arms)
+
+    def lose(frame):
+        frame.loc[:, "grad_sq"] = np.nan
+
+    lost = changed_columns(found[one], lose)
+    lost.metadata["diverged"] = [{"seed": seed, "step": 3, "value": float("inf")} for seed in (0, 1, 2)]
+    page = report(recorded, tmp_path / "a", found=found | {one: lost}, summaries={other: summarise(found[other])})
+    assert "3 of 3 seeds diverged" in page
+    assert "every seed diverged" in page
+
+
+def test_a_report_that_cannot_be_written_leaves_the_one_before(recorded, tmp_path, monkeypatch):
+    report(recorded, tmp_path / "a")
+    before = everything(tmp_path / "a")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        report(recorded, tmp_path / "a")
+    monkeypatch.undo()
+    assert everything(tmp_path / "a") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_another_directory_is_not_overwritten(recorded, tmp_path):
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(ValueError, match="holds something other than a report"):
+        report(recorded, tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "precious"
+
+
+def test_an_arm_that_was_not_run_is_refused(recorded, tmp_path):
+    with pytest.raises(ValueError, match="has no trajectory"):
+        report(recorded, tmp_path / "a", found={})
+
+
+def test_the_index_lists_every_report(recorded, tmp_path):
+    report(recorded, tmp_path / "first")
+    report(recorded, tmp_path / "second")
+    index = write_index(tmp_path).read_text("utf-8")
+    assert 'href="first/index.html"' in index
+    assert 'href="second/index.html"' in index
+    assert "4 of 4 checks passed" in index
+
+
+def test_a_damaged_report_is_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "report.json").write_text("{")
+    with pytest.raises(ValueError, match=r"a/report\.json is no report of format"):
+        write_index(tmp_path)
