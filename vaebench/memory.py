@@ -141,12 +141,19 @@ class _Chunked(torch.autograd.Function):
         weights, x, noise, mean, log_std, *tensors = ctx.saved_tensors
         total: tuple[Tensor, ...] = ()
         parts = zip(noise.split(ctx.task.size), weights.split(ctx.task.size), strict=True)
-        for part, w in parts:
-
-            def log_weights(mean: Tensor, log_std: Tensor, *tensors: Tensor, part=part, w=w) -> Tensor:
-                return ctx.task.log_weights(x, part, mean, log_std, tensors, w)
-
-            pull = vjp(log_weights, mean, log_std, *tensors)[1]
-            found = pull(w * upstream[0])
-            total = tuple(map(torch.add, total, found)) if total else found
+        with torch.no_grad():  # torch.func differentiates with create_graph, which would keep every chunk's graph
+            for part, w in parts:
+                found = _pulled(ctx.task, x, part, w, upstream[0], (mean, log_std, *tensors))
+                total = tuple(map(torch.add, total, found)) if total else found
         return None, None, None, *total
+
+
+def _pulled(
+    task: _Task, x: Tensor, noise: Tensor, w: Tensor, upstream: Tensor, inputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """The gradient of one chunk; its graph ends with this call."""
+
+    def log_weights(mean: Tensor, log_std: Tensor, *tensors: Tensor) -> Tensor:
+        return task.log_weights(x, noise, mean, log_std, tensors, w)
+
+    return vjp(log_weights, *inputs)[1](w * upstream)

@@ -110,9 +110,10 @@ def activations(scale: Scale) -> Study:
 def samples(scale: Scale) -> Study:
     """IWAE over the number of samples K."""
     probes = ("gradient", "encoder_snr", "bounds", "largest_parameter", "log_likelihood")
-    few = replace(scale.base.measures, rows=max(1, scale.base.measures.rows // 8))
+    few = replace(scale.base.measures, rows=max(1, scale.base.measures.rows // 16))
     base = replace(scale.base, objective=Objective(alpha=0), probes=probes, measures=few)
-    base = replace(base, steps=max(60, base.steps // 4))
+    if scale.name == "default":
+        base = replace(base, steps=2000, batch_size=64)
     question = "What does a larger number of samples K do to IWAE training, and to the encoder's gradient?"
     return _study("samples", scale, question, "K", grid(base, K=scale.samples))
 

@@ -67,76 +67,103 @@ class Scale(NamedTuple):
     start: float = 1.0
 
 
-class Picture(NamedTuple):
-    """A drawn figure.
-
-    Attributes:
-        svg: standalone.
-        png: the same for where SVG does not go.
-        hidden: how many points are not above zero and so not on the logarithmic axis.
-    """
-
-    svg: str
-    png: bytes
-    hidden: int
-
-
-def draw(name: str, curves: Sequence[Curve], scale: Scale, size: tuple[float, float] = SMALL) -> Picture:
-    """Draw curves over the logarithm of the step; the bytes depend on nothing else.
+def draw(curves: Sequence[Curve], scale: Scale, size: tuple[float, float] = SMALL) -> Figure:
+    """Draw curves over the logarithm of the step, from step 1 on.
 
     Args:
-        name: unique in the page; starts all ids in the SVG.
-        curves: at least one; the legend lists them by their last value.
-        scale: the vertical axis.
+        curves: the legend lists them by their last value.
+        scale: the vertical axis; on a logarithmic one, values that are not above zero are left out.
         size: in inches.
 
     Returns:
-        The picture.
+        The figure, for `svg` and `png`.
     """
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=size)
         axes = figure.add_subplot()
         shown = [_prepare(curve, scale) for curve in curves]
-        hidden = sum(count for _, count in shown)
-        drawn = [curve for curve, _ in shown if np.isfinite(curve.band.mean).any()]
+        drawn = [curve for curve in shown if np.isfinite(curve.band.mean).any()]
         if drawn:
             _legend(figure, axes, _plot(axes, drawn, scale))
         else:
             axes.text(0.5, 0.5, "no value to draw", ha="center", va="center", transform=axes.transAxes)
         axes.set_xlabel("step n")
         axes.set_ylabel(_literal(scale.label))
-        vector, raster = StringIO(), BytesIO()
-        figure.savefig(vector, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-        figure.savefig(raster, format="png", dpi=120, metadata={"Software": None})
-    return Picture(own(vector.getvalue(), name), raster.getvalue(), hidden)
+    return figure
 
 
-def inline(picture: Picture, alt: str) -> str:
-    """A picture as part of a page: as wide as there is room, and said to those who do not see it.
+def below_zero(curves: Sequence[Curve], scale: Scale) -> int:
+    """How many means are left out of a logarithmic axis because they are not above zero.
 
     Args:
-        picture: what was drawn.
+        curves: what is drawn.
+        scale: the vertical axis.
+
+    Returns:
+        Their number.
+    """
+    return sum(int((part.band.mean <= 0).sum()) for part in map(_visible, curves)) if scale.logarithmic else 0
+
+
+def svg(figure: Figure, name: str) -> str:
+    """A figure as a file of its own; the bytes depend on nothing but what is drawn.
+
+    Args:
+        figure: of `draw`.
+        name: starts all ids, to tell the figures of a page apart.
+
+    Returns:
+        SVG.
+    """
+    file = StringIO()
+    with matplotlib.style.context(["default", STYLE]):
+        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return _own(file.getvalue(), name)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure for where SVG does not go.
+
+    Args:
+        figure: of `draw`.
+
+    Returns:
+        PNG.
+    """
+    file = BytesIO()
+    with matplotlib.style.context(["default", STYLE]):
+        figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
+    return file.getvalue()
+
+
+def inline(vector: str, alt: str) -> str:
+    """A figure as part of a page: as wide as there is room, and said to those who do not see it.
+
+    Args:
+        vector: of `svg`.
         alt: what it shows, escaped for an attribute.
 
     Returns:
         The SVG element.
     """
-    start = picture.svg.index("<svg")
-    head, body = picture.svg[start:].split(">", 1)
+    head, body = vector[vector.index("<svg") :].split(">", 1)
     head = re.sub(r' (?:width|height|version|xmlns:\w+)="[^"]*"', "", head)
     return f'{head} role="img" aria-label="{alt}">{body}'.replace("xlink:href", "href")
 
 
-def _prepare(curve: Curve, scale: Scale) -> tuple[Curve, int]:
-    """Thinned, from step 1 on, without what cannot be drawn; and how many means are not above zero."""
+def _visible(curve: Curve, start: float = 1.0) -> Curve:
+    """Thinned, from a step on, without what is not finite."""
     step, *values = (np.asarray(part, dtype=np.float64) for part in curve.band)
-    kept = _thin(step, scale.start)
-    mean, low, high = (np.where(np.isfinite(part[kept]), part[kept], np.nan) for part in values)
-    hidden = 0
-    if scale.logarithmic:
-        hidden = int((mean <= 0).sum())
-        mean, high = np.where(mean > 0, mean, np.nan), np.where(high > 0, high, np.nan)
-    return curve._replace(band=Band(step[kept], mean, low, high)), hidden
+    kept = _thin(step, start)
+    finite = (np.where(np.isfinite(part[kept]), part[kept], np.nan) for part in values)
+    return curve._replace(band=Band(step[kept], *finite))
+
+
+def _prepare(curve: Curve, scale: Scale) -> Curve:
+    found = _visible(curve, scale.start)
+    step, mean, low, high = found.band
+    above = (np.where(part > 0, part, np.nan) for part in (mean, high))
+    return found._replace(band=Band(step, next(above), low, next(above))) if scale.logarithmic else found
 
 
 def _thin(step: np.ndarray, start: float) -> np.ndarray:
@@ -196,7 +223,7 @@ def _literal(text: str) -> str:
     return re.sub("^_", " _", textwrap.fill(text, LETTERS)).replace("$", r"\$")
 
 
-def own(svg: str, name: str) -> str:
+def _own(svg: str, name: str) -> str:
     """Make the ids those of one figure, say nothing twice, and drop what says how it was made."""
     svg = re.sub(r"<!DOCTYPE.*?>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg).replace(f"; font-family: '{FONT}'", "")

@@ -1,6 +1,5 @@
 """The page of the frontier: forecasts of all candidates, and what those that were run reached."""
 
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from vaebench.experiments.frontier import Forecast
 from vaebench.experiments.studies import Study
 from vaebench.moments import Estimate
 from vaebench.report.answer import Sentence
-from vaebench.report.figures import COLOURS, DASHES, MARKERS, STYLE, Picture, inline, own
+from vaebench.report.figures import COLOURS, DASHES, MARKERS, STYLE, inline, png, svg
 from vaebench.report.page import FORMAT, environment
 from vaebench.report.wording import estimate, number
 from vaebench.report.writing import replaced
@@ -45,7 +44,8 @@ def write_frontier(
     """
     directory = Path(directory)
     directory.parent.mkdir(parents=True, exist_ok=True)
-    table, picture = _table(found, reached), _draw(found, reached)
+    table, figure = _table(found, reached), _draw(found, reached)
+    vector = svg(figure, "frontier")
     answers, within, checked = _answers(found, reached)
     about = {
         "format": FORMAT,
@@ -68,7 +68,7 @@ def write_frontier(
         .get_template("frontier.html.j2")
         .render(
             about=about,
-            figure=Markup(inline(picture, alt)),
+            figure=Markup(inline(vector, alt)),
             rows=[(one, reached.get(one.candidate.label)) for one in found],
             estimate=estimate,
             experiments=json.dumps(study.plain(), indent=2),
@@ -80,8 +80,8 @@ def write_frontier(
         (temporary / "index.html").write_text(page, "utf-8")
         (temporary / "report.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
         (temporary / "experiments.json").write_text(json.dumps(study.plain(), indent=2) + "\n", "utf-8")
-        (temporary / "figures" / "frontier.svg").write_text(picture.svg, "utf-8")
-        (temporary / "figures" / "frontier.png").write_bytes(picture.png)
+        (temporary / "figures" / "frontier.svg").write_text(vector, "utf-8")
+        (temporary / "figures" / "frontier.png").write_bytes(png(figure))
         table.to_csv(temporary / "tables" / "frontier.csv", index=False, float_format="%.10g")
     return directory / "index.html"
 
@@ -124,7 +124,7 @@ def _table(found: Sequence[Forecast], reached: Mapping[str, Estimate]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def _draw(found: Sequence[Forecast], reached: Mapping[str, Estimate]) -> Picture:
+def _draw(found: Sequence[Forecast], reached: Mapping[str, Estimate]) -> Figure:
     kinds = sorted({(one.candidate.estimator, one.candidate.samples) for one in found})
     places = {name: place for place, name in enumerate(sorted({name for name, _ in kinds}))}
     with matplotlib.style.context(["default", STYLE]):
@@ -155,7 +155,4 @@ def _draw(found: Sequence[Forecast], reached: Mapping[str, Estimate]) -> Picture
         axes.set_xlabel("GFLOP per gradient")
         axes.set_ylabel("T_n when the budget is spent")
         axes.legend(fontsize=7)
-        vector, raster = io.StringIO(), io.BytesIO()
-        figure.savefig(vector, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-        figure.savefig(raster, format="png", dpi=120, metadata={"Software": None})
-    return Picture(own(vector.getvalue(), "frontier"), raster.getvalue(), 0)
+    return figure

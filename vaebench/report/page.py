@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vaebench.report.answer import Sentence, Trust, answers, trust
+from vaebench.report.figures import png
 from vaebench.report.panels import comparisons, of_arm, overview
 from vaebench.report.study import Result, Study
 from vaebench.report.tables import csv_files, side_by_side
@@ -49,9 +50,9 @@ def contents(study: Study, results: Sequence[Result]) -> dict[str, bytes]:
     made = {"index.html": text.encode(), "report.json": _json(_report(study, results, found, trusted)).encode()}
     made["experiments.json"] = _json(_experiments(study, results)).encode()
     made |= {f"tables/{name}": content for name, content in csv_files(results).items()}
-    made["figures/overview.png"] = first.picture.png
+    made["figures/overview.png"] = png(first.figure)
     panels = itertools.chain([first], others, *own.values())
-    return made | {f"figures/{panel.name}.svg": panel.picture.svg.encode() for panel in panels}
+    return made | {f"figures/{panel.name}.svg": panel.svg.encode() for panel in panels}
 
 
 def index(reports: Sequence[dict[str, Any]]) -> str:

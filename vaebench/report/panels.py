@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup, escape
+from matplotlib.figure import Figure
 
-from vaebench.report.figures import LARGE, SMALL, Curve, Picture, Scale, draw, inline
+from vaebench.report.figures import LARGE, SMALL, Curve, Scale, below_zero, draw, inline, svg
 from vaebench.report.study import Result, file_name
 from vaebench.report.wording import number, several, symbol
 from vaebench.summary import Band, Line, Summary
@@ -36,14 +37,16 @@ class Panel:
         name: of its files.
         title: what it shows, in a few words.
         caption: how to read it.
-        picture: what was drawn.
-        html: the picture as part of the page.
+        figure: as it was drawn.
+        svg: as a file of its own.
+        html: as part of the page.
     """
 
     name: str
     title: str
     caption: str
-    picture: Picture
+    figure: Figure
+    svg: str
     html: Markup
 
 
@@ -129,17 +132,18 @@ def _panel(
     results: Sequence[Result],
     size: tuple[float, float] = SMALL,
 ) -> Panel:
-    picture = draw(name, curves, scale, size)
+    figure, hidden = draw(curves, scale, size), below_zero(curves, scale)
     absent = [result.label for result in results if result.summary is None]
     words = [
         caption,
-        NEGATIVE.format(picture.hidden) if picture.hidden else "",
+        NEGATIVE.format(hidden) if hidden else "",
         f"Not drawn, because every seed diverged: {several(absent)}." if absent else "",
     ]
     ends = "; ".join(f"{curve.label} {_last(curve.band)}" for curve in curves) or "nothing to draw"
     alt = f"{title}: {scale.label} against step n. Last values: {ends}."
-    html = Markup(inline(picture, str(escape(alt))))
-    return Panel(name, title, " ".join(filter(None, words)), picture, html)
+    vector = svg(figure, name)
+    html = Markup(inline(vector, str(escape(alt))))  # the drawing has escaped its labels
+    return Panel(name, title, " ".join(filter(None, words)), figure, vector, html)
 
 
 def _last(band: Band) -> str:
@@ -148,8 +152,8 @@ def _last(band: Band) -> str:
 
 
 def _of_arms(results: Sequence[Result], choose: Callable[[Summary], Band | None]) -> list[Curve]:
-    known = [(one, choose(one.summary)) for one in results if one.summary]
-    return [Curve(one.marked, band, one.place) for one, band in known if band is not None]
+    known = [(result, choose(result.summary)) for result in results if result.summary]
+    return [Curve(result.marked, band, result.place) for result, band in known if band is not None]
 
 
 def _names(results: Sequence[Result], choose: Callable[[Summary], dict[str, Band]]) -> list[str]:

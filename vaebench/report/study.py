@@ -76,11 +76,8 @@ def results(study: Study, trajectories: Mapping[str, Trajectory], summaries: Map
         One result per arm, in the study's order.
 
     Raises:
-        ValueError: if the study has no arms, two arms have one label, or an arm was not recorded or summarised.
+        ValueError: if an arm was not recorded or summarised.
     """
-    labels = [arm.label for arm in study.arms]
-    if not labels or len(set(labels)) < len(labels):
-        raise ValueError(f"Study {study.name!r} needs arms with distinct labels to be reported, got {labels}.")
     found = []
     for place, arm in enumerate(study.arms):
         if arm.hash not in trajectories:

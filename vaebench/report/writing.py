@@ -54,22 +54,16 @@ def replaced(path: Path) -> Iterator[Path]:
 
     Yields:
         The temporary name.
-
-    Raises:
-        OSError: if it cannot; what was there is there still.
     """
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in (".new", ".old"))
     try:
         yield temporary
         if path.is_dir():
             path.rename(old)
-        try:
-            temporary.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
+        temporary.rename(path)
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         temporary.unlink() if temporary.is_file() else shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -1,0 +1,196 @@
+"""The page of a study of five arms and five seeds, and what it says where something failed or diverged."""
+
+import json
+import math
+import re
+import shutil
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.studies import LABELS, study
+from vaebench.report import panels, write, write_index
+from vaebench.report.figures import Curve, Scale, below_zero, draw, svg
+from vaebench.report.wording import estimate
+from vaebench.summary import Band
+
+HOSTILE = "_<script>alert('$x_{')</script> & \"s\"=$2"
+NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+
+
+class Page(HTMLParser):
+    """Text, ids and addresses of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.words, self.ids, self.addresses = [], [], []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids += [found["id"]] if "id" in found else []
+        self.addresses += [found[name] for name in ("href", "src") if name in found]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """Five arms of five seeds: one fails a check, of one two seeds diverged, and one label is hostile."""
+    given = study(*LABELS[:4], HOSTILE, failing=LABELS[2], diverging=LABELS[1])
+    return given, write(*given, tmp_path_factory.mktemp("full") / "report")
+
+
+@pytest.fixture(scope="module")
+def page(full):
+    return Page(full[1].read_text("utf-8"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Reports without drawing, which takes its time."""
+    monkeypatch.setattr(panels, "svg", lambda *_: "<svg><g/></svg>")
+    monkeypatch.setattr("vaebench.report.page.png", lambda _: b"")
+
+
+def words(path: Path) -> str:
+    return Page(path.read_text("utf-8")).text
+
+
+def test_a_page_needs_nothing_but_what_lies_beside_it(full, page):
+    texts = [path.read_text("utf-8") for path in full[1].parent.rglob("*") if path.suffix in (".html", ".svg")]
+    assert set(re.findall(r"https?://[^\"'< )]*", "".join(texts))) == NAMESPACES
+    for address in page.addresses:
+        if address.startswith("#"):
+            assert address[1:] in page.ids
+        else:
+            assert address == "data:," or (full[1].parent / address).is_file(), address
+    assert len(set(page.ids)) == len(page.ids)
+
+
+def test_five_arms_of_five_seeds_take_less_than_a_megabyte(full):
+    assert sum(path.stat().st_size for path in full[1].parent.rglob("*") if path.is_file()) < 1e6
+
+
+def test_every_number_is_on_the_page_and_in_the_tables(full, page):
+    (asked, _, summaries), path = full
+    table = pd.read_csv(path.parent / "tables" / "arms.csv", index_col="arm")
+    for arm in asked.arms:
+        summary = summaries[arm.hash]
+        for name, found in summary.final.items():
+            assert estimate(found) in page.text
+            assert table.loc[arm.label, name] == pytest.approx(found.value, rel=1e-7)
+            assert table.loc[arm.label, f"{name}, standard error"] == pytest.approx(found.error, rel=1e-7)
+        assert f"{summary.cost['operations per step']:.0f}" in page.text
+    curves = pd.read_csv(next((path.parent / "tables").glob("relu-*.csv"))).set_index("quantity")
+    np.testing.assert_allclose(curves.loc["|grad|^2", "low"], summaries[asked.arms[0].hash].gradient.low, rtol=1e-7)
+
+
+def test_the_first_screen_says_what_was_asked_what_came_out_and_whether_to_trust_it(page):
+    first = page.text[: page.text.index("All arms side by side")]
+    assert "Does a smoother activation make the gradient of a VAE vanish faster?" in first
+    assert "is lowest with ReLU" in first and "a clear difference (5 equal arms" in first
+    assert "✗ 8 of 10 checks passed, 2 FAILED, 2 of 25 runs diverged" in first
+    assert "SoftClip s=2 fails “envelope”. Claimed: Tₙ stays below the bound. Measured 20.6, at most 7.17" in first
+
+
+def test_a_failed_check_lies_open_and_a_passed_one_is_one_click_below(full):
+    html = full[1].read_text("utf-8")
+    found = re.findall(r"<details( open)?>\s*<summary><span class=\"(\w+)\">.*?</span> (\w+)</span>", html, re.DOTALL)
+    assert sorted(set(found)) == [("", "good", "Passed"), (" open", "bad", "FAILED")]
+    assert [state for _, state, _ in found].count("bad") == 2 and len(found) == 10
+
+
+def test_a_diverged_arm_is_shown_and_said(page):
+    assert "2 of 5 seeds diverged: seed 1 seen at step 401; seed 3 seen at step 403. All means" in page.text
+
+
+def test_hostile_labels_are_text(full, page):
+    assert HOSTILE in page.text
+    for path in full[1].parent.rglob("*.*"):
+        if path.suffix in (".html", ".svg"):
+            assert "<script>alert" not in path.read_text("utf-8")
+        if path.suffix == ".svg":
+            ElementTree.parse(path)
+    assert "".join(ElementTree.parse(full[1].parent / "figures" / "overview.svg").getroot().itertext()).count("$") == 2
+
+
+def test_estimates_below_zero_are_left_out_of_a_logarithmic_axis():
+    step, mean = np.array([0, 1, 2, 3, 4]), np.array([5.0, 2.0, -1.0, 0.5, math.nan])
+    curve = Curve("a", Band(step, mean, mean - 3, mean + 1), 0)
+    drawn = svg(draw([curve], Scale("b")), "a")
+    assert "nan" not in drawn.lower() and "no value to draw" not in drawn
+    assert below_zero([curve], Scale("b")) == 1 and below_zero([curve], Scale("b", False)) == 0
+    nothing = draw([Curve("a", Band(step, -np.abs(mean), mean, mean), 0)], Scale("b"))
+    assert "no value to draw" in svg(nothing, "a")
+
+
+def test_an_arm_that_diverged_wholly_is_said_everywhere(undrawn, tmp_path):
+    text = words(write(*study("ReLU", "Tanh", lost="Tanh"), tmp_path / "report"))
+    assert "Tanh: 5 of 5 seeds diverged, first seed 0, seen at step 400. It has no numbers." in text
+    assert "with ReLU, the only arm with a finite result" in text
+    assert "Not drawn, because every seed diverged: Tanh." in text
+    only = words(write(*study("Tanh", lost="Tanh"), tmp_path / "only"))
+    assert "No arm has a finite result." in only and "✗ No checks were made, 5 of 5 runs diverged" in only
+
+
+def test_no_checks_is_not_good(undrawn, tmp_path):
+    asked, trajectories, summaries = study("ReLU")
+    summaries = {key: replace(summary, verdicts=()) for key, summary in summaries.items()}
+    path = write(asked, trajectories, summaries, tmp_path / "report")
+    assert "? No checks were made" in words(path)
+    assert json.loads((path.parent / "report.json").read_text("utf-8"))["state"] == "unknown"
+
+
+def test_arms_from_different_or_changed_code_are_said(undrawn, tmp_path):
+    asked, trajectories, summaries = study("ReLU", "Tanh")
+    trajectories[asked.arms[1].hash].metadata["commit"] = "deadbeef+"
+    text = words(write(asked, trajectories, summaries, tmp_path / "report"))
+    assert "different commits: caaf8641 and deadbeef+." in text and "had been changed since" in text
+    assert "vaebench run activations --scale smoke" in text and "cpu (x86_64)" in text
+
+
+def test_a_report_that_cannot_take_its_place_leaves_the_one_before(undrawn, tmp_path, monkeypatch):
+    directory, rename = tmp_path / "report", Path.rename
+    before = write(*study("ReLU"), directory).read_bytes()
+
+    def refuse(path, target):
+        if path.name.endswith(".new"):
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(KeyboardInterrupt):
+            write(*study("Tanh"), directory)
+    assert (directory / "index.html").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+    assert "Tanh" in words(write(*study("Tanh"), directory))
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_an_arm_without_a_summary_that_did_not_diverge_is_refused(tmp_path):
+    asked, trajectories, _ = study("ReLU")
+    with pytest.raises(ValueError, match="has no summary, though not every seed diverged"):
+        write(asked, trajectories, {}, tmp_path / "report")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_index_passes_over_what_is_no_report_and_escapes_what_is(undrawn, tmp_path):
+    assert "There are no reports yet." in words(write_index(tmp_path))
+    write(*study("ReLU", "Tanh", failing="Tanh"), tmp_path / "first")
+    asked, *rest = study(HOSTILE)
+    write(replace(asked, question=f"{HOSTILE}?"), *rest, tmp_path / "second")
+    shutil.copytree(tmp_path / "second", tmp_path / ".second.1.new")
+    (tmp_path / "faults").mkdir()
+    found = Page(write_index(tmp_path).read_text("utf-8"))
+    assert [name for name in found.addresses if name != "data:,"] == ["first/index.html", "second/index.html"]
+    assert "✗ 3 of 4 checks passed, 1 FAILED" in found.text and "✓ 2 of 2 checks passed" in found.text
+    assert f"{HOSTILE}?" in found.text and "2 arms, 10 runs; commit caaf8641" in found.text
