@@ -25,7 +25,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate dashboard machine test lint faults nulls clean
+.PHONY: help bench record gate dashboard machine test lint studies faults nulls clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -35,6 +35,7 @@ help:
 	@echo 'make record             measure this commit with the quick profile, to commit the results'
 	@echo 'make machine            tell asv about this machine, before using asv by hand'
 	@echo 'make test               lint, type check and test'
+	@echo 'make studies            run the studies behind reports/FINDINGS.md again, about an hour on two cores'
 	@echo 'make faults             certify every planted fault, under SGD and Adam; the table goes to reports/faults'
 	@echo 'make nulls              certify correct code on 50 fresh seeds, to count false alarms'
 	@echo 'make clean              remove what these targets made, except results'
@@ -72,6 +73,20 @@ lint: $(VENV)/.dev
 	@ruff format --check --quiet .
 	@pyright
 	@lint-imports --no-logo
+
+# Resumes where it stopped. The page of one study is kept whole, of the others their first figure and their table.
+STUDIES := activations samples batch beta optimizers estimators bbvi
+studies: $(VENV)/.dev
+	@for study in $(STUDIES); do vaebench run $$study --results .studies || exit; done
+	@vaebench frontier --results .studies --out .studies/pages
+	@vaebench report --results .studies --out .studies/pages
+	@vaebench report activations --results .studies
+	@mkdir -p reports/findings
+	@for study in $(STUDIES); do \
+	cp .studies/pages/$$study/figures/overview.svg reports/findings/$$study.svg && \
+	cp .studies/pages/$$study/tables/arms.csv reports/findings/$$study.csv || exit; done
+	@cp .studies/pages/samples/figures/extra-encoder-snr.svg reports/findings/samples-snr.svg
+	@cp .studies/pages/frontier/figures/frontier.svg .studies/pages/frontier/tables/frontier.csv reports/findings/
 
 # Both resume where they stopped: rows at the same settings are kept.
 faults: $(VENV)/.dev

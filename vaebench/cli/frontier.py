@@ -67,7 +67,7 @@ def _explore(budget: float | None, scale: str, results: Path, jobs: int, out: Pa
     done = {arm.label: Place(results, arm.experiment).result() for arm in study.arms}
     reached = {label: summarise(one).final["T_n"] for label, one in done.items() if one is not None}
     commits = [str(one.metadata["commit"]) for one in done.values() if one is not None]
-    page = write_frontier(study, found, reached, commits, out / study.title)
+    page = write_frontier(study, found, reached, commits, out / study.title.replace("frontier-runs", "frontier"))
     write_index(out)
     return found, reached, page
 

@@ -200,4 +200,4 @@ def checks(found: Sequence[Forecast], scale: str, budget: float) -> Study:
     chosen = list(dict.fromkeys([*found[:CHECKED], *best_of_each, found[-1]]))
     arms = tuple(Arm(one.candidate.label, experiment_of(one.candidate, base(scale), one.steps)) for one in chosen)
     question = f"Given {budget:g} GFLOP, which estimator, B and K give the smallest gradient norm under SGD?"
-    return Study("frontier", scale, question, "candidate", arms)
+    return Study("frontier-runs", scale, question, "candidate", arms)

@@ -49,7 +49,7 @@ def write_frontier(
     answers, within, checked = _answers(found, reached)
     about = {
         "format": FORMAT,
-        "name": study.name,
+        "name": "frontier",
         "scale": study.scale,
         "question": study.question,
         "answers": [sentence._asdict() for sentence in answers],
