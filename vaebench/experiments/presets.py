@@ -90,6 +90,11 @@ def preset(name: str, scale: str) -> Study:
     return PRESETS[name](SCALES[scale])
 
 
+def _shorter(base: Experiment, scale: Scale) -> Experiment:
+    """At the default scale, fewer and smaller steps, where arms cost more or the trend is plain early."""
+    return replace(base, steps=2000, batch_size=64) if scale.name == "default" else base
+
+
 def _study(name: str, scale: Scale, question: str, axis: str, arms: tuple[Arm, ...]) -> Study:
     return Study(name, scale.name, question, axis, arms)
 
@@ -112,8 +117,7 @@ def samples(scale: Scale) -> Study:
     probes = ("gradient", "encoder_snr", "bounds", "largest_parameter", "log_likelihood")
     few = replace(scale.base.measures, rows=max(1, scale.base.measures.rows // 16))
     base = replace(scale.base, objective=Objective(alpha=0), probes=probes, measures=few)
-    if scale.name == "default":
-        base = replace(base, steps=2000, batch_size=64)
+    base = _shorter(base, scale)
     question = "What does a larger number of samples K do to IWAE training, and to the encoder's gradient?"
     return _study("samples", scale, question, "K", grid(base, K=scale.samples))
 
@@ -122,14 +126,14 @@ def samples(scale: Scale) -> Study:
 def batch(scale: Scale) -> Study:
     """The batch size B."""
     question = "How does the batch size B change the gradient norm that a number of steps reaches?"
-    return _study("batch", scale, question, "B", grid(scale.base, B=scale.batches))
+    return _study("batch", scale, question, "B", grid(_shorter(scale.base, scale), B=scale.batches))
 
 
 @PRESETS.register
 def beta(scale: Scale) -> Study:
     """The weight of the Kullback-Leibler term in the beta-VAE."""
     question = "How does the beta-VAE's weight of the KL term change convergence?"
-    return _study("beta", scale, question, "beta", grid(scale.base, beta=[0.25, 0.5, 1.0, 2.0, 4.0]))
+    return _study("beta", scale, question, "beta", grid(_shorter(scale.base, scale), beta=[0.25, 0.5, 1.0, 2.0, 4.0]))
 
 
 @PRESETS.register
@@ -149,7 +153,7 @@ def optimizers(scale: Scale) -> Study:
 @PRESETS.register
 def estimators(scale: Scale) -> Study:
     """Every estimator of the ELBO at the same B and K, hence at equal compute."""
-    base = replace(scale.base, objective=Objective(samples=5), steps=max(60, scale.base.steps // 2))
+    base = _shorter(replace(scale.base, objective=Objective(samples=5)), scale)
     names = ["pathwise", "analytic_kl", "doubly_reparameterized", "leave_one_out", "score_function"]
     question = "Which gradient estimator of the ELBO converges fastest at equal compute?"
     return _study("estimators", scale, question, "estimator", grid(base, estimator=names))
