@@ -25,7 +25,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate dashboard machine test lint faults nulls clean
+.PHONY: help bench record gate dashboard machine test lint faults nulls peers clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -37,6 +37,8 @@ help:
 	@echo 'make test               lint, type check and test'
 	@echo 'make faults             certify every planted fault, under SGD and Adam; the table goes to reports/faults'
 	@echo 'make nulls              certify correct code on 50 fresh seeds, to count false alarms'
+	@echo 'make peers              compare truth and cost with Pyro, NumPyro and Pythae; the page goes to reports/peers'
+	@echo '                        (QUICK=1: a few points of the cost; adds 350 MB to the environment)'
 	@echo 'make clean              remove what these targets made, except results'
 	@echo
 	@echo 'Results go to reports/history/<machine>/. Keep yours: git add reports/history.'
@@ -73,13 +75,17 @@ lint: $(VENV)/.dev
 	@pyright
 	@lint-imports --no-logo
 
-# Both resume where they stopped: rows at the same settings are kept.
+# These resume where they stopped: rows at the same settings are kept.
 faults: $(VENV)/.dev
 	@python -m tests.convergence.faults sgd & sgd=$$!; \
 	python -m tests.convergence.faults adam && wait $$sgd && python -m tests.convergence.faults table
 
 nulls: $(VENV)/.dev
 	@python -m tests.convergence.faults nulls
+
+peers: $(VENV)/.peers
+	@python -m benchmarks.peers truth
+	@python -m benchmarks.peers cost $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV) .asv $(PAGES) .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
@@ -99,4 +105,10 @@ $(VENV)/.dev: $(VENV)/.bench pyproject.toml
 	@echo 'Installing vaebench and the tools that check it'
 	@python -m pip install --quiet flit_core
 	@python -m pip install --quiet --no-build-isolation --editable '.[bench,cluster,dev]'
+	@touch $@
+
+# Without dependencies: nothing may replace the torch that is tested.
+$(VENV)/.peers: $(VENV)/.dev benchmarks/peers/requirements.txt
+	@echo 'Installing the libraries to compare with'
+	@python -m pip install --quiet --no-deps --requirement benchmarks/peers/requirements.txt
 	@touch $@
