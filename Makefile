@@ -25,7 +25,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate dashboard machine test lint studies faults nulls clean
+.PHONY: help bench record gate dashboard machine test lint studies faults nulls peers clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -38,6 +38,8 @@ help:
 	@echo 'make studies            run the studies behind reports/FINDINGS.md again, about an hour on two cores'
 	@echo 'make faults             certify every planted fault, under SGD and Adam; the table goes to reports/faults'
 	@echo 'make nulls              certify correct code on 50 fresh seeds, to count false alarms'
+	@echo 'make peers              compare truth and cost with Pyro, NumPyro and Pythae; the page goes to reports/peers'
+	@echo '                        (QUICK=1: a few points of the cost; adds 350 MB to the environment)'
 	@echo 'make clean              remove what these targets made, except results'
 	@echo
 	@echo 'Results go to reports/history/<machine>/. Keep yours: git add reports/history.'
@@ -88,13 +90,17 @@ studies: $(VENV)/.dev
 	@cp .studies/pages/samples/figures/extra-encoder-snr.svg reports/findings/samples-snr.svg
 	@cp .studies/pages/frontier/figures/frontier.svg .studies/pages/frontier/tables/frontier.csv reports/findings/
 
-# Both resume where they stopped: rows at the same settings are kept.
+# These resume where they stopped: rows at the same settings are kept.
 faults: $(VENV)/.dev
 	@python -m tests.convergence.faults sgd & sgd=$$!; \
 	python -m tests.convergence.faults adam && wait $$sgd && python -m tests.convergence.faults table
 
 nulls: $(VENV)/.dev
 	@python -m tests.convergence.faults nulls
+
+peers: $(VENV)/.peers
+	@python -m benchmarks.peers truth
+	@python -m benchmarks.peers cost $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV) .asv $(PAGES) .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
@@ -114,4 +120,10 @@ $(VENV)/.dev: $(VENV)/.bench pyproject.toml
 	@echo 'Installing vaebench and the tools that check it'
 	@python -m pip install --quiet flit_core
 	@python -m pip install --quiet --no-build-isolation --editable '.[bench,cluster,dev]'
+	@touch $@
+
+# Without dependencies: nothing may replace the torch that is tested.
+$(VENV)/.peers: $(VENV)/.dev benchmarks/peers/requirements.txt
+	@echo 'Installing the libraries to compare with'
+	@python -m pip install --quiet --no-deps --requirement benchmarks/peers/requirements.txt
 	@touch $@

@@ -1,0 +1,160 @@
+"""Seconds of one training step, ours and a peer's in turn: forward, backward, Adam, on the same net and batch.
+
+One core, float32, binary data. ELBO at K = 1, IWAE bound above. Rounds A B A B ... fill a fixed time;
+a point's ratio is the median of the rounds' ratios, and the spread their quartiles.
+"""
+
+import gc
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.peers import tables
+from benchmarks.peers.cases import installed
+from benchmarks.peers.steps import OURS, PLAIN, Contestant, Step
+from vaebench.activations import relu, soft_clip
+from vaebench.data import digits, patches
+from vaebench.models import VAE, conv_vae, mlp_vae
+from vaebench.objectives import Objective
+
+NETS = ("small", "mlp", "conv32", "conv32_soft_clip")
+BATCHES = (32, 128, 256)
+SAMPLES = (1, 5, 10, 50)
+QUICK = {("small", 32, 1), ("small", 32, 5), ("mlp", 32, 5), ("conv32", 32, 5)}
+LR = 1e-4
+ROUNDS = (3, 300)
+SECONDS = 8.0  # of rounds at one point, unless the fewest take longer
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is timed: a net, a batch size, a number of samples and a peer."""
+
+    net: str
+    B: int
+    K: int
+    peer: str
+
+    @property
+    def bound(self) -> str:
+        return "ELBO" if self.K == 1 else "IWAE"
+
+    @property
+    def objective(self) -> Objective:
+        return Objective(self.K, 1.0 if self.K == 1 else 0.0)
+
+
+def problem(net: str, size: int) -> tuple[VAE, Tensor]:
+    """A net with the same parameters every time, and a batch of binary pixels spread evenly over the data."""
+    generator = torch.Generator().manual_seed(0)
+    if net.startswith("conv32"):
+        activations = soft_clip(5.0) if net.endswith("soft_clip") else relu()
+        model, data = conv_vae(32, activations=activations, generator=generator), patches(32)
+    elif net == "mlp":
+        model, data = mlp_vae((28, 28), (200, 200), 50, generator=generator), patches(32).mean(1)[:, 2:30, 2:30]
+    else:
+        model, data = mlp_vae((8, 8), (50, 50), 8, generator=generator), digits()
+    rows = torch.linspace(0, len(data) - 1, size).long()
+    return model, data[rows].round()
+
+
+def contestants() -> dict[str, tuple[Contestant, str]]:
+    """Everyone but ourselves by name, each with a version."""
+    found = {PLAIN.name: (PLAIN, torch.__version__)}
+    for module in installed().values():
+        found |= {peer.name: (peer, module.VERSION) for peer in module.CONTESTANTS}
+    return found
+
+
+def points(quick: bool) -> Iterator[Point]:
+    """The grid, cheapest first; a peer appears where it has the bound."""
+    peers = contestants()
+    grid = [(net, size, samples) for net in NETS for size in BATCHES for samples in SAMPLES]
+    for net, size, samples in sorted(grid, key=lambda at: (NETS.index(at[0]), at[1] * at[2])):
+        for name, (peer, _) in peers.items():
+            point = Point(net, size, samples, name)
+            allowed = point.bound in peer.bounds and samples in (peer.samples or SAMPLES)
+            if allowed and (not quick or (net, size, samples) in QUICK):
+                yield point
+
+
+def one_core() -> None:
+    """Keep this process, threads of every library included, on one core."""
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def interleave(first: Step, second: Step, x: Tensor, seconds: float = SECONDS) -> np.ndarray:
+    """Times of both steps in turn, (rounds, 2) in seconds, after one step of each that is not counted."""
+
+    def timed(step: Step) -> float:
+        start = perf_counter()
+        step(x)
+        return perf_counter() - start
+
+    timed(first), timed(second)
+    fewest, most = ROUNDS
+    times: list[tuple[float, float]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        end = perf_counter() + seconds
+        while len(times) < fewest or (len(times) < most and perf_counter() < end):
+            times.append((timed(first), timed(second)))
+    finally:
+        gc.enable()
+    return np.array(times)
+
+
+def measure(point: Point, seconds: float = SECONDS) -> dict[str, object]:
+    """One row of the table."""
+    peer, version = contestants()[point.peer]
+    (mine, x), (theirs, _) = problem(point.net, point.B), problem(point.net, point.B)
+    steps = [who.step(model, point.objective, LR) for who, model in ((OURS, mine), (peer, theirs))]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        times = interleave(*steps, x, seconds)
+    low, ratio, high = np.quantile(times[:, 1] / times[:, 0], [0.25, 0.5, 0.75])
+    ours, median = np.median(times, 0)
+    numbers = {"ours_s": ours, "peer_s": median, "ratio": ratio, "ratio_low": low, "ratio_high": high}
+    return settings(point, version) | {
+        "bound": point.bound,
+        **{name: f"{number:.6g}" for name, number in numbers.items()},
+        "rounds": len(times),
+    }
+
+
+def settings(point: Point, version: str) -> dict[str, object]:
+    """What a row must have in common with a point to stand for it."""
+    return asdict(point) | {"version": version, "torch": torch.__version__, "cpu": cpu()}
+
+
+def cpu() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{found[0] if found else platform.machine()}, {os.cpu_count()} cores"
+
+
+def run(path: Path, quick: bool, say: Callable[[str], None]) -> None:
+    """Time every point that the table does not hold at these settings, one row each."""
+    one_core()
+    todo, versions = list(points(quick)), {name: version for name, (_, version) in contestants().items()}
+    for number, point in enumerate(todo, 1):
+        where = f"[{number}/{len(todo)}] {point.net} B={point.B} K={point.K} {point.peer}"
+        key = settings(point, versions[point.peer])
+        if tables.has(tables.read(path), key):
+            say(f"{where}: known")
+            continue
+        row = measure(point)
+        tables.replace(path, [row], key)
+        say(f"{where}: {1e3 * float(str(row['peer_s'])):.3g} ms, {float(str(row['ratio'])):.2f} of ours")

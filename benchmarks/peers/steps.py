@@ -1,0 +1,125 @@
+"""What a contestant is, and those that need no other library: this repository's path and a plain one.
+
+An adapter maps (model, objective) to a `Backward`: from x (B, *event) it fills the gradients of the model's
+parameters, averaged over the batch, and returns the loss it reports, a batch mean in nats. Noise comes from
+torch's global generator, for that is all that the libraries use.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vaebench.distributions import Bernoulli
+from vaebench.estimators import Estimator, Loss, analytic_kl, doubly_reparameterized, draw_noise, pathwise
+from vaebench.models import VAE
+from vaebench.objectives import Objective
+from vaebench.optimizers import adam
+
+Backward = Callable[[Tensor], float]
+Adapter = Callable[[VAE, Objective], Backward]
+Step = Callable[[Tensor], object]
+StepMaker = Callable[[VAE, Objective, float], Step]
+
+
+class Contestant(NamedTuple):
+    """One way to take a training step: forward, backward, Adam with the learning rate given."""
+
+    name: str
+    step: StepMaker
+    bounds: tuple[str, ...] = ("ELBO", "IWAE")
+    samples: tuple[int, ...] = ()
+
+
+def backward_of(estimator: Estimator) -> Adapter:
+    """An estimator of this repository as an adapter."""
+
+    def adapter(model: VAE, objective: Objective) -> Backward:
+        loss = Loss(model, estimator, objective)
+
+        def backward(x: Tensor) -> float:
+            value = loss(x, draw_noise(model, x, objective))
+            value.backward()
+            return float(value.detach())
+
+        return backward
+
+    return adapter
+
+
+def ours(model: VAE, objective: Objective, lr: float) -> Step:
+    """A step of this repository, by its cheapest exact path to the bound; nothing is read back."""
+    estimator = analytic_kl if objective.alpha == 1 else doubly_reparameterized
+    loss, optimizer = Loss(model, estimator, objective), adam(model.parameters(), lr)
+
+    def step(x: Tensor) -> None:
+        optimizer.zero_grad()
+        loss(x, draw_noise(model, x, objective)).backward()
+        optimizer.step()
+
+    return step
+
+
+def plain_loss(model: VAE, objective: Objective, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Surrogate and reported value of the ELBO or the IWAE bound, as one writes them from their formulas.
+
+    The decoder ends in a sigmoid and is compared with x by binary cross-entropy, or by the squared error under a
+    Gaussian; the weights of the IWAE bound are normalised, detached, and multiply the log-weights (Burda et al.,
+    2016, eq. 14).
+    """
+    mean, log_variance = model.encoder(x).chunk(2, -1)
+    mean, log_variance = model.mean(mean), model.log_variance(log_variance)
+    std = torch.exp(0.5 * log_variance)
+    z = mean + std * torch.randn(objective.samples, *mean.shape, dtype=x.dtype, device=x.device)
+    likelihood = model.head(model.decoder(z.flatten(0, 1)))
+    pixels, target = likelihood.mean.flatten(1), x.repeat(objective.samples, *[1] * (x.ndim - 1)).flatten(1)
+    if isinstance(likelihood, Bernoulli):
+        log_likelihood = -F.binary_cross_entropy(pixels, target, reduction="none").sum(1)
+    else:
+        variance = torch.exp(2 * likelihood.log_std)
+        log_likelihood = -0.5 * ((target - pixels) ** 2 / variance + torch.log(2 * math.pi * variance)).sum(1)
+    log_prior = -0.5 * (z**2 + math.log(2 * math.pi)).sum(-1)
+    log_posterior = -0.5 * ((z - mean) ** 2 / std**2 + log_variance + math.log(2 * math.pi)).sum(-1)
+    log_w = log_likelihood.view(z.shape[:2]) + log_prior - log_posterior
+    if objective.alpha == 1:
+        return -log_w.mean(), -log_w.mean()
+    w = torch.softmax(log_w, 0).detach()
+    return -(w * log_w).sum(0).mean(), math.log(len(log_w)) - torch.logsumexp(log_w, 0).mean()
+
+
+def plain(model: VAE, objective: Objective) -> Backward:
+    """The plain loss as an adapter."""
+
+    def backward(x: Tensor) -> float:
+        surrogate, value = plain_loss(model, objective, x)
+        surrogate.backward()
+        return value.item()
+
+    return backward
+
+
+def gradient_norms(parameters: Iterable[Tensor]) -> float:
+    """Norm of the gradient, read back parameter by parameter, as training scripts record it."""
+    return sum(p.grad.norm(2).item() ** 2 for p in parameters if p.grad is not None) ** 0.5
+
+
+def plain_step(model: VAE, objective: Objective, lr: float) -> Step:
+    """A step as a training script has it: plain loss, recorded value and gradient norm, torch's default Adam."""
+    backward, optimizer = plain(model, objective), torch.optim.Adam(model.parameters(), lr=lr)
+
+    def step(x: Tensor) -> tuple[float, float]:
+        optimizer.zero_grad()
+        value = backward(x)
+        norm = gradient_norms(model.parameters())
+        optimizer.step()
+        return value, norm
+
+    return step
+
+
+OURS = Contestant("vaebench", ours)
+PLAIN = Contestant("plain", plain_step)
+TRUSTED = {"pathwise": backward_of(pathwise), "doubly_reparameterized": backward_of(doubly_reparameterized)}
