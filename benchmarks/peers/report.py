@@ -27,7 +27,8 @@ by quadrature. *value*: |z| of the mean reported loss against minus the bound, a
 *variance*: distance of the slope of the gradient's trace variance from -1, on one batch (B: the batch four times
 over), noise of 4.3 standard errors allowed beside 0.05, and beside 0.45 where the law holds for large K only. False
 alarms of a correct estimator: at most 2e-5 a value or slope and 1e-8 a gradient. Each cell is the worse of both nets,
-**bold** where it fails; *as found* is the same test against what the estimator turns out to be. All numbers: `truth.csv`.
+**bold** where it fails; *as found* is the same test against what the estimator turns out to be. All numbers:
+`truth.csv`.
 """
 
 FAILURES = """### What fails, and what it is
