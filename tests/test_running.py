@@ -11,9 +11,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from tests.test_data_files import write_celeba
 from vaebench.experiments import BusyError, Experiment, Interrupted, Measures, Part, Place, engine, run
 from vaebench.experiments.engine import run_all
 from vaebench.experiments.presets import SMOKE
@@ -162,3 +164,18 @@ def test_results_of_the_smoke_scale_do_not_depend_on_the_process(tmp_path):
     one = replace(SMOKE.base, steps=20)
     assert all(outcome.complete for outcome in ended([one], tmp_path / "there"))
     assert same(run(one, tmp_path / "here"), Place(tmp_path / "there", one).result())
+
+
+def test_photographs_in_files_are_decoded_with_progress_and_trained_on_as_bytes(tmp_path):
+    write_celeba(tmp_path / "files", np.random.default_rng(0), "0" * 12 + "2" * 6)
+    model = Part("mlp_vae", {"hidden": [4], "latents": 2})
+    one = replace(
+        SMALL, data=Part("celeba"), model=model, objective=Objective(), dtype="float32", steps=5, batch_size=4
+    )
+    seen = []
+    (outcome,) = ended([one], tmp_path, progress=seen.append, found={"directory": str(tmp_path / "files")})
+    assert outcome.complete, outcome.failed
+    assert any(at.note.startswith("decoding") for at in seen)
+    result = Place(tmp_path, one).result()
+    assert result is not None
+    assert np.isfinite(result.frame["bound_test"]).all()

@@ -168,12 +168,14 @@ def _bar(total: int, experiments: int) -> Iterator[Callable[[Progress], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[rate]}"))
     at: dict[str, int] = {}
     with Bar(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"{experiments} experiments", total=total, rate="")
+        title = f"{experiments} experiments"
+        task = bar.add_task(title, total=total, rate="")
 
         def progress(one: Progress) -> None:
             at[one.hash] = one.step
             speed = bar.tasks[0].speed
-            bar.update(task, completed=sum(at.values()), rate=f"{speed:,.0f} steps/s" if speed else "")
+            rate = f"{speed:,.0f} steps/s" if speed else ""
+            bar.update(task, completed=sum(at.values()), rate=rate, description=one.note or title)
 
         yield progress
 

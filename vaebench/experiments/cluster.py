@@ -90,7 +90,7 @@ def _remote(plain: Mapping[str, Any], root: str, every: float, found: dict[str, 
     def progress(at: Progress) -> None:
         nonlocal said
         if time.monotonic() - said > 0.5:
-            worker.log_event(TOPIC, list(at))
+            worker.log_event(TOPIC, list(at[:3]))
             said = time.monotonic()
 
     until = time.monotonic() + BUSY_FOR

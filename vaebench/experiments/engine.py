@@ -92,7 +92,7 @@ def _run_one(
         for line in process.stdout:
             last = json.loads(line)
             if "step" in last:
-                progress(Progress(experiment.hash, last["step"], experiment.steps))
+                progress(Progress(experiment.hash, last["step"], experiment.steps, last["note"]))
         process.wait()
         live.discard(process)
         errors.seek(0)

@@ -27,11 +27,12 @@ EVERY = 60.0  # seconds between snapshots
 
 
 class Progress(NamedTuple):
-    """How far a run is: its experiment's hash, steps taken, and steps in all."""
+    """How far a run is: its experiment's hash, steps taken, and steps in all; before the first, what it prepares."""
 
     hash: str
     step: int
     steps: int
+    note: str = ""
 
 
 class Interrupted(Exception):
@@ -97,7 +98,11 @@ def _go_on(
     every: float,
     found: dict[str, Any],
 ) -> Trajectory:
-    problem, before = build(experiment, **found), place.unfinished()
+    def decoding(done: int, total: int) -> None:
+        if progress is not None:
+            progress(Progress(experiment.hash, 0, experiment.steps, f"decoding {done:,} of {total:,} images"))
+
+    problem, before = build(experiment, progress=decoding, **found), place.unfinished()
     marks = geometric(experiment.steps, experiment.measures.per_decade)
     rows: list[dict[str, Any]] = before.rows if before else []
     meter = _Meter(experiment.device, before.seconds if before else 0.0)

@@ -38,7 +38,7 @@ def main() -> None:
         if time.monotonic() - said > SAY_EVERY:
             said = time.monotonic()
             try:
-                say(step=at.step)
+                say(step=at.step, note=at.note)
             except BrokenPipeError:  # whoever listened is gone
                 asked.append(signal.SIGPIPE)
 
