@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks.peers import beds, cost, report, tables, targets, truth
+from benchmarks.peers import beds, cost, efficiency, report, tables, targets, truth
 from benchmarks.peers.cases import K, cases, simple
 from benchmarks.peers.steps import OURS, PLAIN, Contestant, plain, plain_step
 from vaebench.estimators import Loss, draw_noise, pathwise
@@ -205,6 +205,22 @@ def test_the_page_says_what_failed(tmp_path):
     assert "something else. [`theirs.py`](reproducers/theirs.py)" in page
     assert "| small | IWAE | 32 | 5 | theirs 1.0 | 1 | 2 | 2.00 [1.90, 2.20] | 9 |" in page
     assert (tmp_path / "cost.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_time_times_variance(tmp_path, monkeypatch):
+    path = tmp_path / "efficiency.csv"
+    monkeypatch.setattr(efficiency, "NET", "small")
+    monkeypatch.setattr(efficiency, "STEPS", 3)
+    monkeypatch.setattr(efficiency, "one_core", lambda: None)
+    efficiency.run(path, lambda line: None, seconds=0.0, replicates=32)
+    table = tables.read(path)
+    assert table["estimator"].tolist() == ["pathwise", "doubly_reparameterized"] * 2
+    assert table["steps"].tolist() == ["0", "0", "3", "3"]
+    product = table["seconds"].astype(float) * table["variance"].astype(float)
+    np.testing.assert_allclose(product, table["product"].astype(float), rtol=2e-3)
+    lines = []
+    efficiency.run(path, lines.append, seconds=0.0, replicates=32)
+    assert lines == ["time x variance: known"]
 
 
 LIBRARY_CASES = [

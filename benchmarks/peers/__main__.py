@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.peers import cost, report, truth
+from benchmarks.peers import cost, efficiency, report, truth
 
 REPORTS = Path("reports/peers")
 
@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
         truth.run(REPORTS / "truth.csv", say)
     if chosen.command == "cost":
         cost.run(REPORTS / "cost.csv", chosen.quick, say)
+        efficiency.run(REPORTS / "efficiency.csv", say)
     report.write(REPORTS)
 
 
