@@ -1,7 +1,8 @@
 """Optimizers by name: torch.optim's, and the Adam of the convergence theorem.
 
 All update elementwise, so that one optimizer on stacked parameters is one optimizer per member of a fleet.
-`foreach` is chosen explicitly: torch's automatic choice depends on the device and would move the counted cost.
+`fused` (one kernel for all tensors; else `foreach`) is chosen explicitly: torch's automatic choice depends on the
+device and would move the counted cost.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,7 +29,7 @@ def sgd(parameters: Iterable[Tensor], lr: float) -> Optimizer:
     Returns:
         The optimizer.
     """
-    return torch.optim.SGD(parameters, lr=lr, foreach=True)
+    return torch.optim.SGD(parameters, lr=lr, fused=True)
 
 
 @OPTIMIZERS.register
@@ -46,7 +47,7 @@ def adam(
     Returns:
         The optimizer.
     """
-    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, foreach=True)
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, fused=True)
 
 
 @OPTIMIZERS.register
@@ -64,7 +65,7 @@ def amsgrad(
     Returns:
         The optimizer.
     """
-    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, amsgrad=True, foreach=True)
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, amsgrad=True, fused=True)
 
 
 @OPTIMIZERS.register

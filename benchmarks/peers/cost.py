@@ -30,7 +30,7 @@ SAMPLES = (1, 5, 10, 50)
 QUICK = {("small", 32, 1), ("small", 32, 5), ("mlp", 32, 5), ("conv32", 32, 5)}
 LR = 1e-4
 ROUNDS = (3, 300)
-SECONDS = 8.0  # of rounds at one point, unless the fewest take longer
+SECONDS = 3.0  # of rounds at one point, unless the fewest take longer
 
 
 @dataclass(frozen=True)
