@@ -13,6 +13,7 @@ STEPS, LR = 30, 0.1
 TORCHS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
+    "fused_adam": torch.optim.Adam,
     "amsgrad": lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, amsgrad=True),
     "adagrad": torch.optim.Adagrad,
     "rmsprop": torch.optim.RMSprop,

@@ -1,8 +1,7 @@
 """Optimizers by name: torch.optim's, and the Adam of the convergence theorem.
 
 All update elementwise, so that one optimizer on stacked parameters is one optimizer per member of a fleet.
-`fused` (one kernel for all tensors; else `foreach`) is chosen explicitly: torch's automatic choice depends on the
-device and would move the counted cost.
+`foreach` is chosen explicitly: torch's automatic choice depends on the device and would move the counted cost.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,7 +28,7 @@ def sgd(parameters: Iterable[Tensor], lr: float) -> Optimizer:
     Returns:
         The optimizer.
     """
-    return torch.optim.SGD(parameters, lr=lr, fused=True)
+    return torch.optim.SGD(parameters, lr=lr, foreach=True)
 
 
 @OPTIMIZERS.register
@@ -37,6 +36,27 @@ def adam(
     parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> Optimizer:
     """Adam (Kingma & Ba, 2015).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        betas: decay of the two moments.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, foreach=True)
+
+
+@OPTIMIZERS.register
+def fused_adam(
+    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> Optimizer:
+    """`adam` in one kernel: steps of small nets are shorter by up to a fifth.
+
+    Its vectorised loop rounds the last elements of a tensor otherwise than those before: the member of a fleet is
+    the solo run of its seed to rounding, where with `adam` it is so bit for bit.
 
     Args:
         parameters: tensors to update.
@@ -65,7 +85,7 @@ def amsgrad(
     Returns:
         The optimizer.
     """
-    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, amsgrad=True, fused=True)
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, amsgrad=True, foreach=True)
 
 
 @OPTIMIZERS.register

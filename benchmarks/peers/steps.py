@@ -17,7 +17,7 @@ from vaebench.distributions import Bernoulli
 from vaebench.estimators import Estimator, Loss, analytic_kl, doubly_reparameterized, draw_noise, pathwise
 from vaebench.models import VAE
 from vaebench.objectives import Objective
-from vaebench.optimizers import adam
+from vaebench.optimizers import fused_adam
 
 Backward = Callable[[Tensor], float]
 Adapter = Callable[[VAE, Objective], Backward]
@@ -53,7 +53,7 @@ def backward_of(estimator: Estimator) -> Adapter:
 def ours(model: VAE, objective: Objective, lr: float) -> Step:
     """A step of this repository, by its cheapest exact path to the bound; nothing is read back."""
     estimator = analytic_kl if objective.alpha == 1 else doubly_reparameterized
-    loss, optimizer = Loss(model, estimator, objective), adam(model.parameters(), lr)
+    loss, optimizer = Loss(model, estimator, objective), fused_adam(model.parameters(), lr)
 
     def step(x: Tensor) -> None:
         optimizer.zero_grad()

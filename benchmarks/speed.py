@@ -1,0 +1,107 @@
+"""Speed goals as ratios, each measured in turn on one machine, so that a busy one moves them little; lower is better.
+
+`Roof`: the step's time over that of a matrix product of as many FLOPs. `Division`: what micro-batches and chunks of
+samples cost over the undivided gradient. `Recording`: what the squared norm of the gradient adds to a step.
+"""
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+
+from benchmarks.common import batch, by_profile, conv, generator, mlp, part
+
+ROUNDS = 5
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def in_turn(first: Callable[[], object], second: Callable[[], object]) -> float:
+    """Median over rounds of the time of the first over that of the second, after one call of each."""
+    first(), second()
+    return median(seconds(first) / seconds(second) for _ in range(ROUNDS))
+
+
+class Problem:
+    """A net, its batch, its noise and the doubly reparameterized loss of the IWAE bound."""
+
+    def __init__(self, built: tuple[Any, torch.Tensor], size: int, samples: int):
+        """Draw everything, once."""
+        model, data = built
+        self.x, objective = batch(data, size), part("objectives").Objective(samples, 0.0)
+        estimators = part("estimators")
+        self.estimator = estimators.doubly_reparameterized
+        self.noise = estimators.draw_noise(model, self.x, objective, generator())
+        self.loss = estimators.Loss(model, self.estimator, objective)
+        self.parameters = list(model.parameters())
+
+    def gradient(self) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(self.loss(self.x, self.noise), self.parameters)
+
+
+class Roof:
+    """Convolutional net of 32 pixels, IWAE bound, K = 5: goals 1/0.80 with ReLU and 1/0.75 with soft clipping."""
+
+    version = "1"
+    param_names = ("activations", "B")
+    params = (["relu", "soft_clip"], by_profile([64], [64, 256]))
+    timeout = 300
+
+    def track_over_sgemm(self, activations: str, size: int) -> float:
+        problem = Problem(conv(32, "cpu", None if activations == "relu" else 5.0), size, 5)
+        flops = part("cost").count(problem.gradient).flops
+        side = round((flops / 20) ** (1 / 3) / 2 ** (1 / 3))
+        left, right = torch.randn(2, side, side, generator=generator())
+        return in_turn(problem.gradient, lambda: [left @ right for _ in range(10)]) * (20 * side**3 / flops)
+
+    track_over_sgemm.unit = "ratio"
+
+
+class Division:
+    """Gradients by parts of the batch (goal 1) and by chunks of the samples (goal 1.35) over the undivided one."""
+
+    version = "1"
+    param_names = ("net", "K")
+    params = (["mlp", "conv32"], by_profile([50], [50, 500]))
+    timeout = 300
+
+    def setup(self, net: str, samples: int) -> None:
+        part("memory")
+        self.problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), 1600 // samples, samples)
+
+    def track_micro_batched(self, *_: object) -> float:
+        problem = self.problem
+        divided = part("memory").micro_batched(part("moments").loss_function(problem.loss))
+        named = part("moments").own_parameters(problem.loss)
+        return in_turn(lambda: divided(named, problem.x, problem.noise), problem.gradient)
+
+    def track_chunked(self, _: str, samples: int) -> float:
+        problem = self.problem
+        chunked = part("memory").chunked(problem.estimator, samples // 5)
+        loss = part("estimators").Loss(problem.loss.model, chunked, problem.loss.objective)
+        divided = lambda: torch.autograd.grad(loss(problem.x, problem.noise), problem.parameters)  # noqa: E731
+        return in_turn(divided, problem.gradient)
+
+    track_micro_batched.unit = track_chunked.unit = "ratio"
+
+
+class Recording:
+    """The squared norm of the gradient over the gradient itself: goal 0.03."""
+
+    version = "1"
+    param_names = ("net",)
+    params = (["mlp", "conv32"],)
+
+    def track_norm_over_gradient(self, net: str) -> float:
+        problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), 32, 5)
+        found = problem.gradient()
+        norm = lambda: torch.stack([torch.linalg.vector_norm(g) for g in found]).square().sum()  # noqa: E731
+        return in_turn(norm, problem.gradient)
+
+    track_norm_over_gradient.unit = "ratio"
