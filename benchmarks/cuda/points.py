@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.func import grad
 
 from benchmarks.cuda import variants
+from benchmarks.cuda.problems import MODELS, images, problem
 from benchmarks.cuda.variants import COMPILED, EAGER, QUICK, Step, Variant
-from vaebench.activations import soft_clip
 from vaebench.cost import clock
-from vaebench.estimators import Loss, draw_noise, pathwise
+from vaebench.estimators import Loss, pathwise
 from vaebench.fleet import _grad_sq, train
 from vaebench.memory import chunked, micro_batched
-from vaebench.models import conv_vae, mlp_vae
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
 from vaebench.optimizers import adam
@@ -43,33 +42,6 @@ class Sizes:
 
 
 TINY = Sizes(batch=4, samples=(1, 2), rounds=2, block=0.0, members=2, fleet_steps=2, many=20, seconds=120)
-
-
-def seeded(device: str = "cpu") -> torch.Generator:
-    return torch.Generator(device).manual_seed(20250503)
-
-
-def images(shape: tuple[int, ...], device: str) -> Tensor:
-    """Random binary images: speed does not depend on the picture."""
-    return torch.rand(shape, generator=seeded()).round().to(device)
-
-
-MODELS: dict[str, tuple[Callable[[str], Any], tuple[int, ...]]] = {
-    "conv32": (lambda device: conv_vae(32, generator=seeded(), device=device), (3, 32, 32)),
-    "conv32_soft_clip": (
-        lambda device: conv_vae(32, activations=soft_clip(5.0), generator=seeded(), device=device),
-        (3, 32, 32),
-    ),
-    "mlp": (lambda device: mlp_vae((28, 28), generator=seeded(), device=device), (28, 28)),
-}
-
-
-def problem(model: str, samples: int, batch: int, device: str) -> tuple[Loss, Tensor, Tensor]:
-    """A loss, a batch and its noise."""
-    make, event = MODELS[model]
-    objective, x = Objective(samples), images((batch, *event), device)
-    loss = Loss(make(device), pathwise, objective)
-    return loss, x, draw_noise(loss.model, x, objective, seeded(device))
 
 
 @contextmanager
