@@ -25,7 +25,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate dashboard machine test lint studies faults nulls peers clean
+.PHONY: help bench record gate dashboard machine test lint studies faults nulls peers cuda clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -40,6 +40,7 @@ help:
 	@echo 'make nulls              certify correct code on 50 fresh seeds, to count false alarms'
 	@echo 'make peers              compare truth and cost with Pyro, NumPyro and Pythae; the page goes to reports/peers'
 	@echo '                        (QUICK=1: a few points of the cost; adds 350 MB to the environment)'
+	@echo 'make cuda               test and measure on the CUDA device that the torch of $(PYTHON) sees; installs nothing'
 	@echo 'make clean              remove what these targets made, except results'
 	@echo
 	@echo 'Results go to reports/history/<machine>/. Keep yours: git add reports/history.'
@@ -101,6 +102,11 @@ nulls: $(VENV)/.dev
 peers: $(VENV)/.peers
 	@python -m benchmarks.peers truth
 	@python -m benchmarks.peers cost $(if $(QUICK),--quick)
+
+# Nothing is installed: torch is there, and the machine may have no network.
+cuda:
+	@test -n '$(PYTHON)' || { echo 'No Python >= 3.11 found: install one, or name it with PYTHON=...'; exit 1; }
+	@PYTHONPATH=. '$(PYTHON)' -m benchmarks.cuda
 
 clean:
 	rm -rf $(VENV) .asv $(PAGES) .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks

@@ -44,6 +44,12 @@ class _SoftClip(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return grad * _SoftClip.slope(ctx), None, None, None
 
+
+class _ForwardSoftClip(_SoftClip):
+    """The same, differentiable in forward mode, which torch.compile cannot trace."""
+
+    generate_vmap_rule = True
+
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return tangent * _SoftClip.slope(ctx)
@@ -85,7 +91,8 @@ class SoftClip(nn.Module):
         Returns:
             Same shape and dtype, values in [low, high].
         """
-        return _SoftClip.apply(x, self.sharpness, self.low, self.high)  # pyright: ignore[reportReturnType]
+        function = _SoftClip if torch.compiler.is_compiling() else _ForwardSoftClip
+        return function.apply(x, self.sharpness, self.low, self.high)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
         """Describe the module in its repr.

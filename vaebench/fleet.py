@@ -130,8 +130,14 @@ def _moves(
         if observe:
             after = {name: stacked.detach() for name, stacked in parameters.items()}
             observe(Step(number, gamma, before, after, gradients, losses.detach(), indices))
-        norms = torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()])
-        yield losses.detach(), norms.square().sum(0)
+        yield losses.detach(), _grad_sq(list(gradients.values()), joined=like.is_cuda)
+
+
+def _grad_sq(gradients: list[Tensor], joined: bool) -> Tensor:
+    """Squared norms (S,): one kernel per parameter, or all joined first, where launches cost more than a copy."""
+    if joined:
+        return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1).square()
+    return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]).square().sum(0)
 
 
 def _differentiator(loss: Loss, parameters: Stacked, x: Tensor, noise: Tensor) -> Differentiator:
@@ -168,7 +174,8 @@ def _report(
     save: Callable[[int, Taken, Found], None],
 ) -> Iterator[Checkpoint]:
     empty = live.like.new_zeros(0, len(live.seeds))
-    taken = list(zip(start.losses, start.grad_sq, strict=True)) if start else []
+    past = [part.to(empty.device) for part in (start.losses, start.grad_sq)] if start else []
+    taken = list(zip(*past, strict=True))
     found = start.diverged if start else ()
     step = live.step
     for stop in (mark for mark in marks if mark >= live.step):
