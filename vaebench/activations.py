@@ -21,7 +21,7 @@ def _decay(x: Tensor, corner: float, sharpness: float) -> Tensor:
         return x.abs().mul_(-sharpness).exp_()
     reach = _reach(x, sharpness)
     near = x.clamp(corner - reach, corner + reach).sub_(corner).abs_().mul_(-sharpness).exp_()
-    return F.threshold_(near, 3 * torch.finfo(x.dtype).tiny, 0.0)  # at the reach it is e times the tiniest
+    return F.threshold(near, 3 * torch.finfo(x.dtype).tiny, 0.0, inplace=True)  # at the reach it is e times the tiniest
 
 
 class _SoftClip(torch.autograd.Function):

@@ -24,18 +24,21 @@ Function = Callable[[Named, Tensor, Tensor], Tensor]
 Differentiator = Callable[[Named, Tensor, Tensor], tuple[dict[str, Tensor], Tensor]]
 
 
-def micro_batched(function: Function, size: int | None = None) -> Differentiator:
+def micro_batched(
+    function: Function, size: int | None = None, gradient: Callable[[Function], Differentiator] = grad_and_value
+) -> Differentiator:
     """Gradient and value of a mean over the batch, by parts of the batch; each example keeps its K samples.
 
     Args:
         function: (parameters, x, noise) -> loss, a mean over the examples, as of `vaebench.moments.loss_function`.
         size: examples at once; default those of 640 decoder rows.
+        gradient: of one part; `vaebench.compilation.gradient` compiles it.
 
     Returns:
         (parameters, x (B, *event), noise (K, B, D)) -> gradients by name and the value; it may be vmapped.
     """
     size = None if size is None else positive_integer("size", size)
-    one = grad_and_value(function)
+    one = gradient(function)
 
     def whole(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         step = size or max(1, DECODED // len(noise))
