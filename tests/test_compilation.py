@@ -1,11 +1,10 @@
 """Compiled gradients are the eager ones, for any number of shapes, and one that lost a part is refused."""
 
-import shutil
-
 import pytest
 import torch
 from torch.func import grad_and_value
 
+from tests.cases import NEEDS_COMPILER
 from vaebench.compilation import compiled, gradient
 from vaebench.estimators import Loss, doubly_reparameterized, draw_noise, pathwise
 from vaebench.fleet import train
@@ -16,11 +15,7 @@ from vaebench.objectives import Objective
 from vaebench.optimizers import adam
 from vaebench.schedules import constant
 
-COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-OWN = pytest.mark.filterwarnings(  # torch's own
-    "ignore:.*should not be instantiated:DeprecationWarning", "ignore:.torch.jit.script_method.:DeprecationWarning"
-)
-pytestmark = [COMPILER, OWN]
+pytestmark = NEEDS_COMPILER
 
 
 def problem(estimator=pathwise, rows=6, samples=3):

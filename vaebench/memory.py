@@ -31,7 +31,7 @@ def micro_batched(
 
     Args:
         function: (parameters, x, noise) -> loss, a mean over the examples, as of `vaebench.moments.loss_function`.
-        size: examples at once; default those of 640 decoder rows.
+        size: examples at once; default those of 640 decoder rows, or fewer if the batch then has equal parts.
         gradient: of one part; `vaebench.compilation.gradient` compiles it.
 
     Returns:
@@ -41,7 +41,9 @@ def micro_batched(
     one = gradient(function)
 
     def whole(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        step = size or max(1, DECODED // len(noise))
+        step = size or _even(len(x), max(1, DECODED // len(noise)))
+        if step >= len(x):
+            return one(parameters, x, noise)
         total: dict[str, Tensor] = {}
         value = x.new_zeros(())
         for start in range(0, len(x), step):
@@ -53,6 +55,11 @@ def micro_batched(
         return total, value
 
     return whole
+
+
+def _even(rows: int, most: int) -> int:
+    """A divisor of the rows, at most `most` and more than half of it; `most` where there is none."""
+    return next((size for size in range(most, most // 2, -1) if rows % size == 0), most)
 
 
 def chunked(estimator: Estimator, size: int) -> Estimator:
