@@ -41,9 +41,9 @@ COST = """## What does a training step cost?
 
 Forward, backward and Adam in float32 on one core, binary pixels; ours and the peer's step in turn, medians of their
 rounds. ELBO at K = 1 (ours: closed-form Kullback-Leibler term), IWAE bound above, pathwise as the peers have it. Ours
-is compiled, by micro-batches of about 640 decoder rows; compilation is not counted, NumPyro's neither. The peers' nets
-are of torch's own layers, the same functions of the same parameters. *plain* is the step as a training script has it:
-sigmoid and binary cross-entropy, loss and every parameter's gradient norm read back, torch's default Adam. Pyro's
+is compiled, by micro-batches of about 2^21 decoded pixels; compilation is not counted, nor is NumPyro's. The peers'
+nets are of torch's own layers, the same functions of the same parameters. *plain* is the step as a training script has
+it: sigmoid and binary cross-entropy, loss and every parameter's gradient norm read back, torch's default Adam. Pyro's
 checks of arguments are off. A ratio above 1 means that the peer is slower; the brackets are the quartiles over rounds.
 
 ![Time of a peer's step over ours, by net, batch size and number of samples](cost.svg)
