@@ -126,5 +126,5 @@ def test_weights_too_small_to_count_are_zero_and_none_is_denormal(alpha):
     for found in (slopes, weights):
         assert ((found == 0) | (found >= tiny)).all() and 0 < (found == 0).sum() < 300
     exact = torch.softmax((1 - alpha) * log_w.detach().double(), 0)
-    torch.testing.assert_close(weights.double(), exact, rtol=0, atol=1e-7)
+    torch.testing.assert_close(weights.double(), exact, rtol=0, atol=1e-6)  # a sum of 301 in float32
     torch.testing.assert_close(slopes, weights, rtol=1e-5, atol=1e-30)

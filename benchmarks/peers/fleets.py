@@ -95,6 +95,5 @@ def run(path: Path, say: Callable[[str], None]) -> None:
                 continue
             row = measure(net, name)
             tables.replace(path, [row], row_key)
-            say(
-                f"fleet of {net} beside {name}: a member's step {1e6 * float(str(row['ours_s'])):.3g} us, {row['ratio']}x"
-            )
+            member, ratio = 1e6 * float(str(row["ours_s"])), float(str(row["ratio"]))
+            say(f"fleet of {net} beside {name}: {member:.3g} us a member's step, the peer takes {ratio:.1f} times that")
