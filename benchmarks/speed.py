@@ -3,6 +3,7 @@
 `Roof`: a compiled gradient's time over that of matrix products of as many FLOPs. `Compilation`: the compiled gradient
 over the eager one. `Division`: what micro-batches and chunks of
 samples cost over the undivided gradient. `Recording`: what the squared norm of the gradient adds to a step.
+`Denormals`: what numbers too small to be normal add to a gradient of trained nets.
 """
 
 import time
@@ -128,3 +129,35 @@ class Recording:
         return in_turn(norm, problem.gradient)
 
     track_norm_over_gradient.unit = "ratio"
+
+
+class Denormals:
+    """A gradient over the same with denormals flushed to zero, after steps on minibatches of grey patches: goal 1.
+
+    The log-weights of 784 pixels soon lie thousands of nats apart, and processors take long over what underflows.
+    """
+
+    version = "1"
+    param_names = ("K",)
+    params = ([50],)
+    steps = 100
+
+    def track_over_flushed(self, samples: int) -> float:
+        source, pixels = generator(), part("data").patches(32).mean(1)[:, 2:30, 2:30].round()
+        net = part("models").mlp_vae((28, 28), generator=generator())
+        problem = Problem((net, pixels), 32, samples, "pathwise")
+        optimizer = part("optimizers").adam(problem.parameters, 1e-3)
+        for _ in range(self.steps):
+            optimizer.zero_grad()
+            rows = torch.randint(len(pixels), (32,), generator=source)
+            problem.loss(pixels[rows], problem.noise.normal_(generator=source)).backward()
+            optimizer.step()
+
+        def flushed() -> None:
+            torch.set_flush_denormal(True)
+            problem.gradient()
+            torch.set_flush_denormal(False)
+
+        return in_turn(problem.gradient, flushed)
+
+    track_over_flushed.unit = "ratio"
