@@ -1,7 +1,9 @@
 """Shared problems: a model of every kind with a few rows of its data, in float64, drawn from a generator."""
 
+import shutil
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from vaebench.models import (
 
 Case = tuple[LatentModel, Tensor]
 DTYPE = torch.float64
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 ABSENT_DEVICE = f"cuda:{torch.cuda.device_count()}"
 
 

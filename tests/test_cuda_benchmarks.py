@@ -95,7 +95,6 @@ def test_settings_are_as_they_were():
     assert read() == before
 
 
-@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own tracer
 def test_the_soft_clipped_net_is_traced_whole():
     loss, x, noise = points.problem("conv32_soft_clip", 1, 2, "cpu")
     torch._dynamo.reset()

@@ -12,7 +12,8 @@ import torch
 import benchmarks
 from benchmarks.peers import beds, cost, efficiency, report, tables, targets, truth
 from benchmarks.peers.cases import K, cases, simple
-from benchmarks.peers.steps import OURS, PLAIN, Contestant, plain, plain_step
+from benchmarks.peers.steps import OURS, PLAIN, Contestant, plain, plain_step, with_torchs_layers
+from tests.cases import NEEDS_COMPILER
 from vaebench.estimators import Loss, draw_noise, pathwise
 from vaebench.gates.means import exact_at
 from vaebench.gates.reference import exact_reference
@@ -55,13 +56,26 @@ def test_plain_is_pathwise(name, objective):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("step", [plain_step, OURS.step])
+@pytest.mark.parametrize("step", [plain_step, pytest.param(OURS.step, marks=NEEDS_COMPILER)])
 def test_steps_move_every_parameter(step):
     model, x = bed()
     before = [p.detach().clone() for p in model.parameters()]
     with torch.random.fork_rng(devices=[]):
         step(model, IWAE, 0.1)(x)
     assert all((p != old).all() for p, old in zip(model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("net", ["conv32", "conv32_soft_clip"])
+def test_torchs_layers_are_the_same_functions(net):
+    (ours, x), (theirs, _) = cost.problem(net, 2), cost.problem(net, 2)
+    theirs = with_torchs_layers(theirs)
+    assert not any(type(layer).__module__.startswith("vaebench.conv") for layer in theirs.modules())
+    z = torch.linspace(-1, 1, 2 * ours.latents).view(1, 2, -1)
+    for mine, other in (
+        (ours.posterior(x).mean, theirs.posterior(x).mean),
+        (ours.likelihood(z).logits, theirs.likelihood(z).logits),
+    ):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
 
 
 def test_bound_is_that_of_the_gates():
@@ -161,7 +175,8 @@ def test_failures_name_what_they_are():
 
 def test_the_grid_is_complete(monkeypatch):
     monkeypatch.setattr(cost, "installed", dict)
-    assert len(list(cost.points(quick=False))) == len(cost.NETS) * len(cost.BATCHES) * len(cost.SAMPLES)
+    cells = len(cost.NETS) * len(cost.BATCHES) + sum(map(len, cost.SMALLEST.values()))
+    assert len(list(cost.points(quick=False))) == cells * len(cost.SAMPLES)
     assert {(p.net, p.B, p.K) for p in cost.points(quick=True)} == cost.QUICK
 
 
@@ -171,6 +186,7 @@ def test_contestants_take_turns():
     assert calls == ["A", "B"] * (len(calls) // 2) and times.shape == (cost.ROUNDS[0], 2)
 
 
+@NEEDS_COMPILER
 def test_a_point_is_measured():
     row = cost.measure(cost.Point("small", 32, 5, PLAIN.name), seconds=0.02)
     assert float(row["ratio_low"]) <= float(row["ratio"]) <= float(row["ratio_high"])
@@ -207,6 +223,7 @@ def test_the_page_says_what_failed(tmp_path):
     assert (tmp_path / "cost.svg").read_text().lstrip().startswith("<?xml")
 
 
+@NEEDS_COMPILER
 def test_time_times_variance(tmp_path, monkeypatch):
     path = tmp_path / "efficiency.csv"
     monkeypatch.setattr(efficiency, "NET", "small")

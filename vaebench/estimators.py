@@ -77,7 +77,7 @@ def doubly_reparameterized(model: LatentModel, x: Tensor, noise: Tensor, objecti
     Sample k's path gradient is scaled by w_k (1 - beta (1 - alpha)(1 - w_k)), w the normalised weights, and
     the decoder's gradient by w_k. A hook on z does the former in the backward pass, so the decoder runs once.
     Under vmap differentiated from outside torch would drop the hook without a word, and z does not require a
-    gradient there: then the weights come first, from one more pass through the decoder.
+    gradient there; torch.compile cannot trace it. Then the weights come first, from one more pass through the decoder.
 
     Args:
         model: the model.
@@ -90,7 +90,7 @@ def doubly_reparameterized(model: LatentModel, x: Tensor, noise: Tensor, objecti
     """
     q = model.posterior(x)
     z, frozen = _samples(q, noise, objective), q.detach()
-    if z.requires_grad:
+    if z.requires_grad and not torch.compiler.is_compiling():
         z.register_hook(lambda grad: damping * grad)
     else:
         with torch.no_grad():

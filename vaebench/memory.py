@@ -9,7 +9,6 @@ third of the memory: it frees a graph as it goes back, and makes no graph of the
 caller's.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,7 +23,7 @@ from vaebench.estimators import Estimator, doubly_reparameterized, pathwise
 from vaebench.models import LatentModel
 from vaebench.objectives import Objective
 
-DECODED = 960  # decoder rows of a micro-batch: fewer cost calls, more outgrow a CPU's caches
+DECODED = 2**21  # numbers in the decoded rows of a micro-batch that suit a CPU's caches: 682 of 3 x 32 x 32 pixels
 
 Named = Mapping[str, Tensor]
 Function = Callable[[Named, Tensor, Tensor], Tensor]
@@ -32,29 +31,57 @@ Differentiator = Callable[[Named, Tensor, Tensor], tuple[dict[str, Tensor], Tens
 Recorded = tuple[Tensor, list[Tensor]]
 
 
-def micro_batched(function: Function, size: int | None = None) -> Differentiator:
+def gradient_and_value(function: Function) -> Differentiator:
+    """`torch.func.grad_and_value` of a loss, by ordinary autograd where no transform is at work: once differentiable.
+
+    Args:
+        function: (parameters, x, noise) -> loss, as of `vaebench.moments.loss_function`.
+
+    Returns:
+        (parameters, x (B, *event), noise (K, B, D)) -> gradients by name and the value; it may be vmapped.
+    """
+    transformed = grad_and_value(function)
+
+    def one(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        if _transforming():
+            return transformed(parameters, x, noise)
+
+        def of(*tensors: Tensor) -> Tensor:
+            return function(dict(zip(parameters, tensors, strict=True)), x, noise)
+
+        value, leaves = _recorded(of, parameters.values())
+        found = torch.autograd.grad(value, leaves, materialize_grads=True)
+        return dict(zip(parameters, found, strict=True)), value.detach()
+
+    return one
+
+
+def micro_batched(
+    function: Function, size: int | None = None, gradient: Callable[[Function], Differentiator] | None = None
+) -> Differentiator:
     """Gradient and value of a mean over the batch, by parts of the batch; each example keeps its K samples.
 
     Args:
         function: (parameters, x, noise) -> loss, a mean over the examples, as of `vaebench.moments.loss_function`.
-        size: examples at once; default as many as have 960 decoder rows.
+        size: examples at once; default those of 2^21 decoded numbers, or fewer if the batch then has equal parts.
+        gradient: of one part, default `gradient_and_value`; `vaebench.compilation.gradient` compiles it.
 
     Returns:
         (parameters, x (B, *event), noise (K, B, D)) -> gradients by name and the value; it may be vmapped.
     """
     size = None if size is None else positive_integer("size", size)
-    transformed = grad_and_value(function)
+    one = (gradient or gradient_and_value)(function)
 
     def whole(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        step = size or math.ceil(DECODED / len(noise))
-        parts = zip(x.split(step), noise.split(step, 1), strict=True)
-        if not _transforming():
-            return _accumulated(function, parameters, parts, len(x))
+        step = size or _even(len(x), max(1, DECODED // max(1, len(noise) * x[0].numel())))
+        if step >= len(x):
+            return one(parameters, x, noise)
         total: dict[str, Tensor] = {}
         value = x.new_zeros(())
-        for rows, draws in parts:
-            found, part = transformed(parameters, rows, draws)
-            share = len(rows) / len(x)
+        for start in range(0, len(x), step):
+            rows = slice(start, start + step)
+            found, part = one(parameters, x[rows], noise[:, rows])
+            share = len(x[rows]) / len(x)
             total = {name: share * g + total[name] if total else share * g for name, g in found.items()}
             value = value + share * part
         return total, value
@@ -62,19 +89,9 @@ def micro_batched(function: Function, size: int | None = None) -> Differentiator
     return whole
 
 
-def _accumulated(
-    function: Function, parameters: Named, parts: Iterable[tuple[Tensor, Tensor]], size: int
-) -> tuple[dict[str, Tensor], Tensor]:
-    """The same by ordinary autograd, which adds to the gradients in place."""
-    leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    values = []
-    for rows, draws in parts:
-        with torch.enable_grad():
-            value = function(leaves, rows, draws) * (len(rows) / size)
-        value.backward(inputs=list(leaves.values()))
-        values.append(value.detach())
-    found = {name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in leaves.items()}
-    return found, torch.stack(values).sum()
+def _even(rows: int, most: int) -> int:
+    """A divisor of the rows, at most `most` and more than half of it; `most` where there is none."""
+    return next((size for size in range(most, most // 2, -1) if rows % size == 0), most)
 
 
 def chunked(estimator: Estimator, size: int) -> Estimator:

@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import nn
 
+from vaebench.convolutions import Conv2d, ConvTranspose2d
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -95,7 +97,7 @@ def conv_encoder(size: int, outputs: int, activation: nn.Module) -> nn.Sequentia
     shape = CONV_SHAPES[size]
     layers: list[nn.Module] = []
     for inputs, features in pairwise(shape.channels):
-        layers += [nn.Conv2d(inputs, features, kernel_size=4, stride=2, padding=1, device="meta"), activation]
+        layers += [Conv2d(inputs, features, kernel_size=4, stride=2, padding=1, device="meta"), activation]
     flat = shape.channels[-1] * shape.side(size) ** 2
     return nn.Sequential(
         *layers,
@@ -125,5 +127,5 @@ def conv_decoder(size: int, latents: int, activation: nn.Module) -> nn.Sequentia
         nn.Unflatten(1, inner),
     ]
     for inputs, features in pairwise(shape.channels[::-1]):
-        layers += [nn.ConvTranspose2d(inputs, features, kernel_size=4, stride=2, padding=1, device="meta"), activation]
+        layers += [ConvTranspose2d(inputs, features, kernel_size=4, stride=2, padding=1, device="meta"), activation]
     return nn.Sequential(*layers[:-1])

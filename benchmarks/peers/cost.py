@@ -1,7 +1,8 @@
 """Seconds of one training step, ours and a peer's in turn: forward, backward, Adam, on the same net and batch.
 
-One core, float32, binary data. ELBO at K = 1, IWAE bound above. Rounds A B A B ... fill a fixed time;
-a point's ratio is the median of the rounds' ratios, and the spread their quartiles.
+One core, float32, binary data. ELBO at K = 1, IWAE bound above. The peers' nets are of torch's own layers, the same
+functions of the same parameters. Rounds A B A B ... fill a fixed time; a point's ratio is the median of the rounds'
+ratios, and the spread their quartiles.
 """
 
 import gc
@@ -9,6 +10,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from benchmarks.peers import tables
 from benchmarks.peers.cases import installed
-from benchmarks.peers.steps import OURS, PLAIN, Contestant, Step
+from benchmarks.peers.steps import OURS, PLAIN, Contestant, Step, with_torchs_layers
 from vaebench.activations import relu, soft_clip
 from vaebench.data import digits, patches
 from vaebench.models import VAE, conv_vae, mlp_vae
@@ -26,6 +28,7 @@ from vaebench.objectives import Objective
 
 NETS = ("small", "mlp", "conv32", "conv32_soft_clip")
 BATCHES = (32, 128, 256)
+SMALLEST = {"mlp": (20,)}  # Burda et al. (2016), and where a step is mostly overhead
 SAMPLES = (1, 5, 10, 50)
 QUICK = {("small", 32, 1), ("small", 32, 5), ("mlp", 32, 5), ("conv32", 32, 5)}
 LR = 1e-4
@@ -76,7 +79,7 @@ def contestants() -> dict[str, tuple[Contestant, str]]:
 def points(quick: bool) -> Iterator[Point]:
     """The grid, cheapest first; a peer appears where it has the bound."""
     peers = contestants()
-    grid = [(net, size, samples) for net in NETS for size in BATCHES for samples in SAMPLES]
+    grid = [(net, size, samples) for net in NETS for size in SMALLEST.get(net, ()) + BATCHES for samples in SAMPLES]
     for net, size, samples in sorted(grid, key=lambda at: (NETS.index(at[0]), at[1] * at[2])):
         for name, (peer, _) in peers.items():
             point = Point(net, size, samples, name)
@@ -114,14 +117,20 @@ def interleave(first: Step, second: Step, x: Tensor, seconds: float = SECONDS) -
     return np.array(times)
 
 
+@lru_cache(maxsize=1)
+def our_step(net: str, size: int, objective: Objective) -> Step:
+    """Ours, compiled once for all peers at a point."""
+    return OURS.step(problem(net, size)[0], objective, LR)
+
+
 def measure(point: Point, seconds: float = SECONDS) -> dict[str, object]:
     """One row of the table."""
     peer, version = contestants()[point.peer]
-    (mine, x), (theirs, _) = problem(point.net, point.B), problem(point.net, point.B)
-    steps = [who.step(model, point.objective, LR) for who, model in ((OURS, mine), (peer, theirs))]
+    model, x = problem(point.net, point.B)
+    theirs = peer.step(with_torchs_layers(model), point.objective, LR)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        times = interleave(*steps, x, seconds)
+        times = interleave(our_step(point.net, point.B, point.objective), theirs, x, seconds)
     low, ratio, high = np.quantile(times[:, 1] / times[:, 0], [0.25, 0.5, 0.75])
     ours, median = np.median(times, 0)
     numbers = {"ours_s": ours, "peer_s": median, "ratio": ratio, "ratio_low": low, "ratio_high": high}
@@ -134,7 +143,7 @@ def measure(point: Point, seconds: float = SECONDS) -> dict[str, object]:
 
 def settings(point: Point, version: str) -> dict[str, object]:
     """What a row must have in common with a point to stand for it."""
-    return asdict(point) | {"version": version, "torch": torch.__version__, "cpu": cpu()}
+    return asdict(point) | {"version": version, "torch": torch.__version__, "cpu": cpu(), "pinned": pinned()}
 
 
 def cpu() -> str:
@@ -143,6 +152,13 @@ def cpu() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{found[0] if found else platform.machine()}, {os.cpu_count()} cores"
+
+
+def pinned() -> str:
+    """What is kept from moving the times: threads, cores and the allocator's settings."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    allocator = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MALLOC_")]
+    return "; ".join([f"threads {torch.get_num_threads()}", f"cores {cores}", *allocator])
 
 
 def run(path: Path, quick: bool, say: Callable[[str], None]) -> None:

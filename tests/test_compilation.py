@@ -1,0 +1,100 @@
+"""Compiled gradients are the eager ones, for any number of shapes, and one that lost a part is refused."""
+
+import pytest
+import torch
+from torch.func import grad_and_value
+
+from tests.cases import NEEDS_COMPILER
+from vaebench.compilation import compiled, gradient
+from vaebench.estimators import Loss, doubly_reparameterized, draw_noise, pathwise
+from vaebench.fleet import train
+from vaebench.memory import micro_batched
+from vaebench.models import linear_vae, mlp_vae
+from vaebench.moments import loss_function, own_parameters
+from vaebench.objectives import Objective
+from vaebench.optimizers import adam
+from vaebench.schedules import constant
+
+pytestmark = NEEDS_COMPILER
+
+
+def problem(estimator=pathwise, rows=6, samples=3):
+    generator = torch.Generator().manual_seed(0)
+    model = mlp_vae((5,), (4,), 2, generator=generator, dtype=torch.float64)
+    x = torch.rand(rows, 5, generator=generator, dtype=torch.float64)
+    loss = Loss(model, estimator, Objective(samples, 0.0))
+    return loss, x, draw_noise(model, x, loss.objective, generator)
+
+
+@pytest.mark.parametrize("estimator", [pathwise, doubly_reparameterized])
+def test_the_compiled_gradient_is_the_eager_one(estimator):
+    loss, x, noise = problem(estimator)
+    function, parameters = loss_function(loss), own_parameters(loss)
+    found, expected = gradient(function)(parameters, x, noise), grad_and_value(function)(parameters, x, noise)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    assert not any(g.requires_grad for g in found[0].values())
+
+
+def test_more_shapes_than_torch_compiles_for_one_code_object():
+    entered = []
+
+    def differentiate(parameters, x, noise):
+        if not torch.compiler.is_compiling():
+            entered.append(len(x))
+        return grad_and_value(lambda p: (p["w"] * x).square().sum() + noise.sum())(parameters)
+
+    fast, x, noise = compiled(differentiate), torch.arange(6.0).view(3, 2), torch.ones(1, 3, 1)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for rows in (1, 2, 3, 1, 2, 3):
+            fast({"w": torch.ones(2)}, x[:rows], noise[:, :rows])
+    assert entered == [1, 2, 3]  # eager for the comparison alone
+
+
+def test_a_lost_part_is_refused():
+    loss, x, noise = problem()
+    function = loss_function(loss)
+
+    def losing(parameters, x, noise):
+        found, value = grad_and_value(function)(parameters, x, noise)
+        if torch.compiler.is_compiling():
+            found = found | {"model.encoder.1.bias": torch.zeros_like(found["model.encoder.1.bias"])}
+        return found, value
+
+    with pytest.raises(RuntimeError, match=r"compiled gradient of model\.encoder\.1\.bias.* is off by"):
+        compiled(losing)(own_parameters(loss), x, noise)
+
+
+def test_what_cannot_be_traced_is_refused():
+    loss, x, noise = problem()
+
+    def breaking(parameters, x, noise):
+        torch._dynamo.graph_break()
+        return grad_and_value(loss_function(loss))(parameters, x, noise)
+
+    with pytest.raises(RuntimeError, match="compile failed"):
+        compiled(breaking)(own_parameters(loss), x, noise)
+
+
+def test_micro_batches_of_a_compiled_gradient():
+    loss, x, noise = problem(rows=5)
+    function, parameters = loss_function(loss), own_parameters(loss)
+    found = micro_batched(function, 2, gradient)(parameters, x, noise)
+    torch.testing.assert_close(found, grad_and_value(function)(parameters, x, noise), rtol=1e-10, atol=1e-12)
+
+
+def test_a_compiled_fleet_trains_as_the_eager_one():
+    generator = torch.Generator().manual_seed(0)
+    model = linear_vae(4, 2, generator=generator, dtype=torch.float64)
+    data = torch.randn(12, 4, generator=generator, dtype=torch.float64)
+
+    def trained(transform):
+        objective = Objective(3, 0.0)
+        run = train(
+            model, pathwise, objective, data, adam, constant(1e-2), 20, 3, range(4), checkpoints=(0, 20),
+            transform=transform,
+        )  # fmt: skip
+        return list(run)[-1]
+
+    fast, plain = trained(compiled), trained(None)
+    torch.testing.assert_close(fast.state.parameters, plain.state.parameters, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(fast.grad_sq, plain.grad_sq, rtol=1e-7, atol=1e-10)

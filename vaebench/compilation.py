@@ -1,0 +1,80 @@
+"""Compiled gradients: torch.compile around the whole of a gradient, never eager without a word, and checked once.
+
+torch.compile leaves code that it has compiled for eight inputs to eager execution, code that it cannot trace too,
+and drops hooks that it does not see. Here every shape of input has a code object of its own, a break in the graph is
+an error, and the first gradient is compared with the eager one.
+"""
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import grad_and_value
+
+from vaebench.memory import Differentiator, Named
+
+
+def compiled(differentiate: Differentiator) -> Differentiator:
+    """A gradient by torch.compile, one compilation for each shape of x and noise: seconds to a minute.
+
+    Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet.
+
+    Args:
+        differentiate: (parameters, x, noise) -> gradients by name and values, such as
+            `torch.func.grad_and_value` of `vaebench.moments.loss_function`. It must not draw random numbers.
+
+    Returns:
+        The same function, to rounding, of tensors without a graph. On its first call with new shapes it raises a
+        RuntimeError if torch.compile fails, as it does where there is no C++ compiler, or if a gradient differs
+        from the eager one by more than rounding explains, which switches a share of ReLUs too.
+    """
+    ready: dict[tuple[Any, ...], Differentiator] = {}
+
+    def run(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        key = (x.shape, noise.shape, x.dtype, x.device)
+        with torch.no_grad():
+            if key not in ready:
+                ready[key] = _checked(differentiate, parameters, x, noise)
+            return ready[key](parameters, x, noise)
+
+    return run
+
+
+def gradient(function: Callable[[Named, Tensor, Tensor], Tensor]) -> Differentiator:
+    """Gradient and value of a loss by `torch.func.grad_and_value`, compiled.
+
+    Args:
+        function: (parameters, x, noise) -> loss, as of `vaebench.moments.loss_function`.
+
+    Returns:
+        (parameters, x (B, *event), noise (K, B, D)) -> gradients by name and the value.
+    """
+    return compiled(grad_and_value(function))
+
+
+def _checked(differentiate: Differentiator, parameters: Named, x: Tensor, noise: Tensor) -> Differentiator:
+    def whole(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        return differentiate(parameters, x, noise)
+
+    # torch.compile counts recompilations by code object, and this closure's would be shared.
+    own = FunctionType(whole.__code__.replace(), whole.__globals__, "whole", None, whole.__closure__)
+    fast = torch.compile(own, fullgraph=True, dynamic=False)
+    try:
+        found, _ = fast(parameters, x, noise)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RuntimeError(f"torch.compile failed ({reason}); use the gradient without `compiled`.") from error
+    expected, _ = differentiate(parameters, x, noise)
+    rounding = torch.finfo(x.dtype).eps
+    whole_norm = torch.stack([torch.linalg.vector_norm(g) for g in expected.values()]).norm()
+    for name, g in expected.items():
+        off, norm = torch.linalg.vector_norm(found[name] - g), torch.linalg.vector_norm(g)
+        allowed = 4 * (rounding / 2) ** 0.5 * norm + 100 * rounding * whole_norm
+        if not off <= allowed:
+            raise RuntimeError(
+                f"The compiled gradient of {name}, of norm {float(norm):.3g}, is off by {float(off):.3g}, allowed are "
+                f"{float(allowed):.3g}: torch.compile lost a part of it; use the gradient without `compiled`."
+            )
+    return fast
