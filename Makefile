@@ -25,7 +25,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate dashboard machine test lint studies faults nulls peers cuda clean
+.PHONY: help bench record gate dashboard machine test lint studies accuracy faults nulls peers cuda clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -36,6 +36,8 @@ help:
 	@echo 'make machine            tell asv about this machine, before using asv by hand'
 	@echo 'make test               lint, type check and test'
 	@echo 'make studies            run the studies behind reports/FINDINGS.md again, about an hour on two cores'
+	@echo 'make accuracy           what a step of each estimator costs and what it takes to a small gradient, about ten minutes;'
+	@echo '                        the page goes to reports/accuracy'
 	@echo 'make faults             certify every planted fault, under SGD and Adam; the table goes to reports/faults'
 	@echo 'make nulls              certify correct code on 50 fresh seeds, to count false alarms'
 	@echo 'make peers              compare truth and cost with Pyro, NumPyro and Pythae; the page goes to reports/peers'
@@ -92,6 +94,9 @@ studies: $(VENV)/.dev
 	@cp .studies/pages/frontier/figures/frontier.svg .studies/pages/frontier/tables/frontier.csv reports/findings/
 
 # These resume where they stopped: rows at the same settings are kept.
+accuracy: $(VENV)/.dev
+	@python -m benchmarks.accuracy
+
 faults: $(VENV)/.dev
 	@python -m tests.convergence.faults sgd & sgd=$$!; \
 	python -m tests.convergence.faults adam && wait $$sgd && python -m tests.convergence.faults table

@@ -1,9 +1,9 @@
 """Speed goals as ratios, each measured in turn on one machine, so that a busy one moves them little; lower is better.
 
 `Roof`: a compiled gradient's time over that of matrix products of as many FLOPs. `Compilation`: the compiled gradient
-over the eager one. `Division`: what micro-batches and chunks of
-samples cost over the undivided gradient. `Recording`: what the squared norm of the gradient adds to a step.
-`Denormals`: what numbers too small to be normal add to a gradient of trained nets.
+over the eager one. `Division`: what micro-batches and chunks of samples cost over the undivided gradient, `Peak` what
+they hold, which is exact. `Recording`: what the squared norm of the gradient adds to a step. `Denormals`: what numbers
+too small to be normal add to a gradient of trained nets.
 """
 
 import time
@@ -90,14 +90,15 @@ class Compilation:
 class Division:
     """Gradients by parts of the batch (goal 1) and by chunks of the samples (goal 1.35) over the undivided one."""
 
-    version = "1"
+    version = "2"
     param_names = ("net", "K")
     params = (["mlp", "conv32"], by_profile([50], [50, 500]))
     timeout = 300
 
     def setup(self, net: str, samples: int) -> None:
         part("memory")
-        self.problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), 1600 // samples, samples, DREG)
+        rows = 12800 if net == "mlp" else 1600
+        self.problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), rows // samples, samples, DREG)
 
     def track_micro_batched(self, *_: object) -> float:
         problem = self.problem
@@ -113,6 +114,43 @@ class Division:
         return in_turn(divided, problem.gradient)
 
     track_micro_batched.unit = track_chunked.unit = "ratio"
+
+
+class Peak:
+    """Peak bytes of a batch of 256 over those of one chunk of 50 samples, undivided: goal 1.2, net 784-200-200-50.
+
+    Tensors made during the call count: neither parameters nor the batch nor its noise, 256 MB at K = 5,000. Sizes are
+    all that is needed, and nothing is computed.
+    """
+
+    version = "1"
+    param_names = ("how", "K")
+    params = (["pathwise", "doubly_reparameterized", "micro_batched"], by_profile([1000], [5000]))
+
+    def setup(self, how: str, samples: int) -> None:
+        part("memory")
+        if not hasattr(part("cost"), "peak_bytes"):
+            raise NotImplementedError("this commit has no vaebench.cost.peak_bytes")
+
+    def track_over_chunk(self, how: str, samples: int) -> float:
+        memory, estimators, moments = part("memory"), part("estimators"), part("moments")
+        model = part("models").mlp_vae((28, 28), device="meta")
+        x = torch.empty(256, 28, 28, device="meta")
+
+        def peak(estimator: Any, samples: int, divided: bool) -> int:
+            noise = torch.empty(samples, 256, 50, device="meta")
+            loss = estimators.Loss(model, estimator, part("objectives").Objective(samples, 0.0))
+            if divided:
+                parts, named = memory.micro_batched(moments.loss_function(loss), 1), moments.own_parameters(loss)
+                return part("cost").peak_bytes(lambda: parts(named, x, noise))
+            return part("cost").peak_bytes(lambda: torch.autograd.grad(loss(x, noise), list(model.parameters())))
+
+        if how == "micro_batched":
+            return peak(estimators.pathwise, samples, True) / peak(estimators.pathwise, 50, False)
+        estimator = estimators.ESTIMATORS[how]
+        return peak(memory.chunked(estimator, 50), samples, False) / peak(estimator, 50, False)
+
+    track_over_chunk.unit = "ratio"
 
 
 class Recording:

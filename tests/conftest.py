@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from benchmarks.harness.pinned import pinned
+
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
@@ -17,3 +19,9 @@ def _one_thread():
 def generator() -> torch.Generator:
     """A fresh generator with a fixed seed."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info):
+    """Beside its timings, pytest-benchmark's file has what was pinned while they were taken."""
+    machine_info["pinned"] = pinned()

@@ -5,9 +5,10 @@ import torch
 from torch.func import grad, grad_and_value, vmap
 
 from tests import cases
-from vaebench.cost import _StorageLedger, count
+from vaebench.cost import count, peak_bytes
 from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized, draw_noise, leave_one_out, pathwise
 from vaebench.fleet import train
+from vaebench.likelihood import log_likelihood
 from vaebench.memory import chunked, micro_batched
 from vaebench.models import conv_vae, linear_vae, mlp_vae
 from vaebench.moments import fresh, gradients, loss_function, own_parameters
@@ -103,25 +104,98 @@ def test_sizes_are_positive():
         micro_batched(lambda *_: torch.zeros(()), 0)
 
 
-def peak(loss, x, noise):
-    """Without FLOPs: their counter's hooks cannot live with a backward pass inside a backward pass."""
-    parameters = own_parameters(loss)
-    with _StorageLedger() as ledger:
-        grad(loss_function(loss))(parameters, x, noise)
-    return ledger.peak_bytes
+def decoder_calls(model, monkeypatch):
+    calls, likelihood = [], model.likelihood
+    monkeypatch.setattr(model, "likelihood", lambda z: calls.append(len(z)) or likelihood(z))
+    return calls
 
 
 @pytest.mark.parametrize("estimator", CHUNKED)
-def test_the_peak_of_many_samples_is_that_of_one_chunk(estimator, generator):
+def test_the_last_chunk_is_decoded_once(estimator, generator, monkeypatch):
+    loss, x, noise = problem("mlp_gaussian", generator, chunked(CHUNKED[estimator], 2))
+    calls = decoder_calls(loss.model, monkeypatch)
+    value = loss(x, noise)
+    assert calls == [2, 2, 1]
+    first = torch.autograd.grad(value, list(loss.parameters()), retain_graph=True)
+    assert calls == [2, 2, 1, 2, 2]
+    again = torch.autograd.grad(value, list(loss.parameters()))  # the graph that waited is spent
+    assert calls[5:] == [1, 2, 2]
+    assert all(map(torch.equal, first, again))
+
+
+def test_values_alone_keep_no_graph(generator, monkeypatch):
+    loss, x, noise = problem("mlp_gaussian", generator, chunked(pathwise, 2))
+    recorded = []
+    monkeypatch.setattr("vaebench.memory._recorded", lambda *_: recorded.append(1))
+    with torch.no_grad():
+        value = loss(x, noise)
+    assert not recorded
+    torch.testing.assert_close(value, Loss(loss.model, pathwise, loss.objective)(x, noise).detach())
+
+
+def test_micro_batches_leave_the_parameters_alone(generator):
+    """And may be taken where gradients are off, of parameters that want one, and of some that are not used."""
+    loss, x, noise = problem("linear", generator)
+    expected, value = grad_and_value(loss_function(loss))(own_parameters(loss), x, noise)
+    parameters = dict(loss.named_parameters()) | {"unused": torch.ones(2, requires_grad=True)}
+
+    def function(given, rows, draws):
+        return loss_function(loss)({name: given[name] for name in expected}, rows, draws)
+
+    with torch.no_grad():
+        found, whole = micro_batched(function, 3)(parameters, x, noise)
+    assert torch.equal(found.pop("unused"), torch.zeros(2))
+    assert_same(found, expected)
+    assert_same({"value": whole}, {"value": value})
+    assert all(p.grad is None and not g.requires_grad for p, g in zip(loss.parameters(), found.values(), strict=True))
+
+
+def test_micro_batches_may_be_vmapped(generator):
+    loss, x, _ = problem("mlp_gaussian", generator)
+    noise = torch.randn(3, 5, len(x), loss.model.latents, generator=generator, dtype=x.dtype)
+    expected, value = vmap(grad_and_value(loss_function(loss)), (None, None, 0))(own_parameters(loss), x, noise)
+    found, whole = vmap(micro_batched(loss_function(loss), 3), (None, None, 0))(own_parameters(loss), x, noise)
+    assert_same(found, expected)
+    assert_same({"value": whole}, {"value": value})
+
+
+def on(device, size, samples, estimator):
+    """Of the 784-200-200-50 net, a batch and its noise: the gradient as a call. They are not counted; it is."""
+    model, objective = mlp_vae((28, 28), device=device), Objective(samples, 0.0)
+    x, noise = torch.empty(size, 28, 28, device=device), torch.empty(samples, size, 50, device=device)
+    return lambda: torch.autograd.grad(Loss(model, estimator, objective)(x, noise), list(model.parameters()))
+
+
+def test_peaks_are_the_same_without_numbers():
+    for estimator in (pathwise, chunked(pathwise, 3), doubly_reparameterized, chunked(doubly_reparameterized, 3)):
+        assert peak_bytes(on("meta", 4, 8, estimator)) == peak_bytes(on("cpu", 4, 8, estimator))
+
+
+@pytest.mark.parametrize("estimator", CHUNKED)
+def test_the_peak_of_many_samples_is_that_of_one_chunk(estimator):
+    """B = 256, K = 5,000, against the undivided gradient of one chunk alone."""
+    one = peak_bytes(on("meta", 256, 100, CHUNKED[estimator]))
+    assert peak_bytes(on("meta", 256, 5000, chunked(CHUNKED[estimator], 100))) <= 1.2 * one
+
+
+def test_transforms_hold_one_chunk_as_well(generator):
     model = mlp_vae((8, 8), generator=generator)
     x = torch.rand(32, 8, 8, generator=generator)
 
     def peak_of(samples):
-        objective = Objective(samples, 0.0)
-        loss = Loss(model, chunked(CHUNKED[estimator], 50), objective)
-        return peak(loss, x, draw_noise(model, x, objective, generator))
+        loss = Loss(model, chunked(pathwise, 50), Objective(samples, 0.0))
+        noise = draw_noise(model, x, loss.objective, generator)
+        return peak_bytes(lambda: grad(loss_function(loss))(own_parameters(loss), x, noise))
 
     assert peak_of(1000) <= 1.2 * peak_of(50)
+
+
+def test_the_log_likelihood_takes_less_than_one_chunk(generator):
+    """K = 5,000; examples come 64 at a time, so that more of them need no more."""
+    loss = Loss(mlp_vae((28, 28), generator=generator), pathwise, Objective())
+    x = torch.rand(64, 28, 28, generator=generator)
+    peak = peak_bytes(lambda: log_likelihood(loss, x, 5000, generator))
+    assert peak <= peak_bytes(on("meta", 256, 50, pathwise))
 
 
 def test_micro_batches_hold_one_of_them(generator):

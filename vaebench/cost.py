@@ -85,6 +85,27 @@ def count(function: Callable[[], object]) -> Cost:
     return Cost(flops.get_total_flops(), ledger.ops, ledger.peak_bytes)
 
 
+def peak_bytes(function: Callable[[], object]) -> int:
+    """`Cost.peak_bytes` of one call alone, on any device.
+
+    It also serves where `count` cannot, as FLOPs are not counted of a backward pass inside of a backward pass, and on
+    the device "meta", which knows sizes and no numbers.
+
+    Args:
+        function: the computation, called once.
+
+    Returns:
+        Bytes.
+
+    >>> a = torch.ones(4, 8, device="meta")
+    >>> peak_bytes(lambda: a @ a.T)
+    64
+    """
+    with _StorageLedger() as ledger:
+        function()
+    return ledger.peak_bytes
+
+
 class _Kept:
     """A tensor that a graph keeps, detached: one that knew its graph would keep the graph alive in turn."""
 

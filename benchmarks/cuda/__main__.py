@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.cuda import variants
 from benchmarks.cuda.points import TINY, Row, Sizes, plan
+from benchmarks.harness.pinned import pinned
 from vaebench.files import write_whole
 
 RECORDS = Path("reports/history/cuda")
@@ -66,6 +67,7 @@ def header(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": commit(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "pinned": pinned(),
         "settings": "TF32 off but where a variant names it; data: random binary images; noise drawn before the step",
     }
 
