@@ -142,5 +142,6 @@ def compare(base: Path, head: Path, planted: bool, progress: Callable[[int], Non
         "began": started,
         "minutes": round((time.monotonic() - begin) / 60, 2),
         "load after": [round(load, 2) for load in os.getloadavg()],
+        "first": [pair["first"] for pair in found],
         "findings": [asdict(finding) for finding in judge(found)],
     }
