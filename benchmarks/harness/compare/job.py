@@ -26,7 +26,7 @@ LAUNCHES, PAIRS, ROUNDS = 2, 8, 4
 """Starts of Python, pairs of processes in each, and samples of either process of every benchmark."""
 FALSE_ALARMS = 0.01
 """How often a comparison may call unchanged code slower or faster, on any of its benchmarks."""
-INDIFFERENT = 0.01
+INDIFFERENT = 0.005
 """What the whole interval must exceed: a smaller change may be one of the layout of code in memory."""
 PINNED = {
     "OMP_NUM_THREADS": "1",
