@@ -67,7 +67,7 @@ compare: $(VENV)/.dev
 # Resumes where it stopped.
 compare-trials: $(VENV)/.dev
 	@python -m benchmarks.harness.compare.trials
-	@python -m benchmarks.harness.compare.curve
+	@python -m benchmarks.harness.compare.page
 
 dashboard: $(VENV)/.bench
 	@$(ASV) publish

@@ -57,6 +57,9 @@ def interval(values: np.ndarray, error: float) -> tuple[float, float]:
     Returns:
         Lower and upper end, infinite where there are too few values for so small an error.
     """
-    means = np.sort(subsets(len(values)) @ values)
+    means = subsets(len(values)) @ values
     rank = int(error * (len(means) + 1))
-    return (means[rank - 1], means[-rank]) if rank else (-np.inf, np.inf)
+    if not rank:
+        return -np.inf, np.inf
+    means.partition([rank - 1, len(means) - rank])
+    return float(means[rank - 1]), float(means[-rank])

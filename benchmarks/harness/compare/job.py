@@ -111,10 +111,14 @@ def judge_one(name: str, rounds: np.ndarray, error: float) -> Finding:
     """A verdict on seconds of shape (P, R, 4)."""
     values, share = control_variate(rounds)
     low, high = interval(values, error)
+    ratio, lower, upper = (round(float(np.exp(end)), 5) for end in (values.mean(), low, high))
+    return Finding(name, verdict(low, high), ratio, lower, upper, round(share, 3), tuple(values.round(5).tolist()))
+
+
+def verdict(low: float, high: float) -> str:
+    """What an interval of the log-ratio says."""
     margin = np.log1p(INDIFFERENT)
-    verdict = "slower" if low > margin else "faster" if high < -margin else "same"
-    ratio, low, high = (round(float(np.exp(end)), 5) for end in (values.mean(), low, high))
-    return Finding(name, verdict, ratio, low, high, round(share, 3), tuple(values.round(5).tolist()))
+    return "slower" if low > margin else "faster" if high < -margin else "same"
 
 
 def conditions() -> dict[str, Any]:

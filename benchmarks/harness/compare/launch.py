@@ -107,9 +107,10 @@ def serve(connection: Connection, folder: str, planted: bool) -> None:
 
 def timed(sides: Mapping[str, Side], number: int, rounds: int) -> list[list[float]] | str:
     """Base's seconds and control, then head's, for every round; or why there are none."""
-    for name, side in sides.items():
-        if reason := side.ask("prepare", number):
-            return f"{name}: {reason}"
+    reasons = {name: side.ask("prepare", number) for name, side in sides.items()}
+    for name in ("base", "head"):
+        if reasons[name]:
+            return f"{name}: {reasons[name]}"
     found, order = [], list(sides)
     for _ in range(rounds):
         samples = {name: sides[name].ask("sample") for name in order}
@@ -129,7 +130,8 @@ def pair(folders: Mapping[str, str], planted: bool, rounds: int) -> dict[str, An
 
 def main(base: str, head: str, pairs: str, rounds: str, planted: str) -> None:
     """Print pair after pair."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if hasattr(os, "sched_setaffinity"):  # on Linux
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     for module in PRELOADED:
         importlib.import_module(module)
     gc.collect()
