@@ -198,11 +198,12 @@ def test_the_curve_rises_from_no_alarm_to_certainty():
 
 def test_the_page_counts_the_trials(monkeypatch):
     monkeypatch.setattr(page, "SIZES", (PAIRS,))
+    monkeypatch.setattr(page, "DRAWS", 40)
     made = [trial(kind, seed) for seed in range(3) for kind in trials.KINDS]
     points = curve.curve(made, sizes=(PAIRS,), draws=40)
     written = page.page(made, points)
-    assert "| unchanged: any benchmark called slower | 0 of 3 [0.000, 0.708] |" in written
-    assert "| planted: every benchmark called slower | 3 of 3 [0.292, 1.000] |" in written
+    assert "| unchanged: any benchmark called slower | 0 of 3 [0.000, 0.708] |  |" in written
+    assert "| planted: every benchmark called slower | 3 of 3 [0.292, 1.000] |  |" in written
     assert page.figure(made, points).startswith(b"<?xml")
     assert page.table(points).startswith("pairs,slowdown,benchmark,probability\n16,0,any,")
 
