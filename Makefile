@@ -25,13 +25,15 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate dashboard machine test lint studies accuracy faults nulls peers cuda clean
+.PHONY: help bench record gate compare compare-trials dashboard machine test lint studies accuracy faults nulls peers cuda clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
 	@echo '                        (VAEBENCH_PROFILE=quick, the default, or full)'
 	@echo 'make dashboard          write the dashboard from the results in reports/history'
 	@echo 'make gate BASE=main     fail if an exact counter (FLOPs, ops, peak bytes) rose since BASE'
+	@echo 'make compare BASE=main  time HEAD and BASE in turn, two minutes or three; fail if something got slower'
+	@echo 'make compare-trials     find out how often make compare errs, an hour; it goes to reports/history/compare'
 	@echo 'make record             measure this commit with the quick profile, to commit the results'
 	@echo 'make machine            tell asv about this machine, before using asv by hand'
 	@echo 'make test               lint, type check and test'
@@ -60,6 +62,14 @@ record: $(VENV)/.bench
 
 gate: $(VENV)/.bench
 	@python -m benchmarks.harness.gate $(if $(BASE),'$(BASE)')
+
+compare: $(VENV)/.dev
+	@python -m benchmarks.harness.compare $(if $(BASE),'$(BASE)')
+
+# Resumes where it stopped.
+compare-trials: $(VENV)/.dev
+	@python -m benchmarks.harness.compare.trials
+	@python -m benchmarks.harness.compare.page
 
 dashboard: $(VENV)/.bench
 	@$(ASV) publish

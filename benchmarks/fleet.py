@@ -5,7 +5,8 @@ it little; below 1 the fleet pays, and on the linear VAE it should be below 1/5.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -45,13 +46,25 @@ class Fleet:
         part("fleet")
         self.model, self.data, self.steps = PROBLEMS[problem]()
 
-    def seconds(self, seeds: Sequence[int], **options: Any) -> float:
-        """Of one step of one member."""
+    def train(self, seeds: Sequence[int], marks: Sequence[int], **options: Any) -> Iterator[Any]:
+        """A run with these checkpoints."""
         estimator, objective = part("estimators").pathwise, part("objectives").Objective()
         rule, schedule = part("optimizers").adam, part("schedules").constant(1e-4)
-        marks = (0, 2, 2 + self.steps)
         what = (self.model, estimator, objective, self.data, rule, schedule, marks[-1], self.batch, seeds)
-        run = part("fleet").train(*what, checkpoints=marks, **options)
+        return part("fleet").train(*what, checkpoints=marks, **options)
+
+    @cached_property
+    def going(self) -> Iterator[Any]:
+        """A run of all members that reports every second step."""
+        return self.train(range(MEMBERS), range(0, 20_000, 2))
+
+    def go_on(self, _: str) -> None:
+        """Two steps and a checkpoint, for `make compare`."""
+        next(self.going)
+
+    def seconds(self, seeds: Sequence[int], **options: Any) -> float:
+        """Of one step of one member."""
+        run = self.train(seeds, (0, 2, 2 + self.steps), **options)
         next(run), next(run)
         start = time.perf_counter()
         next(run)

@@ -1,0 +1,55 @@
+"""`python -m benchmarks.harness.compare BASE`: time BASE and HEAD in turn, in one job on one machine.
+
+Exit status: 0 nothing got slower, 1 something did or no longer works, 2 the question could not be asked.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from asv.util import UserError
+
+from benchmarks.harness import gate
+from benchmarks.harness.compare.job import LAUNCHES, PAIRS, SCRATCH, Finding, compare, export
+from vaebench.files import write_whole
+
+
+def progress(done: int) -> None:
+    """Say on stderr how far it is."""
+    total = LAUNCHES * PAIRS
+    print(f"\r{done} of {total} pairs of processes", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def report(findings: Sequence[Finding]) -> int:
+    """Print a line for each benchmark, and return the exit status they call for."""
+    for finding in findings:
+        print(finding)
+    if all(finding.ratio is None for finding in findings):
+        print("Nothing was compared: no benchmark runs at both commits.")
+        return 2
+    return int(any(finding.verdict in {"slower", "fails"} for finding in findings))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparison from the command line."""
+    parser = argparse.ArgumentParser(prog="compare", description="Time HEAD against BASE.")
+    parser.add_argument("base", metavar="BASE", help="the commit to compare with, such as main")
+    chosen = parser.parse_args(arguments)
+    try:
+        commits = gate.commits(chosen.base)
+        folders = [export(commit, SCRATCH / side) for commit, side in zip(commits, ("base", "head"), strict=True)]
+        outcome = compare(folders[0], folders[1], False, progress)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    outcome = dict(zip(("base", "head"), commits, strict=True)) | outcome
+    status = report([Finding(**finding) for finding in outcome["findings"]])
+    out = SCRATCH / f"{commits[0][:8]}-{commits[1][:8]}.json"
+    write_whole(out, (json.dumps(outcome, indent=1) + "\n").encode())
+    print(f"The numbers are in {out}.")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
