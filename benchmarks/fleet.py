@@ -45,14 +45,13 @@ class Fleet:
         part("fleet")
         self.model, self.data, self.steps = PROBLEMS[problem]()
 
-    def seconds(self, seeds: Sequence[int]) -> float:
+    def seconds(self, seeds: Sequence[int], **options: Any) -> float:
         """Of one step of one member."""
         estimator, objective = part("estimators").pathwise, part("objectives").Objective()
         rule, schedule = part("optimizers").adam, part("schedules").constant(1e-4)
         marks = (0, 2, 2 + self.steps)
-        run = part("fleet").train(
-            self.model, estimator, objective, self.data, rule, schedule, marks[-1], self.batch, seeds, checkpoints=marks
-        )
+        what = (self.model, estimator, objective, self.data, rule, schedule, marks[-1], self.batch, seeds)
+        run = part("fleet").train(*what, checkpoints=marks, **options)
         next(run), next(run)
         start = time.perf_counter()
         next(run)
@@ -64,11 +63,18 @@ class Fleet:
     def track_solo_step(self, _: str) -> dict[str, Any]:
         return {"samples": [self.seconds((0,)) for _ in range(self.repeats)], "number": 1}
 
-    def track_ratio(self, _: str) -> float:
-        pairs = [(self.seconds(range(MEMBERS)), self.seconds((0,))) for _ in range(self.repeats)]
+    def ratio(self, **options: Any) -> float:
+        pairs = [(self.seconds(range(MEMBERS), **options), self.seconds((0,))) for _ in range(self.repeats)]
         member, solo = (min(column) for column in zip(*pairs, strict=True))
         return member / solo
 
+    def track_ratio(self, _: str) -> float:
+        return self.ratio()
+
+    def track_compiled_ratio(self, _: str) -> float:
+        """The compiled fleet over the eager single run."""
+        return self.ratio(transform=part("compilation").compiled)
+
     track_member_step.type = track_solo_step.type = "time"
     track_member_step.unit = track_solo_step.unit = "seconds"
-    track_ratio.unit = "ratio"
+    track_ratio.unit = track_compiled_ratio.unit = "ratio"

@@ -1,8 +1,9 @@
 """Speed goals as ratios, each measured in turn on one machine, so that a busy one moves them little; lower is better.
 
-`Roof`: the step's time over that of a matrix product of as many FLOPs. `Division`: what micro-batches and chunks of
-samples cost over the undivided gradient, `Peak` what they hold, which is exact. `Recording`: what the squared norm of
-the gradient adds to a step.
+`Roof`: a compiled gradient's time over that of matrix products of as many FLOPs. `Compilation`: the compiled gradient
+over the eager one. `Division`: what micro-batches and chunks of samples cost over the undivided gradient, `Peak` what
+they hold, which is exact. `Recording`: what the squared norm of the gradient adds to a step. `Denormals`: what numbers
+too small to be normal add to a gradient of trained nets.
 """
 
 import time
@@ -14,7 +15,7 @@ import torch
 
 from benchmarks.common import batch, by_profile, conv, generator, mlp, part
 
-ROUNDS = 5
+ROUNDS, DREG = 5, "doubly_reparameterized"
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -30,14 +31,14 @@ def in_turn(first: Callable[[], object], second: Callable[[], object]) -> float:
 
 
 class Problem:
-    """A net, its batch, its noise and the doubly reparameterized loss of the IWAE bound."""
+    """A net, its batch, its noise and a loss of the IWAE bound."""
 
-    def __init__(self, built: tuple[Any, torch.Tensor], size: int, samples: int):
+    def __init__(self, built: tuple[Any, torch.Tensor], size: int, samples: int, estimator: str):
         """Draw everything, once."""
         model, data = built
         self.x, objective = batch(data, size), part("objectives").Objective(samples, 0.0)
         estimators = part("estimators")
-        self.estimator = estimators.doubly_reparameterized
+        self.estimator = estimators.ESTIMATORS[estimator]
         self.noise = estimators.draw_noise(model, self.x, objective, generator())
         self.loss = estimators.Loss(model, self.estimator, objective)
         self.parameters = list(model.parameters())
@@ -45,23 +46,45 @@ class Problem:
     def gradient(self) -> tuple[torch.Tensor, ...]:
         return torch.autograd.grad(self.loss(self.x, self.noise), self.parameters)
 
+    def compiled(self) -> Callable[[], object]:
+        """The gradient by compiled micro-batches."""
+        compile_one, named = part("compilation").gradient, part("moments").own_parameters(self.loss)
+        divided = part("memory").micro_batched(part("moments").loss_function(self.loss), gradient=compile_one)
+        return lambda: divided(named, self.x, self.noise)
+
 
 class Roof:
     """Convolutional net of 32 pixels, IWAE bound, K = 5: goals 1/0.80 with ReLU and 1/0.75 with soft clipping."""
 
-    version = "1"
+    version = "2"
     param_names = ("activations", "B")
     params = (["relu", "soft_clip"], by_profile([64], [64, 256]))
     timeout = 300
 
     def track_over_sgemm(self, activations: str, size: int) -> float:
-        problem = Problem(conv(32, "cpu", None if activations == "relu" else 5.0), size, 5)
+        problem = Problem(conv(32, "cpu", None if activations == "relu" else 5.0), size, 5, "pathwise")
+        compiled = problem.compiled()
         flops = part("cost").count(problem.gradient).flops
         side = round((flops / 20) ** (1 / 3) / 2 ** (1 / 3))
         left, right = torch.randn(2, side, side, generator=generator())
-        return in_turn(problem.gradient, lambda: [left @ right for _ in range(10)]) * (20 * side**3 / flops)
+        return in_turn(compiled, lambda: [left @ right for _ in range(10)]) * (20 * side**3 / flops)
 
     track_over_sgemm.unit = "ratio"
+
+
+class Compilation:
+    """The compiled gradient, by micro-batches, over the eager one of the whole batch; 32 examples."""
+
+    version = "1"
+    param_names = ("net", "K")
+    params = (["mlp", "conv32"], by_profile([5], [1, 5, 50]))
+    timeout = 300
+
+    def track_over_eager(self, net: str, samples: int) -> float:
+        problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), 32, samples, "pathwise")
+        return in_turn(problem.compiled(), problem.gradient)
+
+    track_over_eager.unit = "ratio"
 
 
 class Division:
@@ -75,7 +98,7 @@ class Division:
     def setup(self, net: str, samples: int) -> None:
         part("memory")
         rows = 12800 if net == "mlp" else 1600
-        self.problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), rows // samples, samples)
+        self.problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), rows // samples, samples, DREG)
 
     def track_micro_batched(self, *_: object) -> float:
         problem = self.problem
@@ -138,9 +161,41 @@ class Recording:
     params = (["mlp", "conv32"],)
 
     def track_norm_over_gradient(self, net: str) -> float:
-        problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), 32, 5)
+        problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), 32, 5, DREG)
         found = problem.gradient()
         norm = lambda: torch.stack([torch.linalg.vector_norm(g) for g in found]).square().sum()  # noqa: E731
         return in_turn(norm, problem.gradient)
 
     track_norm_over_gradient.unit = "ratio"
+
+
+class Denormals:
+    """A gradient over the same with denormals flushed to zero, after steps on minibatches of grey patches: goal 1.
+
+    The log-weights of 784 pixels soon lie thousands of nats apart, and processors take long over what underflows.
+    """
+
+    version = "1"
+    param_names = ("K",)
+    params = ([50],)
+    steps = 100
+
+    def track_over_flushed(self, samples: int) -> float:
+        source, pixels = generator(), part("data").patches(32).mean(1)[:, 2:30, 2:30].round()
+        net = part("models").mlp_vae((28, 28), generator=generator())
+        problem = Problem((net, pixels), 32, samples, "pathwise")
+        optimizer = part("optimizers").adam(problem.parameters, 1e-3)
+        for _ in range(self.steps):
+            optimizer.zero_grad()
+            rows = torch.randint(len(pixels), (32,), generator=source)
+            problem.loss(pixels[rows], problem.noise.normal_(generator=source)).backward()
+            optimizer.step()
+
+        def flushed() -> None:
+            torch.set_flush_denormal(True)
+            problem.gradient()
+            torch.set_flush_denormal(False)
+
+        return in_turn(problem.gradient, flushed)
+
+    track_over_flushed.unit = "ratio"

@@ -114,3 +114,17 @@ def test_weights_are_the_derivative_of_the_bound(alpha, generator):
 def test_bad_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Objective(**arguments)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_weights_too_small_to_count_are_zero_and_none_is_denormal(alpha):
+    log_w = torch.linspace(0, -300, 301).unsqueeze(1).requires_grad_()
+    objective = Objective(301, alpha)
+    (slopes,) = torch.autograd.grad(objective.bound(log_w).sum(), log_w)
+    weights = objective.weights(log_w.detach())
+    tiny = torch.finfo(torch.float32).tiny
+    for found in (slopes, weights):
+        assert ((found == 0) | (found >= tiny)).all() and 0 < (found == 0).sum() < 300
+    exact = torch.softmax((1 - alpha) * log_w.detach().double(), 0)
+    torch.testing.assert_close(weights.double(), exact, rtol=0, atol=1e-6)  # a sum of 301 in float32
+    torch.testing.assert_close(slopes, weights, rtol=1e-5, atol=1e-30)

@@ -10,6 +10,8 @@ from vaebench.checks import positive_integer, within
 from vaebench.distributions import Gaussian, standard_normal_log_prob
 from vaebench.models import LatentModel
 
+NEGLIGIBLE = 64.0  # nats below the largest: e^-64 = 2e-28 is lost beside 1 in float64
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -57,9 +59,13 @@ class Objective:
         """The bound's one-draw estimate from log-weights (K, ...); (...) in nats, finite for any finite ones."""
         if self.alpha == 1:
             return log_w.mean(0)
-        power = 1 - self.alpha
-        return (torch.logsumexp(power * log_w, 0) - math.log(len(log_w))) / power
+        return (torch.logsumexp(self._tempered(log_w), 0) - math.log(len(log_w))) / (1 - self.alpha)
 
     def weights(self, log_w: Tensor) -> Tensor:
         """Normalised weights, the bound's derivative in log_w (K, ...): softmax of (1 - alpha) log w over K."""
-        return torch.softmax((1 - self.alpha) * log_w, 0)
+        return torch.softmax(self._tempered(log_w), 0)
+
+    def _tempered(self, log_w: Tensor) -> Tensor:
+        """(1 - alpha) log w, minus infinity where too small to count: its gradients would be denormal, and slow."""
+        tempered = (1 - self.alpha) * log_w
+        return tempered.masked_fill(tempered < tempered.detach().amax(0) - NEGLIGIBLE, -math.inf)

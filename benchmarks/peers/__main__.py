@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.peers import cost, efficiency, report, truth
+from benchmarks.peers import cost, efficiency, fleets, report, truth
 
 REPORTS = Path("reports/peers")
 
@@ -27,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     if chosen.command == "truth":
         truth.run(REPORTS / "truth.csv", say)
     if chosen.command == "cost":
+        fleets.run(REPORTS / "fleets.csv", say)
         cost.run(REPORTS / "cost.csv", chosen.quick, say)
         efficiency.run(REPORTS / "efficiency.csv", say)
     report.write(REPORTS)

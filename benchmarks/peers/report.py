@@ -55,6 +55,13 @@ At every point the smallest ratio of those above, NumPyro aside. The goals are 1
 Points that `cost.csv` lacks were not measured; `make peers` goes on with them.
 """
 
+FLEETS = """### Many runs of small nets at once
+
+Seconds of one member's step in a compiled fleet of 32, ELBO, B = 32, beside a step of the peer's loop, which trains one
+run after the other. The fleet draws minibatches and records |grad|^2; the peer repeats a batch. The goals, over the
+fastest peer on torch, are 10 for the linear VAE and 5 for the perceptron.
+"""
+
 EFFICIENCY = """## Time times variance
 
 Seconds of one gradient times the trace variance of its encoder part: smaller is better. Convolutional net of 32
@@ -74,6 +81,9 @@ def write(folder: Path) -> None:
     if len(costs):
         tables.write_text(folder / "cost.svg", figure(costs))
         page += [COST, cost_table(costs), FASTEST, fastest_table(costs)]
+    fleets = tables.read(folder / "fleets.csv")
+    if len(fleets):
+        page += [FLEETS, fleet_table(fleets)]
     products = tables.read(folder / "efficiency.csv")
     if len(products):
         page += [EFFICIENCY, tables.markdown(list(products.columns), products.to_numpy().tolist())]
@@ -144,6 +154,21 @@ def fastest_table(costs: pd.DataFrame) -> str:
     groups = [*fastest.groupby("net", sort=False)["ratio"], ("all", fastest["ratio"])]
     rows = [[net, str(len(of)), f"{np.exp(np.log(of).mean()):.3f}", f"{of.min():.3f}"] for net, of in groups]
     return tables.markdown(["net", "points", "geometric mean", "smallest"], rows)
+
+
+def fleet_table(fleets: pd.DataFrame) -> str:
+    """A row for each net and peer."""
+    rows = [
+        [
+            row["net"],
+            f"{row['peer']} {row['version']}",
+            f"{1e6 * float(row['ours_s']):.3g}",
+            f"{1e6 * float(row['peer_s']):.3g}",
+            f"{float(row['ratio']):.1f} [{float(row['low']):.1f}, {float(row['high']):.1f}]",
+        ]
+        for _, row in fleets.iterrows()
+    ]
+    return tables.markdown(["net", "peer", "member, us", "peer, us", "peer / member"], rows)
 
 
 def figure(costs: pd.DataFrame) -> str:
