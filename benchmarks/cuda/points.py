@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad
 
 from benchmarks.cuda import variants
 from benchmarks.cuda.problems import MODELS, images, problem
@@ -17,7 +16,7 @@ from benchmarks.cuda.variants import COMPILED, EAGER, QUICK, Step, Variant
 from vaebench.cost import clock
 from vaebench.estimators import Loss, pathwise
 from vaebench.fleet import _grad_sq, train
-from vaebench.memory import chunked, micro_batched
+from vaebench.memory import chunked, gradient_and_value, micro_batched
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
 from vaebench.optimizers import adam
@@ -206,9 +205,9 @@ def memory(how: str, sizes: Sizes, device: str) -> list[Row]:
         if how == "micro_batched":
             compute = micro_batched(function, 1)
         elif how == "chunked":
-            compute = grad(loss_function(Loss(loss.model, chunked(pathwise, 50), loss.objective)))
+            compute = gradient_and_value(loss_function(Loss(loss.model, chunked(pathwise, 50), loss.objective)))
         else:
-            compute = grad(function)
+            compute = gradient_and_value(function)
         if x.is_cuda:
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()

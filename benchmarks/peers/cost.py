@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.harness.pinned import VARIABLES, pinned
 from benchmarks.peers import tables
 from benchmarks.peers.cases import installed
 from benchmarks.peers.steps import OURS, PLAIN, Contestant, Step, with_torchs_layers
@@ -153,8 +154,11 @@ def settings(point: Point, version: str) -> dict[str, object]:
 
 
 def pinned_settings() -> dict[str, object]:
-    """What every time depends on."""
-    return {"torch": torch.__version__, "cpu": cpu(), "pinned": pinned()}
+    """What every time depends on: versions, the processor, threads, cores and the allocator's settings."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    kept = {name: pinned()[name] for name in ("torch threads", *VARIABLES)} | {"cores": cores}
+    joined = "; ".join(f"{name} {value}" for name, value in kept.items())
+    return {"torch": torch.__version__, "cpu": cpu(), "pinned": joined}
 
 
 def cpu() -> str:
@@ -163,13 +167,6 @@ def cpu() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{found[0] if found else platform.machine()}, {os.cpu_count()} cores"
-
-
-def pinned() -> str:
-    """What is kept from moving the times: threads, cores and the allocator's settings."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    allocator = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("MALLOC_")]
-    return "; ".join([f"threads {torch.get_num_threads()}", f"cores {cores}", *allocator])
 
 
 def run(path: Path, quick: bool, say: Callable[[str], None]) -> None:

@@ -47,8 +47,9 @@ it: sigmoid and binary cross-entropy, loss and every parameter's gradient norm r
 checks of arguments are off. A ratio above 1 means that the peer is slower; the brackets are the quartiles over rounds.
 
 Other work ran on the machine's second core. NumPyro's particles are vectorised, its default; on convolutional nets it
-is left out beyond 1,280 decoded rows, where a step takes it half a minute. Part of the mlp's ratios for the IWAE bound is underflow: after a few steps most weights of 784
-pixels are denormal numbers, which slow the peers' gradient down and are left out of ours.
+is left out beyond 1,280 decoded rows or so, where a step takes it half a minute. Part of the mlp's ratios for the IWAE
+bound is underflow: after a few steps most weights of 784 pixels are denormal numbers, which slow the peers' gradient
+down and are left out of ours.
 
 ![Time of a peer's step over ours, by net, batch size and number of samples](cost.svg)
 """
