@@ -154,16 +154,20 @@ def test_truth_resumes(tmp_path, monkeypatch):
     path, lines = tmp_path / "truth.csv", []
     case = simple("plain", plain, Objective())
     failed = truth.judge("value", "as promised", 9.0, 4.0, 1e-5, {"replicates": 7})
+    walked = truth.judge("descent", "", 1.0, 4.0, 1e-5, {"replicates": 7})
     monkeypatch.setattr(truth, "examine", lambda case, bed: [failed])
+    monkeypatch.setattr(truth, "descent", lambda *_: walked)
     monkeypatch.setattr(truth, "cases", lambda: iter([("1", case)]))
     truth.run(path, lines.append)
     first = path.read_text()
     truth.run(path, lines.append)
     assert path.read_text() == first
-    assert [line.rpartition(": ")[2] for line in lines] == ["FAIL value as promised"] * 2 + ["known"] * 2
+    assert [line.rpartition(": ")[2] for line in lines] == [
+        *("FAIL value as promised", "pass", "FAIL value as promised", "known", "known")
+    ]
     monkeypatch.setattr(truth, "cases", lambda: iter([("2", case)]))
     truth.run(path, lines.append)
-    assert len(tables.read(path)) == 2 and set(tables.read(path)["version"]) == {"2"}
+    assert len(tables.read(path)) == 3 and set(tables.read(path)["version"]) == {"2"}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -238,6 +242,24 @@ def test_time_times_variance(tmp_path, monkeypatch):
     lines = []
     efficiency.run(path, lines.append, seconds=0.0, replicates=32)
     assert lines == ["time x variance: known"]
+
+
+def test_training_convicts_a_shrunk_gradient_and_acquits_the_right_one(monkeypatch):
+    monkeypatch.setattr(truth, "STEPS", 12)
+
+    def shrunk(model, objective):
+        backward = plain(model, objective)
+
+        def step(x):
+            value = backward(x)
+            for parameter in model.parameters():
+                parameter.grad *= 0.9
+            return value
+
+        return step
+
+    verdicts = [truth.descent(simple("theirs", adapter, Objective(K)), *few(), 0) for adapter in (plain, shrunk)]
+    assert [verdict.passed for verdict in verdicts] == [True, False], [str(verdict) for verdict in verdicts]
 
 
 LIBRARY_CASES = [

@@ -119,14 +119,15 @@ def adapter(estimator: type[ELBO], scale: int = 1) -> Adapter:
     """An estimator as an adapter; NumPyro sums over the data set, hence the division."""
 
     def build(model: VAE, objective: Objective) -> Backward:
-        generate, guide, start = programs(model, scale)
+        generate, guide, _ = programs(model, scale)
         loss = elbo(estimator, objective)
         both = jax.jit(jax.value_and_grad(lambda p, key, x: loss.loss(key, p, generate, guide, x)))
 
         def backward(x: Tensor) -> float:
             with jax.enable_x64(x.dtype == torch.float64):
                 key = jax.random.key(int(torch.randint(2**31, ())))
-                value, gradients = both(start, key, to_jax(x))
+                now = {name: to_jax(parameter) for name, parameter in model.named_parameters()}
+                value, gradients = both(now, key, to_jax(x))
             for name, parameter in model.named_parameters():
                 parameter.grad = torch.from_numpy(np.array(gradients[name])) / (scale * len(x))
             return float(value) / (scale * len(x))
