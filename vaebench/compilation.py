@@ -5,7 +5,6 @@ and drops hooks that it does not see. Here every shape of input has a code objec
 an error, and the first gradient is compared with the eager one.
 """
 
-from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from vaebench.memory import Differentiator, Named
+from vaebench.memory import Differentiator, Function, Named
 
 
 def compiled(differentiate: Differentiator) -> Differentiator:
@@ -42,7 +41,7 @@ def compiled(differentiate: Differentiator) -> Differentiator:
     return run
 
 
-def gradient(function: Callable[[Named, Tensor, Tensor], Tensor]) -> Differentiator:
+def gradient(function: Function) -> Differentiator:
     """Gradient and value of a loss by `torch.func.grad_and_value`, compiled.
 
     Args:

@@ -19,12 +19,12 @@ from vaebench.estimators import Estimator, Loss
 from vaebench.models import as_input, check_input
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
+from vaebench.optimizers import OptimizerFactory, check_elementwise
 from vaebench.records import Checkpoint, Divergence, Stacked, State, Step, geometric
 from vaebench.sampling import SamplerFactory, Stream, abreast, block_length, with_replacement
 from vaebench.schedules import Schedule
 from vaebench.snapshots import Found, Snapshot, Taken, capture, restore
 
-OptimizerFactory = Callable[[list[Tensor], float], Optimizer]
 Probe = Callable[[State], Tensor]
 Differentiator = Callable[[Stacked, Tensor, Tensor], tuple[Stacked, Tensor]]
 Transform = Callable[[Differentiator], Differentiator]
@@ -83,7 +83,7 @@ def train(
     if not seeds or len(set(seeds)) < len(seeds) or len(models) != len(seeds):
         raise ValueError(f"seeds must be distinct, one per model, got {list(seeds)} for {len(models)} model(s).")
     if len(seeds) > 1:
-        _require_elementwise(optimizer)
+        check_elementwise(optimizer)
     losses = [Loss(one, estimator, objective) for one in models]  # pyright: ignore[reportArgumentType]
     check_input(losses[0].model, data)
     parameters = _stack(losses)
@@ -233,23 +233,3 @@ def _stack(losses: Sequence[Loss]) -> Stacked:
             )
     members = [own_parameters(loss) for loss in losses]
     return {name: torch.stack([member[name] for member in members]).requires_grad_() for name in members[0]}
-
-
-def _require_elementwise(optimizer: OptimizerFactory) -> None:
-    """Refuse an optimizer that mixes members: one's step must not change with another's gradient."""
-
-    def first_member(other: float) -> Tensor:
-        stacked = [torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)]
-        rule = optimizer(stacked, 0.1)
-        for _ in range(2):
-            for tensor in stacked:
-                tensor.grad = torch.ones_like(tensor)
-                tensor.grad[1] = other
-            rule.step()
-        return torch.cat([tensor[0].flatten() for tensor in stacked])
-
-    if not torch.equal(first_member(0.0), first_member(1e30)):
-        raise ValueError(
-            "The optimizer lets one member's gradient change another's step, as clipping by the global norm does; "
-            "use an elementwise optimizer, or train one seed per fleet."
-        )

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from vaebench.checks import within
 from vaebench.registry import Registry
 
+OptimizerFactory = Callable[[list[Tensor], float], Optimizer]
 OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimizer", "vaebench.optimizers")
 
 
@@ -189,3 +190,30 @@ def theorem_adam(
         The optimizer.
     """
     return TheoremAdam(parameters, lr, betas, eps)
+
+
+def check_elementwise(optimizer: OptimizerFactory) -> None:
+    """Refuse an optimizer that mixes members of a fleet: one's step must not change with another's gradient.
+
+    Args:
+        optimizer: (parameters, lr) -> optimizer.
+
+    Raises:
+        ValueError: if it does.
+    """
+
+    def first_member(other: float) -> Tensor:
+        stacked = [torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)]
+        rule = optimizer(stacked, 0.1)
+        for _ in range(2):
+            for tensor in stacked:
+                tensor.grad = torch.ones_like(tensor)
+                tensor.grad[1] = other
+            rule.step()
+        return torch.cat([tensor[0].flatten() for tensor in stacked])
+
+    if not torch.equal(first_member(0.0), first_member(1e30)):
+        raise ValueError(
+            "The optimizer lets one member's gradient change another's step, as clipping by the global norm does; "
+            "use an elementwise optimizer, or train one seed per fleet."
+        )

@@ -15,9 +15,8 @@ from vaebench.data import DATA
 from vaebench.distributions import Bernoulli
 from vaebench.estimators import ESTIMATORS, Estimator, Loss
 from vaebench.experiments.experiment import Experiment, Part
-from vaebench.fleet import OptimizerFactory
 from vaebench.models import MODELS, GaussianRegression, MeanField, gaussian
-from vaebench.optimizers import OPTIMIZERS
+from vaebench.optimizers import OPTIMIZERS, OptimizerFactory
 
 START = 2**31  # what separates a seed's start from its training
 OPTIONS: dict[str, Mapping[str, Callable[..., Any]]] = {

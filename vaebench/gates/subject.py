@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.estimators import Estimator, Loss
-from vaebench.fleet import OptimizerFactory, train
+from vaebench.fleet import train
 from vaebench.moments import Moments, Parameters, gather
 from vaebench.objectives import Objective
+from vaebench.optimizers import OptimizerFactory
 from vaebench.records import Checkpoint, Step
 from vaebench.sampling import SamplerFactory, whole, with_replacement
 
