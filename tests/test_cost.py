@@ -152,12 +152,11 @@ def convolutions(size: int, channels) -> list[int]:
     return [16 * a * b * (size // 2 ** (depth + 1)) ** 2 for depth, (a, b) in enumerate(pairwise(channels))]
 
 
-MLP = (products((64, 12, 10, 2 * 3)), products((3, 10, 12, 64)), 0)
+MLP = (products((64, 12, 10, 2 * 3)), products((3, 10, 12, 64)))
 CONV_CHANNELS = (3, 32, 64, 128)
 CONV32 = (
     [*convolutions(32, CONV_CHANNELS), *products((2048, 256, 200))],
     [*products((100, 256, 2048)), *convolutions(32, CONV_CHANNELS)[::-1]],
-    convolutions(32, CONV_CHANNELS)[0] * (17**2 - 16**2) // 16**2,
 )
 
 
@@ -169,14 +168,13 @@ def conv32(generator: torch.Generator):
     return conv_vae(32, generator=generator), patches(32)[:2]
 
 
-def gradient_flops(layers: tuple[list[int], list[int], int], rows: int, samples: int) -> int:
+def gradient_flops(layers: tuple[list[int], list[int]], rows: int, samples: int) -> int:
     """Per layer a forward, a weight-gradient and an input-gradient product; none for x, the encoder's input.
 
-    The encoder sees B rows, the decoder K B: affine in K, with the encoder counted once. The layer to pixels runs
-    forward by phases, over 17 x 17 positions of which 16 x 16 are used by each: the third entry.
+    The encoder sees B rows, the decoder K B: affine in K, with the encoder counted once.
     """
-    encoder, decoder, phases = layers
-    return 2 * rows * (3 * sum(encoder) - encoder[0]) + samples * 2 * rows * (3 * sum(decoder) + phases)
+    encoder, decoder = layers
+    return 2 * rows * (3 * sum(encoder) - encoder[0]) + samples * 2 * rows * 3 * sum(decoder)
 
 
 def gradient_count(case, name: str, samples: int, alpha: float, generator: torch.Generator) -> Cost:
