@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import grad, jvp, vmap
 
-from vaebench.activations import SoftClip, relu, soft_clip, tanh
+from tests.cases import NEEDS_COMPILER
+from vaebench.activations import SoftClip, _far, relu, soft_clip, tanh
 from vaebench.cost import saved_bytes
 
 FORWARD_MODE = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own
@@ -218,3 +219,23 @@ def test_plain_heads_are_the_identity(activations, hidden):
 
 def test_the_repr_names_the_settings():
     assert repr(SoftClip(1, 0, 50)) == "SoftClip(sharpness=1, low=0, high=50)"
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_compiled_it_is_the_formula_too(setting):
+    x = points(*setting[1:], torch.float32)
+    inner = lambda x: SoftClip(*setting)(1 * x)  # Functions of what is differentiated itself are not recognised
+    both = lambda x: (*torch.func.vjp(inner, x)[1](torch.ones_like(x)), inner(x))
+    torch.compiler.reset()
+    slopes, values = torch.compile(both, fullgraph=True, dynamic=False)(x)
+    exact_slopes, exact = both(x.double())
+    torch.testing.assert_close(values.double(), exact, rtol=5e-6, atol=1e-30)  # s|x| = 44 is rounded
+    torch.testing.assert_close(slopes.double(), exact_slopes, rtol=2e-4, atol=1e-30)
+
+
+def test_corners_are_far_apart_only_where_neither_can_be_seen_from_half_way():
+    x = torch.zeros((), dtype=torch.float32)
+    assert _far(x, 1.0, 0.0, 50.0) and _far(x, 5.0, -20.0, 20.0)
+    assert not _far(x, 1.0, -50.0, 50.0) and not _far(x, 0.5, 0.0, 20.0)
+    assert not _far(x.double(), 1.0, 0.0, 50.0)

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 from torch import Tensor, distributions
+from torch.func import grad_and_value
 
+from tests.cases import NEEDS_COMPILER
 from vaebench.distributions import Bernoulli, Gaussian, Poisson, standard_normal_log_prob, sum_event
 
 SAMPLES, ROWS, EVENT = 3, 4, (2, 5)
@@ -120,3 +122,32 @@ def test_means(ours, theirs):
 def test_sum_event_sums_everything_behind_samples_and_rows(event):
     total = sum_event(torch.ones(SAMPLES, ROWS, *event))
     assert torch.equal(total, torch.full((SAMPLES, ROWS), float(math.prod(event))))
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("factor", [None, 1], ids=["traced through", "recognised"])
+def test_compiled_bernoullis_are_the_eager_ones_at_any_logit(dtype, factor):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.cat([10.0 ** torch.arange(-30, 4), torch.zeros(1)]).to(dtype)
+    logits = torch.cat([logits, -logits]).expand(3, 2, -1).clone()
+    x = torch.rand(2, logits.shape[2], generator=generator, dtype=dtype)
+
+    def whole(logits, x):
+        logits, x = (logits, x) if factor is None else (factor * logits, factor * x)
+        return Bernoulli(logits).log_prob(x).sum()
+
+    both, eps = grad_and_value(whole, argnums=(0, 1)), torch.finfo(dtype).eps
+    (by_logits, by_x), value = torch.compile(both, fullgraph=True, dynamic=False)(logits, x)
+    (exact_logits, exact_x), exact = both(logits.double(), x.double())
+    for found, expected in ((by_logits, exact_logits), (by_x, exact_x), (value, exact)):
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double(), expected, rtol=8 * eps, atol=8 * eps)
+
+
+@NEEDS_COMPILER
+def test_compiled_bernoullis_keep_a_tiny_probability():
+    found = torch.compile(lambda logits, x: Bernoulli(logits).log_prob(x), dynamic=False)(
+        torch.full((1, 1, 1), -60.0), torch.zeros(1, 1)
+    )
+    assert float(found) == pytest.approx(-math.exp(-60), rel=1e-5)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaebench.checks import within
+from vaebench.logarithms import log1p
 
 
 def _reach(x: Tensor, sharpness: float) -> float:
@@ -24,12 +25,25 @@ def _decay(x: Tensor, corner: float, sharpness: float) -> Tensor:
     return F.threshold(near, 3 * torch.finfo(x.dtype).tiny, 0.0, inplace=True)  # at the reach it is e times the tiniest
 
 
+def _far(x: Tensor, sharpness: float, low: float, high: float) -> bool:
+    """Whether, to rounding, no number sees both corners: half-way, where it matters most, neither moves the value."""
+    limits = torch.finfo(torch.promote_types(x.dtype, torch.float32))
+    seen = math.exp(-sharpness * (high - low) / 2) / sharpness
+    return seen <= max(limits.tiny, limits.eps / 32 * abs(low + high))
+
+
+def _depth(x: Tensor, low: float, high: float) -> Tensor:
+    """Signed distance from the nearer corner, positive between them."""
+    return torch.minimum(x - low, high - x)
+
+
 class _SoftClip(torch.autograd.Function):
     """Soft clipping that saves its input alone.
 
     With a = e^{-s|x - low|} and b = e^{-s|x - high|}, f(x) = clamp(x, low, high) + log1p((a - b) / (1 + b)) / s equals
     the defining formula for every x, and no term overflows or cancels. f'(x) = (1 - e^{-s(high - low)})
-    sigmoid(s(x - low)) sigmoid(s(high - x)).
+    sigmoid(s(x - low)) sigmoid(s(high - x)). Where the corners are far apart, the nearer one alone counts: of a and b
+    and of the two sigmoids the other is 0 and 1 to rounding.
     """
 
     generate_vmap_rule = True
@@ -37,9 +51,16 @@ class _SoftClip(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, sharpness: float, low: float, high: float) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        below, above = _decay(wide, low, sharpness), _decay(wide, high, sharpness)
-        below.sub_(above).div_(above.add_(1)).log1p_()
-        return wide.clamp(low, high).add_(below, alpha=1 / sharpness).to(x.dtype)
+        clamped = wide.clamp(low, high)
+        if _far(x, sharpness, low, high):
+            reach = _reach(wide, sharpness)
+            depth = _depth(wide, low, high).clamp(-math.inf if low == 0 or high == 0 else -reach, reach)
+            side = ((low + high) / 2 - wide).mul_(sharpness).clamp(-1, 1)  # a sign, but for where it does not matter
+            rise = log1p(depth.abs_().mul_(-sharpness).exp_()) * side
+        else:
+            below, above = _decay(wide, low, sharpness), _decay(wide, high, sharpness)
+            rise = log1p(below.sub_(above).div_(above.add_(1)))
+        return clamped.add_(rise, alpha=1 / sharpness).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float, float, float], output: Tensor) -> None:
@@ -50,8 +71,10 @@ class _SoftClip(torch.autograd.Function):
     @staticmethod
     def slope(ctx: Any) -> Tensor:
         (x,) = ctx.saved_tensors
-        scale = -math.expm1(-ctx.sharpness * (ctx.high - ctx.low))
         reach = _reach(x, ctx.sharpness)
+        if _far(x, ctx.sharpness, ctx.low, ctx.high):
+            return _depth(x, ctx.low, ctx.high).clamp(max=reach).mul_(ctx.sharpness).sigmoid_()
+        scale = -math.expm1(-ctx.sharpness * (ctx.high - ctx.low))
         rising = x.clamp(max=ctx.low + reach).sub_(ctx.low).mul_(ctx.sharpness).sigmoid_()
         falling = x.clamp(min=ctx.high - reach).sub_(ctx.high).mul_(-ctx.sharpness).sigmoid_()
         return scale * rising * falling

@@ -123,8 +123,8 @@ def conv_decoder(size: int, latents: int, activation: nn.Module) -> nn.Sequentia
     inner = (shape.channels[-1], shape.side(size), shape.side(size))
     layers: list[nn.Module] = [
         mlp((latents, shape.dense, math.prod(inner)), activation),
-        activation,
         nn.Unflatten(1, inner),
+        activation,
     ]
     for inputs, features in pairwise(shape.channels[::-1]):
         layers += [ConvTranspose2d(inputs, features, kernel_size=4, stride=2, padding=1, device="meta"), activation]
