@@ -9,7 +9,7 @@ from vaebench.compilation import compiled, gradient
 from vaebench.estimators import Loss, doubly_reparameterized, draw_noise, pathwise
 from vaebench.fleet import train
 from vaebench.memory import micro_batched
-from vaebench.models import linear_vae, mlp_vae
+from vaebench.models import conv_vae, linear_vae, mlp_vae
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
 from vaebench.optimizers import adam
@@ -82,7 +82,8 @@ def test_micro_batches_of_a_compiled_gradient():
     torch.testing.assert_close(found, grad_and_value(function)(parameters, x, noise), rtol=1e-10, atol=1e-12)
 
 
-def test_a_compiled_fleet_trains_as_the_eager_one():
+@pytest.mark.parametrize("members", [1, 4])
+def test_a_compiled_fleet_trains_as_the_eager_one(members):
     generator = torch.Generator().manual_seed(0)
     model = linear_vae(4, 2, generator=generator, dtype=torch.float64)
     data = torch.randn(12, 4, generator=generator, dtype=torch.float64)
@@ -90,7 +91,7 @@ def test_a_compiled_fleet_trains_as_the_eager_one():
     def trained(transform):
         objective = Objective(3, 0.0)
         run = train(
-            model, pathwise, objective, data, adam, constant(1e-2), 20, 3, range(4), checkpoints=(0, 20),
+            model, pathwise, objective, data, adam, constant(1e-2), 20, 3, range(members), checkpoints=(0, 20),
             transform=transform,
         )  # fmt: skip
         return list(run)[-1]
@@ -98,3 +99,13 @@ def test_a_compiled_fleet_trains_as_the_eager_one():
     fast, plain = trained(compiled), trained(None)
     torch.testing.assert_close(fast.state.parameters, plain.state.parameters, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(fast.grad_sq, plain.grad_sq, rtol=1e-7, atol=1e-10)
+
+
+def test_convolutions_lose_no_gradient():
+    """A Function's needs_input_grad misleads there, which once left most weights of the net without a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    model = conv_vae(32, generator=generator)
+    x, objective = torch.rand(32, 3, 32, 32, generator=generator), Objective(1, 0.0)
+    loss = Loss(model, pathwise, objective)
+    found, _ = gradient(loss_function(loss))(own_parameters(loss), x, draw_noise(model, x, objective, generator))
+    assert set(found) == set(own_parameters(loss)) and all(g.any() for g in found.values())

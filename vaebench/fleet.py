@@ -143,6 +143,9 @@ def _grad_sq(gradients: list[Tensor], joined: bool) -> Tensor:
     """Squared norms (S,): one kernel per parameter, or all joined first, where launches cost more than a copy."""
     if joined:
         return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1).square()
+    if len(gradients[0]) == 1:  # the same at two thirds of the time
+        norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
+        return torch.stack(norms).square().sum(0, keepdim=True)
     return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]).square().sum(0)
 
 
@@ -151,7 +154,9 @@ def _differentiator(
 ) -> Differentiator:
     # One backward pass for all members, if it gives their own gradients; else one for each, inside vmap. A hook
     # that an estimator sets, as `doubly_reparameterized` does, is lost to a pass from outside, without an error.
-    stacked_loss, careful = vmap(loss_function(loss)), vmap(grad_and_value(loss_function(loss)))
+    # A transform need not keep every bit, and one member is then spared vmap.
+    stacked_loss = vmap(loss_function(loss))
+    careful = (vmap if len(x) > 1 or transform is None else _alone)(grad_and_value(loss_function(loss)))
 
     def fast(parameters: Stacked, x: Tensor, noise: Tensor) -> tuple[Stacked, Tensor]:
         with torch.enable_grad():
@@ -168,6 +173,17 @@ def _differentiator(
     allowed = 1e5 * torch.finfo(x.dtype).eps
     close = [_largest(ours[n] - g) <= allowed * _largest(g) for n, g in theirs.items()]
     return fast if all(close) else slow
+
+
+def _alone(differentiate: Callable[..., tuple[Stacked, Tensor]]) -> Differentiator:
+    """`vmap` of a gradient for one member, in two thirds of the time, to rounding."""
+
+    def stacked(parameters: Stacked, x: Tensor, noise: Tensor) -> tuple[Stacked, Tensor]:
+        own = {name: p.squeeze(0) for name, p in parameters.items()}
+        gradients, value = differentiate(own, x.squeeze(0), noise.squeeze(0))
+        return {name: g.unsqueeze(0) for name, g in gradients.items()}, value.unsqueeze(0)
+
+    return stacked
 
 
 def _largest(gradient: Tensor) -> Tensor:
