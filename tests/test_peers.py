@@ -12,7 +12,8 @@ import torch
 import benchmarks
 from benchmarks.peers import beds, cost, efficiency, report, tables, targets, truth
 from benchmarks.peers.cases import K, cases, simple
-from benchmarks.peers.steps import OURS, PLAIN, Contestant, plain, plain_step, with_torchs_layers
+from benchmarks.peers.contract import contract
+from benchmarks.peers.steps import OURS, PLAIN, Contestant, plain, plain_step, replicate, with_torchs_layers
 from tests.cases import NEEDS_COMPILER
 from vaebench.estimators import Loss, draw_noise, pathwise
 from vaebench.gates.means import exact_at
@@ -155,19 +156,21 @@ def test_truth_resumes(tmp_path, monkeypatch):
     case = simple("plain", plain, Objective())
     failed = truth.judge("value", "as promised", 9.0, 4.0, 1e-5, {"replicates": 7})
     walked = truth.judge("descent", "", 1.0, 4.0, 1e-5, {"replicates": 7})
+    kept = truth.judge("contract", "", 0.0, 0.5, 0.0, {"replicates": 4})
     monkeypatch.setattr(truth, "examine", lambda case, bed: [failed])
     monkeypatch.setattr(truth, "descent", lambda *_: walked)
+    monkeypatch.setattr(truth, "contract", lambda *_: kept)
     monkeypatch.setattr(truth, "cases", lambda: iter([("1", case)]))
     truth.run(path, lines.append)
     first = path.read_text()
     truth.run(path, lines.append)
     assert path.read_text() == first
     assert [line.rpartition(": ")[2] for line in lines] == [
-        *("FAIL value as promised", "pass", "FAIL value as promised", "known", "known")
+        *("FAIL value as promised", "pass", "pass", "FAIL value as promised", "pass", "known", "known")
     ]
     monkeypatch.setattr(truth, "cases", lambda: iter([("2", case)]))
     truth.run(path, lines.append)
-    assert len(tables.read(path)) == 3 and set(tables.read(path)["version"]) == {"2"}
+    assert len(tables.read(path)) == 5 and set(tables.read(path)["version"]) == {"2"}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -262,6 +265,67 @@ def test_training_convicts_a_shrunk_gradient_and_acquits_the_right_one(monkeypat
     assert [verdict.passed for verdict in verdicts] == [True, False], [str(verdict) for verdict in verdicts]
 
 
+def reseeded(backward, model):
+    torch.manual_seed(3)
+
+
+def unrepeatable(backward, model):
+    model.calls = getattr(model, "calls", 0) + 1
+    torch.randn(model.calls)
+
+
+def scaled_parameters(backward, model):
+    with torch.no_grad():
+        next(model.parameters()).mul_(2)
+
+
+def more_threads(backward, model):
+    torch.set_num_threads(torch.get_num_threads() + 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "broken"),
+    [
+        (None, set()),
+        (reseeded, {"no fresh noise"}),
+        (unrepeatable, {"unequal at equal seeds"}),
+        (scaled_parameters, {"inputs changed", "unequal at equal seeds"}),
+        (more_threads, {"settings of torch changed"}),
+    ],
+)
+def test_the_contract_names_the_clause_that_is_broken(spoil, broken):
+    def adapter(model, objective):
+        backward = plain(model, objective)
+
+        def spoilt(x):
+            if spoil:
+                spoil(backward, model)
+            return backward(x)
+
+        return spoilt
+
+    threads = torch.get_num_threads()
+    verdict = contract(simple("theirs", adapter, IWAE), *few(), 0)
+    torch.set_num_threads(threads)
+    assert set(verdict.evidence) - {"replicates"} == broken
+    assert verdict.statistic == len(broken) and verdict.passed == (not broken)
+
+
+def test_the_contract_misses_no_parameter():
+    def adapter(model, objective):
+        backward = plain(model, objective)
+
+        def frozen(x):
+            value = backward(x)
+            list(model.parameters())[1].grad = None
+            return value
+
+        return frozen
+
+    verdict = contract(simple("theirs", adapter, IWAE), *few(), 0)
+    assert verdict.evidence["parameters without a finite gradient"] == 1 and not verdict.passed
+
+
 LIBRARY_CASES = [
     ("pyro", "Trace_ELBO", Objective(K), True),
     ("pyro", "TraceMeanField_ELBO", Objective(K), True),
@@ -280,7 +344,7 @@ def test_libraries(library, name, objective, right):
     promised = targets.bound(objective.samples, objective.alpha)
     promised = targets.without_constant(promised) if library == "pythae" else promised
     model, x = bed()
-    values, _ = truth.replicate(module.ADAPTERS[name](model, objective), model, x, 300, seed=0)
+    values, _ = replicate(module.ADAPTERS[name](model, objective), model, x, 300, seed=0)
     assert truth.value(values, promised(model, x), "").passed is right
     assert all(p.grad is None for p in model.parameters())
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from benchmarks.peers import tables
 
-CHECKS = ("value", "gradient", "variance in B", "variance in K", "variance in M", "descent")
+CHECKS = ("value", "gradient", "variance in B", "variance in K", "variance in M", "descent", "contract")
 # Okabe & Ito's colours, told apart by the colour-blind; every peer has a marker of its own too.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442", "#999999")
 MARKERS = "osD^vP*Xh"
@@ -28,9 +28,10 @@ by quadrature. *value*: |z| of the mean reported loss against minus the bound, a
 *variance*: distance of the slope of the gradient's trace variance from -1, on one batch (B: the batch four times
 over), noise of 4.3 standard errors allowed beside 0.05, and beside 0.45 where the law holds for large K only;
 *descent*: largest |t| over parameters of the inner products of exact gradient and noise along the estimator's own run
-of SGD, 40 steps, on the linear net, against its quantile. False alarms of a correct estimator: at most 2e-5 a value,
-slope or run, 1e-8 a gradient. Each cell is the worse of both nets, **bold** where it fails; *as found* is the same test
-against what the estimator turns out to be. All numbers: `truth.csv`.
+of SGD, 40 steps, on the linear net, against its quantile; *contract*: how many clauses of `check_estimator` are broken,
+of those that a backward pass can be held to (`benchmarks/peers/contract.py`). False alarms of a correct estimator: at
+most 2e-5 a value, slope or run, 1e-8 a gradient. Each cell is the worse of both nets, **bold** where it fails; *as
+found* is the same test against what the estimator turns out to be. All numbers: `truth.csv`.
 """
 
 FAILURES = """### What fails, and what it is

@@ -39,6 +39,20 @@ class Contestant(NamedTuple):
     samples: tuple[int, ...] = ()
 
 
+def replicate(backward: Backward, model: VAE, x: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Reported losses (R,) and gradients (R, p) of independent noise on one batch."""
+    values, gradients = [], []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for _ in range(count):
+            model.zero_grad()
+            values.append(backward(x))
+            parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+            gradients.append(torch.cat([part.flatten() for part in parts]))
+    model.zero_grad()
+    return torch.tensor(values, dtype=torch.float64), torch.stack(gradients)
+
+
 def backward_of(estimator: Estimator) -> Adapter:
     """An estimator of this repository as an adapter."""
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from benchmarks.peers import tables
 from benchmarks.peers.beds import BEDS
 from benchmarks.peers.cases import Case, cases
-from benchmarks.peers.steps import Backward
+from benchmarks.peers.contract import contract
+from benchmarks.peers.steps import replicate
 from benchmarks.peers.targets import Target
 from vaebench.gates.means import MEAN_LEVEL, PER_PARAMETER
 from vaebench.gates.variances import SLOPE
@@ -32,20 +33,6 @@ LAW_REPLICATES = 600
 LAW_BED = "linear"
 TILES = 4
 STEPS, PER_STEP, GAMMA = 40, 25, 0.02
-
-
-def replicate(backward: Backward, model: VAE, x: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Reported losses (R,) and gradients (R, p) of independent noise on one batch."""
-    values, gradients = [], []
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for _ in range(count):
-            model.zero_grad()
-            values.append(backward(x))
-            parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
-            gradients.append(torch.cat([part.flatten() for part in parts]))
-    model.zero_grad()
-    return torch.tensor(values, dtype=torch.float64), torch.stack(gradients)
 
 
 def value(values: Tensor, target: Target, words: str) -> Verdict:
@@ -168,11 +155,12 @@ def run(path: Path, say: Callable[[str], None]) -> None:
                 say(f"{where}: known")
             else:
                 _keep(path, [row(case, version, bed, verdict) for verdict in examine(case, bed)], place, where, say)
-            walk = known | {"check": "descent"}
-            if bed == LAW_BED and not tables.has(tables.read(path), walk):
-                model, x = BEDS[bed](torch.Generator().manual_seed(0))
-                verdict = descent(case, model, x, crc32(f"descent {case.peer} {case.promise}".encode()))
-                _keep(path, [row(case, version, bed, verdict)], walk, where, say)
+            for name, check in {"contract": contract, **({"descent": descent} if bed == LAW_BED else {})}.items():
+                more = known | {"check": name}
+                if not tables.has(tables.read(path), more):
+                    model, x = BEDS[bed](torch.Generator().manual_seed(0))
+                    verdict = check(case, model, x, crc32(f"{name} {case.peer} {case.promise}".encode()))
+                    _keep(path, [row(case, version, bed, verdict)], more, where, say)
 
 
 def _keep(
