@@ -224,14 +224,16 @@ def test_the_repr_names_the_settings():
 @NEEDS_COMPILER
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_compiled_it_is_the_formula_too(setting):
+    clip, slope = SoftClip(*setting), grad(SoftClip(*setting))
+    all_three = lambda x: (vmap(clip)(x), vmap(slope)(x), vmap(grad(slope))(x))
     x = points(*setting[1:], torch.float32)
-    inner = lambda x: SoftClip(*setting)(1 * x)  # Functions of what is differentiated itself are not recognised
-    both = lambda x: (*torch.func.vjp(inner, x)[1](torch.ones_like(x)), inner(x))
     torch.compiler.reset()
-    slopes, values = torch.compile(both, fullgraph=True, dynamic=False)(x)
-    exact_slopes, exact = both(x.double())
-    torch.testing.assert_close(values.double(), exact, rtol=5e-6, atol=1e-30)  # s|x| = 44 is rounded
-    torch.testing.assert_close(slopes.double(), exact_slopes, rtol=2e-4, atol=1e-30)
+    found = torch.compile(all_three, fullgraph=True, dynamic=False)(x)
+    for name, actual, expected in zip(("value", "slope", "bend"), found, all_three(x.double()), strict=True):
+        atol = 1e-7 * setting[0] if name == "bend" else 1e-30
+        torch.testing.assert_close(
+            actual.double(), expected, rtol=2e-4 if name == "slope" else 5e-5, atol=atol, msg=name
+        )
 
 
 def test_corners_are_far_apart_only_where_neither_can_be_seen_from_half_way():

@@ -5,6 +5,7 @@ import torch
 from torch.func import grad_and_value
 
 from tests.cases import NEEDS_COMPILER
+from vaebench.activations import soft_clip
 from vaebench.compilation import compiled, gradient
 from vaebench.estimators import Loss, doubly_reparameterized, draw_noise, pathwise
 from vaebench.fleet import train
@@ -99,6 +100,21 @@ def test_a_compiled_fleet_trains_as_the_eager_one(members):
     fast, plain = trained(compiled), trained(None)
     torch.testing.assert_close(fast.state.parameters, plain.state.parameters, rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(fast.grad_sq, plain.grad_sq, rtol=1e-7, atol=1e-10)
+
+
+def test_a_fleet_of_soft_clipped_nets_is_compiled():
+    """torch.compile knows no Function under vmap: there are none in a compiled net."""
+    generator = torch.Generator().manual_seed(0)
+    model = mlp_vae((5,), (4,), 2, soft_clip(5.0), generator=generator, dtype=torch.float64)
+    data = torch.rand(12, 5, generator=generator, dtype=torch.float64)
+
+    def trained(transform):
+        return list(
+            train(model, pathwise, Objective(3, 0.0), data, adam, constant(1e-2), 5, 3, [0, 1], transform=transform)
+        )[-1]
+
+    fast, plain = trained(compiled), trained(None)
+    torch.testing.assert_close(fast.state.parameters, plain.state.parameters, rtol=1e-8, atol=1e-10)
 
 
 def test_convolutions_lose_no_gradient():

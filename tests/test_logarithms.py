@@ -18,7 +18,7 @@ POINTS = torch.cat([torch.linspace(-0.5, 1, 4001, dtype=torch.float64), SMALL, -
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_it_is_the_logarithm_to_roundings(dtype, function):
     u = POINTS.to(dtype)
-    exact, found = torch.log1p(u.double()), function(u.clone()).double()
+    exact, found = torch.log1p(u.double()), function(u).double()
     limits = torch.finfo(dtype)
     assert ((found - exact).abs() <= 4 * limits.eps * exact.abs() + limits.tiny).all()
 

@@ -25,25 +25,12 @@ def _decay(x: Tensor, corner: float, sharpness: float) -> Tensor:
     return F.threshold(near, 3 * torch.finfo(x.dtype).tiny, 0.0, inplace=True)  # at the reach it is e times the tiniest
 
 
-def _far(x: Tensor, sharpness: float, low: float, high: float) -> bool:
-    """Whether, to rounding, no number sees both corners: half-way, where it matters most, neither moves the value."""
-    limits = torch.finfo(torch.promote_types(x.dtype, torch.float32))
-    seen = math.exp(-sharpness * (high - low) / 2) / sharpness
-    return seen <= max(limits.tiny, limits.eps / 32 * abs(low + high))
-
-
-def _depth(x: Tensor, low: float, high: float) -> Tensor:
-    """Signed distance from the nearer corner, positive between them."""
-    return torch.minimum(x - low, high - x)
-
-
 class _SoftClip(torch.autograd.Function):
     """Soft clipping that saves its input alone.
 
     With a = e^{-s|x - low|} and b = e^{-s|x - high|}, f(x) = clamp(x, low, high) + log1p((a - b) / (1 + b)) / s equals
     the defining formula for every x, and no term overflows or cancels. f'(x) = (1 - e^{-s(high - low)})
-    sigmoid(s(x - low)) sigmoid(s(high - x)). Where the corners are far apart, the nearer one alone counts: of a and b
-    and of the two sigmoids the other is 0 and 1 to rounding.
+    sigmoid(s(x - low)) sigmoid(s(high - x)).
     """
 
     generate_vmap_rule = True
@@ -51,16 +38,9 @@ class _SoftClip(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, sharpness: float, low: float, high: float) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        clamped = wide.clamp(low, high)
-        if _far(x, sharpness, low, high):
-            reach = _reach(wide, sharpness)
-            depth = _depth(wide, low, high).clamp(-math.inf if low == 0 or high == 0 else -reach, reach)
-            side = ((low + high) / 2 - wide).mul_(sharpness).clamp(-1, 1)  # a sign, but for where it does not matter
-            rise = log1p(depth.abs_().mul_(-sharpness).exp_()) * side
-        else:
-            below, above = _decay(wide, low, sharpness), _decay(wide, high, sharpness)
-            rise = log1p(below.sub_(above).div_(above.add_(1)))
-        return clamped.add_(rise, alpha=1 / sharpness).to(x.dtype)
+        below, above = _decay(wide, low, sharpness), _decay(wide, high, sharpness)
+        below.sub_(above).div_(above.add_(1)).log1p_()
+        return wide.clamp(low, high).add_(below, alpha=1 / sharpness).to(x.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, float, float, float], output: Tensor) -> None:
@@ -71,10 +51,8 @@ class _SoftClip(torch.autograd.Function):
     @staticmethod
     def slope(ctx: Any) -> Tensor:
         (x,) = ctx.saved_tensors
-        reach = _reach(x, ctx.sharpness)
-        if _far(x, ctx.sharpness, ctx.low, ctx.high):
-            return _depth(x, ctx.low, ctx.high).clamp(max=reach).mul_(ctx.sharpness).sigmoid_()
         scale = -math.expm1(-ctx.sharpness * (ctx.high - ctx.low))
+        reach = _reach(x, ctx.sharpness)
         rising = x.clamp(max=ctx.low + reach).sub_(ctx.low).mul_(ctx.sharpness).sigmoid_()
         falling = x.clamp(min=ctx.high - reach).sub_(ctx.high).mul_(-ctx.sharpness).sigmoid_()
         return scale * rising * falling
@@ -83,15 +61,40 @@ class _SoftClip(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return grad * _SoftClip.slope(ctx), None, None, None
 
-
-class _ForwardSoftClip(_SoftClip):
-    """The same, differentiable in forward mode, which torch.compile cannot trace."""
-
-    generate_vmap_rule = True
-
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return tangent * _SoftClip.slope(ctx)
+
+
+def _far(x: Tensor, sharpness: float, low: float, high: float) -> bool:
+    """Whether, to rounding, no number sees both corners: half-way, where it matters most, neither moves the value."""
+    limits = torch.finfo(torch.promote_types(x.dtype, torch.float32))
+    seen = math.exp(-sharpness * (high - low) / 2) / sharpness
+    return seen <= max(limits.tiny, limits.eps / 32 * abs(low + high))
+
+
+def _expansion(x: Tensor, sharpness: float, low: float, high: float) -> Tensor:
+    """The same by its value and two derivatives at x, for torch.compile, which knows no Function under vmap."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    fixed = wide.detach()
+    if _far(x, sharpness, low, high):  # the nearer corner alone counts: of a and b the other is 0
+        depth, reach = torch.minimum(fixed - low, high - fixed), _reach(fixed, sharpness)
+        decay = (-sharpness * depth.clamp(-math.inf if low == 0 or high == 0 else -reach, reach).abs()).exp()
+        side = (sharpness * ((low + high) / 2 - fixed)).clamp(-1, 1)  # a sign, but for where it does not matter
+        slope, rise = _sigmoid(depth < 0, decay), log1p(decay) * side
+        bend = slope * (1 - slope) * side
+    else:
+        below, above = _decay(fixed, low, sharpness), _decay(fixed, high, sharpness)
+        rising, falling = _sigmoid(fixed < low, below), _sigmoid(fixed > high, above)
+        slope = -math.expm1(-sharpness * (high - low)) * rising * falling
+        rise, bend = log1p((below - above) / (1 + above)), slope * (falling - rising)
+    step = wide - fixed
+    return (fixed.clamp(low, high) + rise / sharpness + step * (slope + 0.5 * sharpness * bend * step)).to(x.dtype)
+
+
+def _sigmoid(negative: Tensor, decay: Tensor) -> Tensor:
+    """sigmoid(t) from e^{-|t|}."""
+    return torch.where(negative, decay, 1.0) / (1 + decay)
 
 
 class SoftClip(nn.Module):
@@ -130,8 +133,9 @@ class SoftClip(nn.Module):
         Returns:
             Same shape and dtype, values in [low, high].
         """
-        function = _SoftClip if torch.compiler.is_compiling() else _ForwardSoftClip
-        return function.apply(x, self.sharpness, self.low, self.high)  # pyright: ignore[reportReturnType]
+        if torch.compiler.is_compiling():
+            return _expansion(x, self.sharpness, self.low, self.high)
+        return _SoftClip.apply(x, self.sharpness, self.low, self.high)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
         """Describe the module in its repr.

@@ -6,7 +6,7 @@ returns (K, B). `torch.distributions` takes neither noise nor a generator, and a
 """
 
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -112,29 +112,19 @@ class Bernoulli(NamedTuple):
             (K, B).
         """
         if torch.compiler.is_compiling():
-            return sum_event(_CompiledBernoulli.apply(self.logits, value))  # pyright: ignore[reportArgumentType]
+            return sum_event(_compiled_bernoulli(self.logits, value))
         target = value.expand_as(self.logits)
         return -sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"))
 
 
-class _CompiledBernoulli(torch.autograd.Function):
-    """Log-probabilities x l - softplus(l), with one exponential each way; torch's, compiled, takes four in all."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: Tensor, value: Tensor) -> Tensor:
-        size = logits.abs()
-        return value * logits - 0.5 * (logits + size) - log1p((-size).exp())  # differentiable at 0, if traced through
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        logits, value = ctx.saved_tensors
-        return grad * (value - logits.sigmoid()), (grad * logits).sum_to_size(value.shape)
+def _compiled_bernoulli(logits: Tensor, value: Tensor) -> Tensor:
+    """Log-probabilities x l - softplus(l) with one exponential, where torch's, compiled, take three and a logarithm."""
+    fixed = logits.detach()  # softplus enters by its value and two derivatives there
+    size = fixed.abs()
+    decay = (-size).exp()
+    slope = torch.where(fixed < 0, decay, 1.0) / (1 + decay)
+    step = logits - fixed
+    return value * logits - 0.5 * (fixed + size) - log1p(decay) - step * (slope + 0.5 * slope * (1 - slope) * step)
 
 
 class Poisson(NamedTuple):
