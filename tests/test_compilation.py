@@ -51,6 +51,16 @@ def test_more_shapes_than_torch_compiles_for_one_code_object():
     assert entered == [1, 2, 3]  # eager for the comparison alone
 
 
+def test_other_layouts_of_the_parameters_are_other_inputs():
+    fast = compiled(lambda parameters, x, noise: grad_and_value(lambda p: (p["w"] * x).square().sum())(parameters))
+    x, noise = torch.arange(6.0).view(3, 2), torch.ones(1, 3, 1)
+    wide = torch.arange(12.0).view(3, 4)
+    for w in (wide[:, :2], wide[:, 1::2], wide[:1, :2], wide[:, :2].double(), wide.T[:2].T):
+        found, value = fast({"w": w}, x, noise)
+        torch.testing.assert_close(found["w"], 2 * w * x.square() if len(w) > 1 else (2 * w * x.square()).sum(0, True))
+        torch.testing.assert_close(value, (w * x).square().sum())
+
+
 def test_a_lost_part_is_refused():
     loss, x, noise = problem()
     function = loss_function(loss)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaebench.checks import within
-from vaebench.logarithms import log1p
+from vaebench.elementary import expanded, log1p
 
 
 def _reach(x: Tensor, sharpness: float) -> float:
@@ -88,8 +88,7 @@ def _expansion(x: Tensor, sharpness: float, low: float, high: float) -> Tensor:
         rising, falling = _sigmoid(fixed < low, below), _sigmoid(fixed > high, above)
         slope = -math.expm1(-sharpness * (high - low)) * rising * falling
         rise, bend = log1p((below - above) / (1 + above)), slope * (falling - rising)
-    step = wide - fixed
-    return (fixed.clamp(low, high) + rise / sharpness + step * (slope + 0.5 * sharpness * bend * step)).to(x.dtype)
+    return expanded(wide, fixed.clamp(low, high) + rise / sharpness, slope, sharpness * bend).to(x.dtype)
 
 
 def _sigmoid(negative: Tensor, decay: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ and drops hooks that it does not see. Here every shape of input has a code objec
 an error, and the first gradient is compared with the eager one.
 """
 
+from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
 
@@ -16,23 +17,25 @@ from vaebench.memory import Differentiator, Function, Named
 
 
 def compiled(differentiate: Differentiator) -> Differentiator:
-    """A gradient by torch.compile, one compilation for each shape of x and noise: seconds to a minute.
+    """A gradient by torch.compile, one compilation for each layout of its inputs: seconds to a minute.
 
     Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet.
 
     Args:
         differentiate: (parameters, x, noise) -> gradients by name and values, such as
-            `torch.func.grad_and_value` of `vaebench.moments.loss_function`. It must not draw random numbers.
+            `torch.func.grad_and_value` of `vaebench.moments.loss_function`. It must not draw random numbers, and what
+            else it depends on must stay as it is at the first call: for a small net it takes a third of the time of
+            a call to see that nothing changed, and is not looked for.
 
     Returns:
-        The same function, to rounding, of tensors without a graph. On its first call with new shapes it raises a
+        The same function, to rounding, of tensors without a graph. On its first call with new layouts it raises a
         RuntimeError if torch.compile fails, as it does where there is no C++ compiler, or if a gradient differs
         from the eager one by more than rounding explains, which switches a share of ReLUs too.
     """
     ready: dict[tuple[Any, ...], Differentiator] = {}
 
     def run(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        key = (x.shape, noise.shape, x.dtype, x.device)
+        key = (*parameters, *((t.shape, t.stride(), t.dtype, t.device) for t in (x, noise, *parameters.values())))
         with torch.no_grad():
             if key not in ready:
                 ready[key] = _checked(differentiate, parameters, x, noise)
@@ -53,13 +56,18 @@ def gradient(function: Function) -> Differentiator:
     return compiled(grad_and_value(function))
 
 
+def _unguarded(guards: Sequence[object]) -> list[bool]:
+    """No guard is kept: there is one compiled function for each layout of the inputs."""
+    return [False] * len(guards)
+
+
 def _checked(differentiate: Differentiator, parameters: Named, x: Tensor, noise: Tensor) -> Differentiator:
     def whole(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         return differentiate(parameters, x, noise)
 
     # torch.compile counts recompilations by code object, and this closure's would be shared.
     own = FunctionType(whole.__code__.replace(), whole.__globals__, "whole", None, whole.__closure__)
-    fast = torch.compile(own, fullgraph=True, dynamic=False)
+    fast = torch.compile(own, fullgraph=True, dynamic=False, options={"guard_filter_fn": _unguarded})
     try:
         found, _ = fast(parameters, x, noise)
     except Exception as error:

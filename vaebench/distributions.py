@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaebench.logarithms import log1p
+from vaebench.elementary import expanded, log1p
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -119,12 +119,12 @@ class Bernoulli(NamedTuple):
 
 def _compiled_bernoulli(logits: Tensor, value: Tensor) -> Tensor:
     """Log-probabilities x l - softplus(l) with one exponential, where torch's, compiled, take three and a logarithm."""
-    fixed = logits.detach()  # softplus enters by its value and two derivatives there
+    fixed = logits.detach()
     size = fixed.abs()
     decay = (-size).exp()
     slope = torch.where(fixed < 0, decay, 1.0) / (1 + decay)
-    step = logits - fixed
-    return value * logits - 0.5 * (fixed + size) - log1p(decay) - step * (slope + 0.5 * slope * (1 - slope) * step)
+    at_once = value * fixed - 0.5 * (fixed + size) - log1p(decay)  # cancels where it must
+    return expanded(logits, at_once, value - slope, slope * (slope - 1))
 
 
 class Poisson(NamedTuple):

@@ -16,7 +16,7 @@ from torch.func import grad_and_value, vmap
 from torch.optim import Optimizer
 
 from vaebench.estimators import Estimator, Loss
-from vaebench.models import as_input, check_input
+from vaebench.models import check_input, minibatch
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
 from vaebench.optimizers import OptimizerFactory, check_elementwise
@@ -123,7 +123,7 @@ def _moves(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     differentiate, like = None, next(iter(parameters.values()))
     for number, (indices, noise) in enumerate(abreast(streams), done + 1):
-        x = as_input(data[indices.to(data.device)], like)
+        x = minibatch(data, indices, like)
         differentiate = differentiate or _differentiator(loss, parameters, x, noise, transform)
         gradients, losses = differentiate(parameters, x, noise)
         gamma = schedule(number)

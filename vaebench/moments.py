@@ -15,7 +15,7 @@ from torch.func import functional_call, grad, vmap
 
 from vaebench.checks import positive_integer
 from vaebench.estimators import Loss
-from vaebench.models import as_input
+from vaebench.models import minibatch
 from vaebench.sampling import Sampler, Stream, repeated, whole, with_replacement
 
 Parameters = Mapping[str, Tensor]
@@ -41,7 +41,7 @@ class Replicates(NamedTuple):
     def take(self, n: int) -> tuple[Tensor, Tensor]:
         """Minibatches (n, B, *event) and noise (n, K, B, D)."""
         indices, noise = self.stream.draw(n)
-        return as_input(self.data[indices.to(self.data.device)], self.like), noise
+        return minibatch(self.data, indices, self.like), noise
 
 
 def fresh(loss: Loss, data: Tensor, batch_size: int, generator: torch.Generator) -> Replicates:

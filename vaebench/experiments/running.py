@@ -17,7 +17,7 @@ from vaebench.experiments.measuring import Probe, Setting
 from vaebench.experiments.probing import probes_of
 from vaebench.experiments.storage import Place, Unfinished
 from vaebench.fleet import train
-from vaebench.models import as_input
+from vaebench.models import minibatch
 from vaebench.records import Checkpoint, State, geometric
 from vaebench.sampling import with_replacement
 from vaebench.snapshots import Snapshot
@@ -164,7 +164,7 @@ def gradient(experiment: Experiment, problem: Problem) -> Callable[[], object]:
     parameters = list(loss.parameters())
     generator = torch.Generator(device=parameters[0].device).manual_seed(0)
     indices = with_replacement(len(problem.train), experiment.batch_size, generator)(1)[0]
-    x = as_input(problem.train[indices.to(problem.train.device)], parameters[0])
+    x = minibatch(problem.train, indices, parameters[0])
     noise = draw_noise(loss.model, x, experiment.objective, generator)
     return lambda: torch.autograd.grad(loss(x, noise), parameters, allow_unused=True)
 

@@ -13,6 +13,7 @@ from vaebench.models.protocol import (
     check_input,
     gaussian,
     largest_parameter,
+    minibatch,
 )
 from vaebench.models.vae import VAE, conv_vae, deep_gaussian_vae, mlp_vae
 
@@ -33,5 +34,6 @@ __all__ = [
     "largest_parameter",
     "linear_vae",
     "mean_field",
+    "minibatch",
     "mlp_vae",
 ]
