@@ -237,6 +237,15 @@ def test_what_is_no_commit_is_refused(capsys):
     )
 
 
+def test_an_interruption_is_one_sentence(monkeypatch, capsys):
+    def interrupted(base):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command.gate, "commits", interrupted)
+    assert command.main(["HEAD"]) == 130
+    assert "Stopped before a verdict" in capsys.readouterr().err
+
+
 def test_a_process_that_ends_early_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(job.sys, "executable", "false")
     with pytest.raises(UserError, match="ended early"):

@@ -1,6 +1,7 @@
 """`python -m benchmarks.harness.compare BASE`: time BASE and HEAD in turn, in one job on one machine.
 
-Exit status: 0 nothing got slower, 1 something did or no longer works, 2 the question could not be asked.
+Exit status: 0 nothing got slower, 1 something did or no longer works, 2 the question could not be asked, 130 it was
+interrupted.
 """
 
 import argparse
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nStopped before a verdict; what was timed so far is not kept.", file=sys.stderr)
+        return 130
     outcome = dict(zip(("base", "head"), commits, strict=True)) | outcome
     status = report([Finding(**finding) for finding in outcome["findings"]])
     out = SCRATCH / f"{commits[0][:8]}-{commits[1][:8]}.json"
