@@ -9,7 +9,7 @@ from vaebench.cost import count, peak_bytes
 from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized, draw_noise, leave_one_out, pathwise
 from vaebench.fleet import train
 from vaebench.likelihood import log_likelihood
-from vaebench.memory import chunked, micro_batched
+from vaebench.memory import _even, chunked, micro_batched
 from vaebench.models import conv_vae, linear_vae, mlp_vae
 from vaebench.moments import fresh, gradients, loss_function, own_parameters
 from vaebench.objectives import Objective
@@ -213,3 +213,10 @@ def test_leave_one_out_has_no_chunks_but_micro_batches(generator):
     loss, x, noise = problem("mlp_gaussian", generator, leave_one_out)
     expected = grad(loss_function(loss))(own_parameters(loss), x, noise)
     assert_same(micro_batched(loss_function(loss))(own_parameters(loss), x, noise)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "size"), [(32, 2**21, 32), (32, 32, 32), (32, 31, 16), (30, 16, 15), (31, 16, 16), (1, 1, 1)]
+)
+def test_parts_are_even_where_they_can_be_and_a_small_batch_is_one(rows, most, size):
+    assert _even(rows, most) == size

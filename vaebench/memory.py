@@ -90,7 +90,9 @@ def micro_batched(
 
 
 def _even(rows: int, most: int) -> int:
-    """A divisor of the rows, at most `most` and more than half of it; `most` where there is none."""
+    """All rows, if at most `most`; else a divisor of them, more than half of it; `most` where there is none."""
+    if rows <= most:
+        return rows
     return next((size for size in range(most, most // 2, -1) if rows % size == 0), most)
 
 
