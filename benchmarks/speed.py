@@ -110,8 +110,9 @@ class Division:
         problem = self.problem
         chunked = part("memory").chunked(problem.estimator, samples // 5)
         loss = part("estimators").Loss(problem.loss.model, chunked, problem.loss.objective)
-        divided = lambda: torch.autograd.grad(loss(problem.x, problem.noise), problem.parameters)  # noqa: E731
-        return in_turn(divided, problem.gradient)
+        return in_turn(
+            lambda: torch.autograd.grad(loss(problem.x, problem.noise), problem.parameters), problem.gradient
+        )
 
     track_micro_batched.unit = track_chunked.unit = "ratio"
 

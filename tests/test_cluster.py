@@ -14,7 +14,7 @@ from vaebench.experiments import Place, run
 from vaebench.experiments import cluster as cluster_engine
 from vaebench.experiments.cluster import run_on_cluster
 
-pytest.importorskip("distributed")
+pytest.importorskip("distributed", reason="needs the extra vaebench[cluster]")
 LONG = replace(SMALL, steps=800)
 
 

@@ -113,7 +113,7 @@ def test_a_compiled_fleet_trains_as_the_eager_one(members):
 
 
 def test_a_fleet_of_soft_clipped_nets_is_compiled():
-    """torch.compile knows no Function under vmap: there are none in a compiled net."""
+    """torch.compile knows no Function under vmap: a compiled perceptron has none."""
     generator = torch.Generator().manual_seed(0)
     model = mlp_vae((5,), (4,), 2, soft_clip(5.0), generator=generator, dtype=torch.float64)
     data = torch.rand(12, 5, generator=generator, dtype=torch.float64)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaebench.checks import within
-from vaebench.elementary import expanded, log1p
+from vaebench.elementary import expanded, log1p, sigmoid
 
 
 def _reach(x: Tensor, sharpness: float) -> float:
@@ -81,19 +81,14 @@ def _expansion(x: Tensor, sharpness: float, low: float, high: float) -> Tensor:
         depth, reach = torch.minimum(fixed - low, high - fixed), _reach(fixed, sharpness)
         decay = (-sharpness * depth.clamp(-math.inf if low == 0 or high == 0 else -reach, reach).abs()).exp()
         side = (sharpness * ((low + high) / 2 - fixed)).clamp(-1, 1)  # a sign, but for where it does not matter
-        slope, rise = _sigmoid(depth < 0, decay), log1p(decay) * side
+        slope, rise = sigmoid(depth < 0, decay), log1p(decay) * side
         bend = slope * (1 - slope) * side
     else:
         below, above = _decay(fixed, low, sharpness), _decay(fixed, high, sharpness)
-        rising, falling = _sigmoid(fixed < low, below), _sigmoid(fixed > high, above)
+        rising, falling = sigmoid(fixed < low, below), sigmoid(fixed > high, above)
         slope = -math.expm1(-sharpness * (high - low)) * rising * falling
         rise, bend = log1p((below - above) / (1 + above)), slope * (falling - rising)
     return expanded(wide, fixed.clamp(low, high) + rise / sharpness, slope, sharpness * bend).to(x.dtype)
-
-
-def _sigmoid(negative: Tensor, decay: Tensor) -> Tensor:
-    """sigmoid(t) from e^{-|t|}."""
-    return torch.where(negative, decay, 1.0) / (1 + decay)
 
 
 class SoftClip(nn.Module):

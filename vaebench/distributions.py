@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaebench.elementary import expanded, log1p
+from vaebench.elementary import expanded, log1p, sigmoid
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -122,7 +122,7 @@ def _compiled_bernoulli(logits: Tensor, value: Tensor) -> Tensor:
     fixed = logits.detach()
     size = fixed.abs()
     decay = (-size).exp()
-    slope = torch.where(fixed < 0, decay, 1.0) / (1 + decay)
+    slope = sigmoid(fixed < 0, decay)
     at_once = value * fixed - 0.5 * (fixed + size) - log1p(decay)  # cancels where it must
     return expanded(logits, at_once, value - slope, slope * (slope - 1))
 

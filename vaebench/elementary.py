@@ -28,6 +28,19 @@ def log1p(u: Tensor) -> Tensor:
     return 2 * t * series
 
 
+def sigmoid(negative: Tensor, decay: Tensor) -> Tensor:
+    """The logistic function of t from e^{-|t|}, which nothing overflows.
+
+    Args:
+        negative: whether t < 0.
+        decay: e^{-|t|}, same shape.
+
+    Returns:
+        Same shape and dtype as `decay`.
+    """
+    return torch.where(negative, decay, 1.0) / (1 + decay)
+
+
 def expanded(x: Tensor, value: Tensor, slope: Tensor, bend: Tensor) -> Tensor:
     """A function at x by its value and first two derivatives there.
 

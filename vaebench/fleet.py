@@ -144,8 +144,7 @@ def _grad_sq(gradients: list[Tensor], joined: bool) -> Tensor:
     if joined:
         return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1).square()
     if len(gradients[0]) == 1:  # the same at two thirds of the time
-        norms = torch._foreach_norm(gradients)  # pyright: ignore[reportPrivateImportUsage]
-        return torch.stack(norms).square().sum(0, keepdim=True)
+        return torch.stack(torch._foreach_norm(gradients)).square().sum(0, keepdim=True)  # pyright: ignore[reportPrivateImportUsage]
     return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]).square().sum(0)
 
 

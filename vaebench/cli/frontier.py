@@ -86,6 +86,6 @@ def _status() -> Iterator[Callable[[str], None]]:
     import torch
     from rich.console import Console
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # a command owns its process; timings are those of one core
     with Console(stderr=True).status("counting and timing") as status:
         yield lambda label: status.update(f"counting and timing {label}")

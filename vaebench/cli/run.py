@@ -136,7 +136,10 @@ def outcomes_of(
     asked: list[int] = []
     total = sum(experiment.steps for experiment in experiments)
     with _stopping(asked), _bar(total, len(experiments)) as progress:
-        stop = lambda: bool(asked)  # noqa: E731
+
+        def stop() -> bool:
+            return bool(asked)
+
         engine = (
             run_all(experiments, results, min(jobs, len(experiments)), progress, stop, found=found)
             if scheduler is None

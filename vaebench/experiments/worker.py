@@ -26,7 +26,7 @@ def main() -> None:
     asked: list[int] = []
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda number, _: asked.append(number))
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # this is the main of a process of its own, one of as many as there are cores
     task, said = json.load(sys.stdin), 0.0
 
     def say(**line: Any) -> None:
