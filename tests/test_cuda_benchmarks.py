@@ -1,10 +1,15 @@
 """`make cuda`, rehearsed on the CPU, on a machine that has torch and numpy alone."""
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,9 +45,10 @@ def test_a_rehearsal_goes_through_every_point_and_says_that_it_is_one(tiny, tmp_
     assert command.main(["--device", "cpu", "--quick", "--out", str(out)]) == 0
     record = json.loads(out.read_text("utf-8"))
     assert record["rehearsal"] and record["tests"] == "not run: a rehearsal"
-    assert {row["what"] for row in record["rows"]} == {
+    rows = [row for point in record["points"].values() for row in point]
+    assert {row["what"] for row in rows} == {
         "step", "recording |grad|^2", "host synchronisations", "fleet", "peak memory"}  # fmt: skip
-    steps = {row["variant"]: row for row in record["rows"] if row["what"] == "step" and row["model"] == "conv32"}
+    steps = {row["variant"]: row for row in rows if row["what"] == "step" and row["model"] == "conv32"}
     assert steps["eager"]["speedup"]["median"] == 1 and steps["channels_last"]["right"]
     assert steps["graph"]["reason"] == "RuntimeError: CUDA graphs need a CUDA device"
     assert "goal 3" in capsys.readouterr().out
@@ -58,9 +64,80 @@ def test_without_a_device_it_says_so_and_writes_nothing():
     assert sorted((ROOT / "reports/history").rglob("*")) == before
 
 
-def test_points_that_time_does_not_allow_are_named():
-    rows = command.measure(replace(points.TINY, seconds=-1), "cpu")
-    assert rows and all("were spent" in row["reason"] for row in rows)
+@pytest.fixture
+def two_points(monkeypatch):
+    """Two points, of which the second meets Ctrl-C the first time; how often each was measured."""
+    counts = {"first": 0, "second": 0}
+
+    def measured(name):
+        counts[name] += 1
+        if name == "second" and counts[name] == 1:
+            raise KeyboardInterrupt
+        return [{"what": name}]
+
+    monkeypatch.setattr(command, "plan", lambda *_: [(name, partial(measured, name)) for name in counts])
+    return counts
+
+
+def test_an_interrupted_record_goes_on_unless_the_code_is_another(two_points, tmp_path, monkeypatch):
+    arguments = ["--device", "cpu", "--quick", "--out", str(tmp_path / "record.json")]
+    with pytest.raises(KeyboardInterrupt):
+        command.main(arguments)
+    assert list(json.loads((tmp_path / "record.json").read_text("utf-8"))["points"]) == ["first"]
+    assert command.main(arguments) == 0 and two_points == {"first": 1, "second": 2}
+    monkeypatch.setattr(command, "code", lambda: "another")
+    assert command.main(arguments) == 0 and two_points == {"first": 2, "second": 3}
+
+
+def test_points_that_time_does_not_allow_are_named(two_points, monkeypatch, capsys):
+    monkeypatch.setattr(command, "TINY", replace(points.TINY, seconds=-1))
+    assert command.main(["--device", "cpu", "--quick"]) == 3
+    assert "Time was up before first, second: the same command goes on." in capsys.readouterr().out
+
+
+def test_tests_that_fail_are_recorded_and_run_again(two_points, tmp_path, monkeypatch):
+    two_points["second"] = 1
+    out, key = tmp_path / "record.json", command.header("cpu", True) | {"rehearsal": False}
+    monkeypatch.setattr(command, "header", lambda *_: key)
+    for tests, passed, status in (("1 failed", False, 1), ("1 passed", True, 0), ("not asked for", False, 0)):
+        monkeypatch.setattr(command, "tested", lambda tests=tests, passed=passed: (tests, passed))
+        assert command.main(["--device", "cpu", "--quick", "--out", str(out)]) == status
+    assert json.loads(out.read_text("utf-8"))["tests"] == "1 passed"
+
+
+@pytest.fixture
+def captured_on_the_cpu(monkeypatch):
+    """Enough of torch.cuda to capture a step on the CPU, where it runs instead."""
+    nothing = lambda *_: nullcontext()
+    stream = SimpleNamespace(wait_stream=nothing)
+    fakes = {
+        "is_available": lambda: True,
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "stream": nothing,
+        "graph": nothing,
+        "CUDAGraph": lambda: SimpleNamespace(replay=nothing),
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+
+
+def test_what_a_graph_writes_to_stays_alive(captured_on_the_cpu, monkeypatch):
+    """A CUDA graph knows addresses alone: were Adam's moments given back, a replay would write into others' memory."""
+    adam, made = torch.optim.Adam, []
+
+    def recorded(*arguments, capturable, **options):
+        optimizer = adam(*arguments, **options)
+        made.append(weakref.ref(optimizer))
+        return optimizer
+
+    monkeypatch.setattr(torch.optim, "Adam", recorded)
+    step = variants.make(variants.Variant(graph=True), *points.problem("mlp", 1, 2, "cpu"))
+    gc.collect()
+    assert made[0]() is not None
+    del step
+    gc.collect()
+    assert made[0]() is None
 
 
 def test_a_wrong_gradient_is_not_fast(monkeypatch):

@@ -1,9 +1,12 @@
 """`python -m benchmarks.cuda`: the CUDA tests, then the CUDA benchmarks; needs torch and numpy, installs nothing.
 
-Exit status: 0 done, 1 a CUDA test failed, 2 there is no CUDA device.
+The record is written after every point, and the same command goes on where it stopped, as long as code, device and
+versions are those of the record. Exit status: 0 done, 1 a CUDA test failed, 2 there is no CUDA device, 3 time was up
+before every point was measured.
 """
 
 import argparse
+import hashlib
 import json
 import platform
 import re
@@ -12,7 +15,7 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -55,39 +58,75 @@ def commit() -> str | None:
     return answer.stdout.strip() or None if answer.returncode == 0 else None
 
 
-def header(device: str) -> dict[str, Any]:
-    """What was measured on."""
+def code() -> str:
+    """A digest of what is measured and of what measures it, which needs neither git nor a clean checkout."""
+    digest = hashlib.sha256()
+    for path in sorted([*Path("vaebench").rglob("*.py"), *Path("benchmarks/cuda").glob("*.py")]):
+        digest.update(f"{path}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def header(device: str, quick: bool) -> dict[str, Any]:
+    """What was measured, on what."""
     cuda = device == "cuda"
     return {
         "device": torch.cuda.get_device_name() if cuda else platform.machine(),
         "memory_bytes": torch.cuda.get_device_properties(0).total_memory if cuda else None,
-        "rehearsal": not cuda,
+        "rehearsal": quick or not cuda,
+        "quick": quick,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
-        "commit": commit(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "code": code(),
         "pinned": pinned(),
         "settings": "TF32 off but where a variant names it; data: random binary images; noise drawn before the step",
     }
 
 
-def measure(sizes: Sizes, device: str) -> list[Row]:
-    """All points in turn; those that have not begun when time is up are named in a row each."""
-    rows: list[Row] = []
-    begin = time.monotonic()
+class Record(NamedTuple):
+    """What is known so far, and where it is kept."""
+
+    content: dict[str, Any]
+    out: Path | None
+
+    @classmethod
+    def begin(cls, key: dict[str, Any], out: Path | None) -> "Record":
+        """An empty one, or that of the file, if it is of the same code on the same device; it is replaced otherwise."""
+        found = json.loads(out.read_text("utf-8")) if out and out.exists() else {}
+        known = found if all(found.get(name) == value for name, value in key.items()) else {}
+        rest = {"tests": None, "passed": False, "points": {}}
+        return cls(key | {name: known.get(name, empty) for name, empty in rest.items()}, out)
+
+    def keep(self) -> None:
+        """Write the file."""
+        if self.out:
+            when = {"commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.out, (json.dumps(self.content | when, indent=1) + "\n").encode())
+
+    def rows(self) -> list[Row]:
+        """Of all points."""
+        return [row for rows in self.content["points"].values() for row in rows]
+
+
+def measure(record: Record, sizes: Sizes, device: str, begin: float) -> list[str]:
+    """All points that are not known, in turn; the names of those that had not begun when time was up."""
+    points, left = record.content["points"], []
     with variants.precision():
         for name, point in plan(sizes, device):
-            spent = time.monotonic() - begin
-            if spent > sizes.seconds:
-                rows.append({"what": name, "reason": f"not measured: the {sizes.seconds:g} s were spent"})
+            start = time.monotonic()
+            if name in points:
+                say(f"{name}: known")
+            elif start - begin > sizes.seconds:
+                left.append(name)
             else:
                 try:
-                    rows += point()
+                    points[name] = point()
                 except Exception as error:  # out of memory before a row could be made
-                    rows.append({"what": name, "reason": f"{type(error).__name__}: {str(error)[:200]}"})
-            say(f"{name}: {time.monotonic() - begin - spent:.1f} s")
-    return rows
+                    points[name] = [{"what": name, "reason": f"{type(error).__name__}: {str(error)[:200]}"}]
+                record.keep()
+                say(f"{name}: {time.monotonic() - start:.1f} s")
+    return left
 
 
 def line(row: Row) -> str:
@@ -125,19 +164,23 @@ def main(arguments: list[str] | None = None) -> int:
             "whose torch is built for CUDA, or rehearse with python -m benchmarks.cuda --device cpu --quick."
         )
         return 2
-    tests, fine = ("not run: a rehearsal", True) if chosen.quick or chosen.device == "cpu" else tested()
-    record = header(chosen.device) | {"quick": chosen.quick, "tests": tests}
-    record["rehearsal"] = record["rehearsal"] or chosen.quick
-    record["rows"] = measure(TINY if chosen.quick else Sizes(), chosen.device)
-    say("\n".join(map(line, record["rows"])))
+    begin, key = time.monotonic(), header(chosen.device, chosen.quick)
     out = chosen.out
-    if out is None and not record["rehearsal"]:
-        out = RECORDS / (re.sub(r"[^a-z0-9]+", "-", record["device"].lower()).strip("-") + ".json")
+    if out is None and not key["rehearsal"]:
+        out = RECORDS / (re.sub(r"[^a-z0-9]+", "-", key["device"].lower()).strip("-") + ".json")
+    record = Record.begin(key, out)
+    if not record.content["passed"]:
+        record.content["tests"], record.content["passed"] = (
+            ("not run: a rehearsal", True) if key["rehearsal"] else tested()
+        )
+        record.keep()
+    left = measure(record, TINY if chosen.quick else Sizes(), chosen.device, begin)
+    say("\n".join(map(line, record.rows())))
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, (json.dumps(record, indent=1) + "\n").encode())
         say(f"Written to {out}.")
-    return 0 if fine else 1
+    if left:
+        say(f"Time was up before {', '.join(left)}: the same command goes on.")
+    return 1 if not record.content["passed"] else 3 if left else 0
 
 
 if __name__ == "__main__":

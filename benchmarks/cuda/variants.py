@@ -111,7 +111,7 @@ def make(variant: Variant, loss: Loss, x: Tensor, noise: Tensor) -> Step:
     Raises:
         RuntimeError: if it cannot run here, or torch.compile fell back to eager code.
     """
-    if variant.graph and not x.is_cuda:
+    if variant.graph and not torch.cuda.is_available():
         raise RuntimeError("CUDA graphs need a CUDA device")
     loss = deepcopy(loss)
     if variant.precision == "bfloat16":
@@ -148,8 +148,19 @@ def fell_back() -> str | None:
     return None
 
 
-def captured(step: Callable[[], None]) -> Callable[[], None]:
-    """The step as one CUDA graph; its inputs, parameters and gradients stay where they are."""
+@dataclass(frozen=True)
+class Replay:
+    """A captured step. The graph has the addresses of batch, gradients and Adam's moments; `step` keeps them alive."""
+
+    graph: torch.cuda.CUDAGraph
+    step: Callable[[], None]
+
+    def __call__(self) -> None:
+        self.graph.replay()
+
+
+def captured(step: Callable[[], None]) -> Replay:
+    """The step as one CUDA graph."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -159,7 +170,7 @@ def captured(step: Callable[[], None]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
-    return graph.replay
+    return Replay(graph, step)
 
 
 def gradient_errors(step: Step, start: list[Tensor], exact: dict[str, Tensor]) -> dict[str, float]:
