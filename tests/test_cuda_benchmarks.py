@@ -112,6 +112,7 @@ def captured_on_the_cpu(monkeypatch):
     stream = SimpleNamespace(wait_stream=nothing)
     fakes = {
         "is_available": lambda: True,
+        "is_current_stream_capturing": lambda: False,
         "Stream": lambda: stream,
         "current_stream": lambda: stream,
         "stream": nothing,

@@ -82,7 +82,7 @@ def micro_batched(
             rows = slice(start, start + step)
             found, part = one(parameters, x[rows], noise[:, rows])
             share = len(x[rows]) / len(x)
-            total = {name: share * g + total[name] if total else share * g for name, g in found.items()}
+            total = {n: torch.add(total[n], g, alpha=share) if total else share * g for n, g in found.items()}
             value = value + share * part
         return total, value
 
