@@ -221,13 +221,18 @@ def test_the_page_says_what_failed(tmp_path):
     tables.replace(tmp_path / "truth.csv", [truth.row(case, "1.0", "linear", failed)], {"peer": "theirs"})
     point = cost.Point("small", 32, 5, "theirs")
     numbers = {"bound": "IWAE", "ours_s": 0.001, "peer_s": 0.002, "ratio": 2, "ratio_low": 1.9, "ratio_high": 2.2}
-    tables.replace(tmp_path / "cost.csv", [cost.settings(point, "1.0") | numbers | {"rounds": 9}], {"peer": "theirs"})
+    row = cost.settings(point, "1.0") | numbers | {"rounds": 9, "cpu": "One (R), 2 cores"}
+    for one in (row, row | {"cpu": "Other", "ratio": 1.5, "ratio_low": 1.4}):
+        tables.replace(tmp_path / "cost.csv", [one], {"cpu": one["cpu"]})
     report.write(tmp_path)
     page = (tmp_path / "README.md").read_text()
     assert "| theirs 1.0 | IWAE (K=5) | **9** FAIL |" in page
     assert "something else. [`theirs.py`](reproducers/theirs.py)" in page
     assert "| small | IWAE | 32 | 5 | theirs 1.0 | 1 | 2 | 2.00 [1.90, 2.20] | 9 |" in page
-    assert (tmp_path / "cost.svg").read_text().lstrip().startswith("<?xml")
+    assert page.index("### One (R), 2 cores") < page.index("| all | 1 | 2.000 | 2.000 |") < page.index("### Other")
+    assert "| all | 1 | 1.500 | 1.500 |" in page
+    for name in ("cost-one-r-2-cores.svg", "cost-other.svg"):
+        assert (tmp_path / name).read_text().lstrip().startswith("<?xml") and f"({name})" in page
 
 
 @NEEDS_COMPILER
