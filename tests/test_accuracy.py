@@ -14,6 +14,7 @@ from benchmarks.accuracy.arms import SEEDS, Arm, arms, arms_of, data, key, net
 from benchmarks.harness.pinned import pinned
 from benchmarks.peers import tables
 from vaebench.estimators import Loss, doubly_reparameterized
+from vaebench.files import write_whole
 from vaebench.moments import own_parameters
 from vaebench.objectives import Objective
 from vaebench.probes import squared_norm
@@ -138,8 +139,8 @@ def test_the_page(tmp_path, costs, monkeypatch):
     monkeypatch.setattr(report, "STAGES", (1, 2))
     report.write(tmp_path)
     assert "Nothing was measured yet." in (tmp_path / "README.md").read_text()
-    tables.write_text(tmp_path / "steps.csv", costs.to_csv(index=False))
-    tables.write_text(tmp_path / "runs.csv", table_of({0: (9, 9), 10: (1.5, 5), 20: (0.2, 1)}).to_csv(index=False))
+    write_whole(tmp_path / "steps.csv", costs.to_csv(index=False).encode())
+    write_whole(tmp_path / "runs.csv", table_of({0: (9, 9), 10: (1.5, 5), 20: (0.2, 1)}).to_csv(index=False).encode())
     report.write(tmp_path)
     page = (tmp_path / "README.md").read_text()
     assert re.search(r"\| IWAE \(K=5\) \| pathwise \| 20 \[10, 20\] \| .* \| not reached by 1 of 2 \|", page)

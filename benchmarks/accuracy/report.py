@@ -14,6 +14,7 @@ from benchmarks.accuracy.runs import ERRORS, LEVELS, REPLICATES, ROWS, STEPS, re
 from benchmarks.accuracy.steps import STAGES
 from benchmarks.harness.pinned import pinned
 from benchmarks.peers import tables
+from vaebench.files import write_whole
 
 # Okabe & Ito's colours, told apart by the colour-blind; every estimator has a marker of its own too.
 STYLES = {
@@ -62,12 +63,12 @@ def write(folder: Path) -> None:
     costs, runs = tables.read(folder / "steps.csv"), tables.read(folder / "runs.csv")
     page = [INTRODUCTION, conditions(costs)]
     if len(costs):
-        tables.write_text(folder / "product.svg", svg(product_figure(costs)))
+        write_whole(folder / "product.svg", svg(product_figure(costs)).encode())
         page += [COST, cost_table(costs)]
     if len(costs) and len(runs):
-        tables.write_text(folder / "squares.svg", svg(squares_figure(costs, runs)))
+        write_whole(folder / "squares.svg", svg(squares_figure(costs, runs)).encode())
         page += [GOAL, goal_table(costs, runs)]
-    tables.write_text(folder / "README.md", "\n".join(page))
+    write_whole(folder / "README.md", "\n".join(page).encode())
 
 
 def conditions(costs: pd.DataFrame) -> str:

@@ -101,7 +101,6 @@ class Record(NamedTuple):
         """Write the file."""
         if self.out:
             when = {"commit": commit(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
-            self.out.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.out, (json.dumps(self.content | when, indent=1) + "\n").encode())
 
     def rows(self) -> list[Row]:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from benchmarks.peers import tables
+from vaebench.files import write_whole
 
 CHECKS = ("value", "gradient", "variance in B", "variance in K", "variance in M", "descent", "contract")
 # Okabe & Ito's colours, told apart by the colour-blind; every peer has a marker of its own too.
@@ -92,7 +93,7 @@ def write(folder: Path) -> None:
     products = tables.read(folder / "efficiency.csv")
     if len(products):
         page += [EFFICIENCY, tables.markdown(list(products.columns), products.to_numpy().tolist())]
-    tables.write_text(folder / "README.md", "\n".join(page))
+    write_whole(folder / "README.md", "\n".join(page).encode())
 
 
 def worst(rows: pd.DataFrame) -> str:
@@ -141,7 +142,7 @@ def conventions(verdicts: pd.DataFrame) -> str:
 def race(folder: Path, machine: str, costs: pd.DataFrame) -> str:
     """What was measured on one machine: the summary, its figure, all points."""
     picture = f"cost-{re.sub('[^a-z0-9]+', '-', machine.lower()).strip('-')}.svg"
-    tables.write_text(folder / picture, figure(costs))
+    write_whole(folder / picture, figure(costs).encode())
     kept = f"torch {', '.join(costs['torch'].unique())}; {', '.join(costs['pinned'].unique())}"
     parts = [
         f"### {machine}",

@@ -5,18 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from vaebench.files import write_whole
+
 
 def read(path: Path) -> pd.DataFrame:
     """A table as text; empty where there is no file."""
     return pd.read_csv(path, dtype=str, keep_default_na=False) if path.exists() else pd.DataFrame()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, "utf-8")
-    temporary.replace(path)
 
 
 def matching(table: pd.DataFrame, key: Mapping[str, object]) -> pd.Series:
@@ -35,7 +29,7 @@ def replace(path: Path, rows: Sequence[Mapping[str, object]], key: Mapping[str, 
     kept = table[~matching(table, key)] if len(table) else table
     new = pd.DataFrame([{name: str(value) for name, value in row.items()} for row in rows])
     joined = pd.concat([kept, new]).fillna("")
-    write_text(path, joined.to_csv(index=False, lineterminator="\n"))
+    write_whole(path, joined.to_csv(index=False, lineterminator="\n").encode())
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -74,7 +74,6 @@ def _outcome(future: Any, experiment: Experiment, root: Path) -> Outcome:
         return Outcome(experiment, failed=str(future.exception()) if future.status == "error" else future.status)
     path = Place(root, experiment).directory / RESULT
     if not path.exists():  # the worker has a file system of its own
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, future.result().encode())
     return Outcome(experiment)
 

@@ -106,7 +106,6 @@ def keep_study(study: Study, root: Path) -> Path:
     Returns:
         The file.
     """
-    root.mkdir(parents=True, exist_ok=True)
     path = root / f"{study.title}.json"
     write_whole(path, json.dumps(study.plain(), indent=2).encode() + b"\n")
     return path

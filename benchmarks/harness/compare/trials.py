@@ -29,7 +29,6 @@ def read(path: Path = TRIALS) -> list[dict[str, Any]]:
 
 def keep(trials: Sequence[dict[str, Any]], path: Path = TRIALS) -> None:
     """Write all of them, a line each."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, "".join(json.dumps(trial) + "\n" for trial in trials).encode())
 
 

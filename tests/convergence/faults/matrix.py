@@ -1,7 +1,7 @@
 """Run faults through certify and keep one row each: resumable, and written in one rename."""
 
 import csv
-import os
+import io
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,6 +11,7 @@ import torch
 
 from tests.convergence.faults import elbo, iwae, loops  # noqa: F401 (importing them registers the faults)
 from tests.convergence.faults.catalogue import FAULTS, Fault
+from vaebench.files import write_whole
 from vaebench.gates import Verdict, certify
 
 GATES = (
@@ -56,13 +57,11 @@ def read(path: Path) -> list[Row]:
 
 
 def write(path: Path, rows: Iterable[Row]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-    temporary.replace(path)
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(path, text.getvalue().encode())
 
 
 def chosen(optimizer: str) -> list[Fault]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.convergence.faults.catalogue import FAULTS
 from tests.convergence.faults.matrix import GATES, Row, read
+from vaebench.files import write_whole
 from vaebench.gates import FALSE_ALARM
 
 HEAD = """# Planted faults and the gates that see them
@@ -21,9 +22,7 @@ def table(reports: Path) -> None:
             text += f"\n## {'SGD' if optimizer == 'sgd' else 'Adam'}\n\n{_summary(rows)}\n\n{_matrix(rows)}\n"
     if rows := read(reports / "nulls.csv"):
         text += f"\n## Correct runs\n\n{_nulls(rows)}\n"
-    temporary = reports / ".README.md"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(reports / "README.md")
+    write_whole(reports / "README.md", text.encode())
 
 
 def _summary(rows: list[Row]) -> str:
