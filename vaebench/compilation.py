@@ -61,13 +61,20 @@ def _unguarded(guards: Sequence[object]) -> list[bool]:
     return [False] * len(guards)
 
 
+def _options() -> dict[str, Any]:
+    """Of torch.compile, whose own import takes a second and is put off until something is compiled."""
+    from vaebench.products import ByOneDNN, held_back
+
+    return {"guard_filter_fn": _unguarded} | ({"post_grad_custom_post_pass": ByOneDNN()} if held_back() else {})
+
+
 def _checked(differentiate: Differentiator, parameters: Named, x: Tensor, noise: Tensor) -> Differentiator:
     def whole(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         return differentiate(parameters, x, noise)
 
     # torch.compile counts recompilations by code object, and this closure's would be shared.
     own = FunctionType(whole.__code__.replace(), whole.__globals__, "whole", None, whole.__closure__)
-    fast = torch.compile(own, fullgraph=True, dynamic=False, options={"guard_filter_fn": _unguarded})
+    fast = torch.compile(own, fullgraph=True, dynamic=False, options=_options())
     try:
         found, _ = fast(parameters, x, noise)
     except Exception as error:
