@@ -37,6 +37,7 @@ def tiny(monkeypatch):
     sizes = replace(points.TINY, samples=(1,))
     monkeypatch.setattr(command, "TINY", sizes)
     monkeypatch.setattr(points, "COMPILED", ())
+    monkeypatch.setattr(points, "compiled", lambda differentiate: differentiate)
     return sizes
 
 
