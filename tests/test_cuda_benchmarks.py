@@ -90,6 +90,14 @@ def test_an_interrupted_record_goes_on_unless_the_code_is_another(two_points, tm
     assert command.main(arguments) == 0 and two_points == {"first": 2, "second": 3}
 
 
+@pytest.mark.parametrize("content", ["notes", "[1]", "3"])
+def test_what_is_no_record_is_not_written_over(content, two_points, tmp_path):
+    (tmp_path / "notes.json").write_text(content)
+    with pytest.raises(SystemExit, match="is no record"):
+        command.main(["--device", "cpu", "--quick", "--out", str(tmp_path / "notes.json")])
+    assert (tmp_path / "notes.json").read_text() == content and two_points == {"first": 0, "second": 0}
+
+
 def test_points_that_time_does_not_allow_are_named(two_points, monkeypatch, capsys):
     monkeypatch.setattr(command, "TINY", replace(points.TINY, seconds=-1))
     assert command.main(["--device", "cpu", "--quick"]) == 3

@@ -10,6 +10,13 @@ from torch.optim import Optimizer
 from vaebench.checks import within
 
 
+def _evaluated(closure: Callable[[], Any] | None) -> Any:
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 class TheoremAdam(Optimizer):
     """Adam as its convergence is proved (Defossez et al., 2022, A Simple Convergence Proof of Adam and Adagrad).
 
@@ -43,10 +50,7 @@ class TheoremAdam(Optimizer):
         Returns:
             The closure's value, or None.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _evaluated(closure)
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             for parameter in parameters:
@@ -112,10 +116,7 @@ class FusedAdam(Optimizer):
         Returns:
             The closure's value, or None.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _evaluated(closure)
         for number, group in enumerate(self.param_groups):
             gradients = [p.grad for p in group["params"]]
             moments = self._moments(number, tuple(g is not None for g in gradients))

@@ -92,7 +92,10 @@ class Record(NamedTuple):
     @classmethod
     def begin(cls, key: dict[str, Any], out: Path | None) -> "Record":
         """An empty one, or that of the file, if it is of the same code on the same device; it is replaced otherwise."""
-        found = json.loads(out.read_text("utf-8")) if out and out.exists() else {}
+        try:
+            found = dict(json.loads(out.read_text("utf-8"))) if out and out.exists() else {}
+        except (TypeError, ValueError) as error:
+            raise SystemExit(f"{out} is no record ({error}): move it away, or name another file with --out.") from None
         known = found if all(found.get(name) == value for name, value in key.items()) else {}
         rest = {"tests": None, "passed": False, "points": {}}
         return cls(key | {name: known.get(name, empty) for name, empty in rest.items()}, out)
