@@ -162,7 +162,11 @@ def trial(kind, seed):
     slowdowns = {f"case_{n}": 1 / QUANTUM for n in range(len(CASES))} if kind == "planted" else {}
     findings = [job.asdict(finding) for finding in job.judge(pairs(np.random.default_rng(seed), **slowdowns))]
     times = {"minutes": 1.5, "load": [2.0, 2.0, 2.0], "load after": [2.5, 2.0, 2.0]}
-    return {"kind": kind, "machine": {"cpu": "one", "num_cpu": "2"}, "findings": findings} | times
+    return {
+        "kind": kind,
+        "machine": {"machine": "one-2cores", "cpu": "one", "num_cpu": "2"},
+        "findings": findings,
+    } | times
 
 
 def test_trials_go_on_where_they_stopped(tmp_path, monkeypatch):
@@ -206,6 +210,25 @@ def test_the_page_counts_the_trials(monkeypatch):
     assert "| planted: every benchmark called slower | 3 of 3 [0.292, 1.000] |  |" in written
     assert page.figure(made, points).startswith(b"<?xml")
     assert page.table(points).startswith("pairs,slowdown,benchmark,probability\n16,0,any,")
+
+
+def test_every_machine_has_its_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(page, "RECORDS", tmp_path)
+    assert page.main() == 2 and "There are no trials" in capsys.readouterr().err
+    monkeypatch.setattr(page, "SIZES", (PAIRS,))
+    monkeypatch.setattr(page, "curve", lambda made: curve.curve(made, sizes=(PAIRS,), draws=40))
+    monkeypatch.setattr(page, "DRAWS", 40)
+    for name, seeds in (("one-2cores", 3), ("other-2cores", 2), ("begun", 0)):
+        made = [trial(kind, seed) for seed in range(seeds) for kind in trials.KINDS] or [trial("null", 0)]
+        for one in made:
+            one["machine"] = one["machine"] | {"machine": name}
+        trials.keep(made, tmp_path / name / trials.TRIALS)
+    assert page.main() == 0
+    index = (tmp_path / "README.md").read_text()
+    for name, seeds in (("one-2cores", 3), ("other-2cores", 2)):
+        assert f"]({name}/README.md) | 1.5 | 0 of {seeds} [" in index and f"{seeds} of {seeds} [" in index
+        assert {"README.md", "curve.csv", "curve.svg"} < {path.name for path in (tmp_path / name).iterdir()}
+    assert "begun" not in index
 
 
 @pytest.fixture

@@ -15,19 +15,20 @@ from asv.util import UserError
 
 from benchmarks.harness import gate
 from benchmarks.harness.compare.job import SCRATCH, compare, export
+from benchmarks.harness.machine import describe
 from vaebench.files import write_whole
 
-RECORDS = Path("reports/history/compare")
-TRIALS = RECORDS / "trials.jsonl"
+RECORDS = Path("reports/history/compare")  # a folder for each kind of machine
+TRIALS = "trials.jsonl"
 KINDS = ("null", "planted")
 
 
-def read(path: Path = TRIALS) -> list[dict[str, Any]]:
+def read(path: Path) -> list[dict[str, Any]]:
     """The trials that are kept, in the order they were made."""
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
-def keep(trials: Sequence[dict[str, Any]], path: Path = TRIALS) -> None:
+def keep(trials: Sequence[dict[str, Any]], path: Path) -> None:
     """Write all of them, a line each."""
     write_whole(path, "".join(json.dumps(trial) + "\n" for trial in trials).encode())
 
@@ -38,7 +39,7 @@ def missing(trials: Sequence[dict[str, Any]], each: int) -> list[str]:
     return [kind for turn in range(each) for kind, count in zip(KINDS, counts, strict=True) if turn >= count]
 
 
-def run(each: int, path: Path = TRIALS) -> None:
+def run(each: int, path: Path) -> None:
     """Make the trials that are missing."""
     commit, _ = gate.commits("HEAD")
     folders = [export(commit, SCRATCH / side) for side in ("base", "head")]
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="trials", description="Compare HEAD with itself, and with more work planted.")
     parser.add_argument("--each", type=int, default=20, help="how many of either kind there are to be")
     try:
-        run(parser.parse_args(arguments).each)
+        run(parser.parse_args(arguments).each, RECORDS / describe()["machine"] / TRIALS)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
