@@ -1,8 +1,11 @@
-"""Matrix products by oneDNN are those of a plain product, and take the place of the large ones alone."""
+"""Matrix products by oneDNN and turned round are the plain ones, and take the place of those that gain alone."""
+
+import math
 
 import pytest
 import torch
 from torch.func import grad_and_value, vmap
+from torch.fx import Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.profiler import ProfilerActivity, profile
 
@@ -43,40 +46,68 @@ def test_the_product(layout, bias):
     assert float((found - exact).abs().max()) < 70 * 2**-24 * 20
 
 
-BIAS = numbers(200)
-
-
-def targets(function, *inputs):
+def targets(function, *inputs, onednn=True):
     """What a graph of the function calls once the pass went over it, and whether it still computes the same."""
-    graph = make_fx(function)(*inputs)
-    products.ByOneDNN()(graph.graph)
+    graph = make_fx(function, tracing_mode="fake")(*inputs)
+    products.Products(onednn)(graph.graph)
     graph.recompile()
     torch.testing.assert_close(graph(*inputs), function(*inputs), rtol=1e-4, atol=1e-4)
+    for node in graph.graph.nodes:
+        if node.op == "call_function":
+            assert node.meta["val"].stride() == node.target(*map(zeros, node.args), **node.kwargs).stride()
     return [node.target for node in graph.graph.nodes if node.op == "call_function"]
+
+
+def zeros(argument):
+    """For a node, a tensor of its layout."""
+    value = argument.meta["val"] if isinstance(argument, Node) else None
+    return argument if value is None else torch.empty_strided(value.shape, value.stride(), dtype=value.dtype).zero_()
+
+
+PERMUTE = torch.ops.aten.permute.default
 
 
 @pytest.mark.parametrize("function", [
     torch.mm,
-    lambda a, b: torch.addmm(BIAS[:64], a, b),
+    lambda a, b: torch.addmm(b[0], a, b),
     lambda a, b: torch.bmm(a.expand(2, -1, -1), b.expand(2, -1, -1)),
 ])  # fmt: skip
-def test_large_products_are_replaced(function, monkeypatch):
+def test_large_products_go_to_onednn(function, monkeypatch):
     monkeypatch.setattr(products, "SMALLEST", 32 * 48 * 64)
-    large, small = (
-        targets(function, numbers(32, 48), numbers(48, 64)),
-        targets(function, numbers(31, 48), numbers(48, 64)),
-    )
-    assert large.count(OP) == 1 and OP not in small
+    large, small = (targets(function, numbers(rows, 48), numbers(48, 64)) for rows in (32, 31))
+    assert large.count(OP) == 1 and PERMUTE not in large and OP not in small
+    assert OP not in targets(function, numbers(32, 48), numbers(48, 64), onednn=False)
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+@pytest.mark.parametrize(
+    ("left", "right", "turned"),
+    [
+        ((1280, 50), (50, 8), True),
+        ((32, 32, 50), (32, 50, 5), True),
+        ((32, 50, 32), (32, 32, 8), True),
+        ((8, 1280), (1280, 50), False),
+        ((1280, 50), (50, 16), False),
+        ((20, 784), (784, 200), False),
+        ((32, 50), (50, 8), False),  # too small
+    ],
+)
+def test_narrow_products_are_turned(left, right, turned, onednn, monkeypatch):
+    monkeypatch.setattr(products, "SMALLEST", 2**18)
+    found = targets(torch.bmm if len(left) == 3 else torch.mm, numbers(*left), numbers(*right), onednn=onednn)
+    assert found.count(PERMUTE) == 3 * turned
+    assert (OP in found) == (onednn and math.prod((*left[-2:], right[-1])) >= 2**18)
 
 
 @pytest.mark.parametrize("function", [
     lambda a, b: torch.mm(a.double(), b.double()),
-    lambda a, b: torch.addmm(BIAS, a, b, beta=2),
+    lambda a, b: torch.addmm(b[0], a, b, beta=2),
     lambda a, b: torch.addmm(a, a, b),
     lambda a, b: (a.unsqueeze(2) * b).sum(1),
 ])  # fmt: skip
 def test_others_are_left_alone(function):
-    assert OP not in targets(function, numbers(200, 200), numbers(200, 200))
+    found = targets(function, numbers(200, 200), numbers(200, 200))
+    assert OP not in found and PERMUTE not in found
 
 
 def problem():
@@ -115,15 +146,16 @@ def test_a_compiled_gradient_by_onednn_is_the_eager_one(members, by_onednn):
 
 @NEEDS_COMPILER
 def test_a_product_that_is_off_is_refused(by_onednn, monkeypatch):
-    monkeypatch.setattr(products.ByOneDNN, "uuid", lambda self: None)  # nothing of this in torch's cache
-    monkeypatch.setattr(products, "_operands", swapped(products._operands))
+    monkeypatch.setattr(products.Products, "uuid", lambda self: None)  # nothing of this in torch's cache
+    monkeypatch.setattr(products, "_waste", lambda size: 1.0)
+    monkeypatch.setattr(products, "_operands", without_bias(products._operands))
     loss, x, noise = problem()
     with pytest.raises(RuntimeError, match="is off by"):
         compiled(grad_and_value(loss_function(loss)))(own_parameters(loss), x, noise)
 
 
-def swapped(operands):
-    """Loses the bias."""
+def without_bias(operands):
+    """A planted fault."""
 
     def found(node):
         return (*operands(node)[:2], None) if operands(node) else None

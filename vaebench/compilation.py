@@ -63,9 +63,9 @@ def _unguarded(guards: Sequence[object]) -> list[bool]:
 
 def _options() -> dict[str, Any]:
     """Of torch.compile, whose own import takes a second and is put off until something is compiled."""
-    from vaebench.products import ByOneDNN, held_back
+    from vaebench.products import Products, held_back
 
-    return {"guard_filter_fn": _unguarded} | ({"post_grad_custom_post_pass": ByOneDNN()} if held_back() else {})
+    return {"guard_filter_fn": _unguarded, "post_grad_custom_post_pass": Products(held_back())}
 
 
 def _checked(differentiate: Differentiator, parameters: Named, x: Tensor, noise: Tensor) -> Differentiator:
