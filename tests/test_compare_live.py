@@ -161,7 +161,7 @@ def test_each_process_times_the_code_of_its_own_folder(tmp_path):
 def trial(kind, seed):
     slowdowns = {f"case_{n}": 1 / QUANTUM for n in range(len(CASES))} if kind == "planted" else {}
     findings = [job.asdict(finding) for finding in job.judge(pairs(np.random.default_rng(seed), **slowdowns))]
-    times = {"minutes": 1.5, "load": [2.0, 2.0, 2.0], "load after": [2.5, 2.0, 2.0]}
+    times = {"design": job.DESIGN, "minutes": 1.5, "load": [2.0, 2.0, 2.0], "load after": [2.5, 2.0, 2.0]}
     return {
         "kind": kind,
         "machine": {"machine": "one-2cores", "cpu": "one", "num_cpu": "2"},
@@ -189,6 +189,11 @@ def test_trials_go_on_where_they_stopped(tmp_path, monkeypatch):
     trials.run(3, path)
     assert made == [True, False, True]
     assert path.read_text().startswith(kept)
+    made.clear()
+    monkeypatch.setattr(trials, "DESIGN", job.DESIGN | {"rounds": 1})
+    with pytest.raises(KeyboardInterrupt):
+        trials.run(3, path)
+    assert made == [False, True, False]  # of another design, none are known
 
 
 def test_the_curve_rises_from_no_alarm_to_certainty():
@@ -209,7 +214,7 @@ def test_the_page_counts_the_trials(monkeypatch):
     assert "| unchanged: any benchmark called slower | 0 of 3 [0.000, 0.708] |  |" in written
     assert "| planted: every benchmark called slower | 3 of 3 [0.292, 1.000] |  |" in written
     assert page.figure(made, points).startswith(b"<?xml")
-    assert page.table(points).startswith("pairs,slowdown,benchmark,probability\n16,0,any,")
+    assert page.table(points).startswith("pairs,slowdown,benchmark,probability\n40,0,any,")
 
 
 def test_every_machine_has_its_page(tmp_path, monkeypatch, capsys):
@@ -226,7 +231,7 @@ def test_every_machine_has_its_page(tmp_path, monkeypatch, capsys):
     assert page.main() == 0
     index = (tmp_path / "README.md").read_text()
     for name, seeds in (("one-2cores", 3), ("other-2cores", 2)):
-        assert f"]({name}/README.md) | 1.5 | 0 of {seeds} [" in index and f"{seeds} of {seeds} [" in index
+        assert f"]({name}/README.md) | 40 | 0 of {seeds} [" in index and f"{seeds} of {seeds} [" in index
         assert {"README.md", "curve.csv", "curve.svg"} < {path.name for path in (tmp_path / name).iterdir()}
     assert "begun" not in index
 

@@ -13,7 +13,7 @@ from benchmarks.harness.compare.cases import QUANTUM
 from benchmarks.harness.compare.interval import interval
 from benchmarks.harness.compare.job import FALSE_ALARMS, verdict
 
-SIZES = (10, 12, 16, 20, 24)
+SIZES = (10, 16, 24, 32, 40)
 EFFECTS = np.arange(0, 10.25, 0.5)
 DRAWS = 4000
 POWER = 0.95

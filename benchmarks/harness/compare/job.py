@@ -22,8 +22,9 @@ from benchmarks.harness.compare.cases import CASES
 from benchmarks.harness.compare.interval import control_variate, interval
 
 SCRATCH = Path(".asv/compare")
-LAUNCHES, PAIRS, ROUNDS = 2, 8, 4
+LAUNCHES, PAIRS, ROUNDS = 5, 8, 4
 """Starts of Python, pairs of processes in each, and samples of either process of every benchmark."""
+DESIGN = {"launches": LAUNCHES, "pairs": PAIRS, "rounds": ROUNDS}
 FALSE_ALARMS = 0.01
 """How often a comparison may call unchanged code slower or faster, on any of its benchmarks."""
 INDIFFERENT = 0.005
@@ -130,7 +131,7 @@ def conditions() -> dict[str, Any]:
         "torch": version("torch"),
         "numpy": version("numpy"),
         "pinned": PINNED | {"cores": 1, "torch threads": 1, "clock": "time.process_time"},
-        "design": {"launches": LAUNCHES, "pairs": PAIRS, "rounds": ROUNDS},
+        "design": DESIGN,
         "rule": {"false alarms": FALSE_ALARMS, "indifferent": INDIFFERENT},
     }
 
