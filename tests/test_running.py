@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from vaebench.experiments import BusyError, Experiment, Interrupted, Measures, P
 from vaebench.experiments.engine import run_all
 from vaebench.experiments.presets import SMOKE
 from vaebench.experiments.storage import QUESTION, RESULT, STATE
+from vaebench.files import write_whole
 from vaebench.objectives import Objective
 from vaebench.schedules import inverse_sqrt
 
@@ -105,6 +107,31 @@ def test_a_damaged_snapshot_is_refused(tmp_path):
         (place.directory / STATE).write_bytes(b"not one")
     with pytest.raises(ValueError, match="is damaged: delete it"):
         run(SMALL, tmp_path)
+
+
+def test_a_snapshot_that_is_replaced_while_it_is_read_is_one_of_the_two(tmp_path):
+    place, contents = Place(tmp_path, SMALL), []
+    for stop_after in (1, 2):
+        asked = iter([False] * (stop_after - 1) + [True])
+        with pytest.raises(Interrupted):
+            run(SMALL, tmp_path, stop=lambda asked=asked: next(asked))
+        contents.append((place.directory / STATE).read_bytes())
+    assert len({len(content) for content in contents}) == 2
+    over = threading.Event()
+
+    def replacing():
+        while not over.is_set():
+            for content in contents:
+                write_whole(place.directory / STATE, content)
+
+    writer = threading.Thread(target=replacing)
+    writer.start()
+    try:
+        seen = {place.step() for _ in range(400)}
+    finally:
+        over.set()
+        writer.join()
+    assert len(seen) == 2
 
 
 def test_the_log_of_a_run_says_what_ran(whole):

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from vaebench.experiments.experiment import Experiment
 from vaebench.files import write_whole
@@ -122,13 +122,14 @@ class Place:
             ValueError: if it cannot be read.
         """
         path = self.directory / STATE
-        if not path.exists():
+        try:
+            content = path.read_bytes()  # at once: a run that goes on replaces the file
+        except FileNotFoundError:
             return None
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-                about = decode(json.loads((file.metadata() or {})["vaebench"]))
-        except (SafetensorError, KeyError, json.JSONDecodeError):
+            tensors, end = load(content), 8 + int.from_bytes(content[:8], "little")
+            about = decode(json.loads(json.loads(content[8:end])["__metadata__"]["vaebench"]))
+        except (SafetensorError, KeyError, ValueError):
             raise ValueError(f"{path} is damaged: delete it, and the run starts again.") from None
         snapshot = Snapshot(
             about["step"],
