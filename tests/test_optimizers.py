@@ -133,6 +133,22 @@ def test_fused_adam_is_torchs_bit_for_bit(restart):
     )
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"lr": -1.0}, r"lr must be finite and at least 0, got -1\.0"),
+        ({"lr": LR, "betas": (0.9, 1.0)}, r"0 <= beta < 1 for both betas, got \(0\.9, 1\.0\)"),
+        ({"lr": LR, "betas": (-0.1, 0.9)}, "0 <= beta < 1"),
+        ({"lr": LR, "eps": -1e-8}, "eps must be finite and at least 0"),
+    ],
+)
+def test_fused_adam_refuses_what_torchs_refuses(settings, message):
+    with pytest.raises(ValueError, match=message):
+        fused_adam([torch.zeros(2)], **settings)
+    with pytest.raises(ValueError, match="Invalid"):
+        torch.optim.Adam([torch.zeros(2)], **settings)
+
+
 def test_fused_adam_goes_on_from_torchs():
     kinds = [lambda p: fused_adam(p, LR), lambda p: torch.optim.Adam(p, LR, fused=True)]
     found, _ = late(lambda p: kinds.pop()(p), restart=15)

@@ -1,5 +1,6 @@
 """Other libraries beside this one: the checks convict what is planted, acquit what is right, and resume."""
 
+import importlib
 import pkgutil
 import runpy
 from dataclasses import replace
@@ -21,6 +22,7 @@ from vaebench.gates.reference import exact_reference
 from vaebench.moments import own_parameters
 from vaebench.objectives import Objective
 
+NEEDS_PEERS = "needs the libraries of benchmarks/peers/requirements.txt"
 REPRODUCERS = sorted((Path(__file__).parents[1] / "reports/peers/reproducers").glob("*.py"))
 IWAE = Objective(K, 0.0)
 
@@ -344,8 +346,8 @@ LIBRARY_CASES = [
 
 @pytest.mark.parametrize(("library", "name", "objective", "right"), LIBRARY_CASES)
 def test_libraries(library, name, objective, right):
-    pytest.importorskip(library)
-    module = pytest.importorskip(f"benchmarks.peers.with_{library}")
+    pytest.importorskip(library, reason=NEEDS_PEERS)
+    module = importlib.import_module(f"benchmarks.peers.with_{library}")
     promised = targets.bound(objective.samples, objective.alpha)
     promised = targets.without_constant(promised) if library == "pythae" else promised
     model, x = bed()
@@ -356,7 +358,7 @@ def test_libraries(library, name, objective, right):
 
 @pytest.mark.parametrize("net", ["small", "conv32_soft_clip"])
 def test_nets_are_the_same_in_jax(net):
-    pytest.importorskip("numpyro")
+    pytest.importorskip("numpyro", reason=NEEDS_PEERS)
     from benchmarks.peers import with_numpyro
 
     model, x = cost.problem(net, 2)
@@ -372,7 +374,7 @@ def test_nets_are_the_same_in_jax(net):
 
 @pytest.mark.parametrize("script", REPRODUCERS, ids=lambda path: path.stem)
 def test_reproducers_still_reproduce(script):
-    pytest.importorskip(script.stem.split("_")[0])
+    pytest.importorskip(script.stem.split("_")[0], reason=NEEDS_PEERS)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         runpy.run_path(str(script))

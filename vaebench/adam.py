@@ -91,11 +91,16 @@ class FusedAdam(Optimizer):
         Args:
             parameters: tensors to update.
             lr: gamma.
-            betas: decay of the two moments.
+            betas: decay of the two moments, below 1.
             eps: added to the root.
+
+        Raises:
+            ValueError: unless lr and eps are at least 0 and 0 <= b1, b2 < 1.
         """
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"fused_adam needs 0 <= beta < 1 for both betas, got {betas!r}.")
         self._ready: dict[int, tuple[tuple[bool, ...], _Moments]] = {}
-        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
+        super().__init__(parameters, {"lr": within("lr", lr, 0), "betas": betas, "eps": within("eps", eps, 0)})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state, as in torch.
