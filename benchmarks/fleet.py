@@ -86,7 +86,7 @@ class Fleet:
 
     def track_compiled_ratio(self, _: str) -> float:
         """The compiled fleet over the eager single run."""
-        return self.ratio(transform=part("compilation").compiled)
+        return self.ratio(stepper=part("compilation").compiled_step)
 
     track_member_step.type = track_solo_step.type = "time"
     track_member_step.unit = track_solo_step.unit = "seconds"

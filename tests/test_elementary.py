@@ -5,7 +5,7 @@ import torch
 from torch.func import grad, vmap
 
 from tests.cases import NEEDS_COMPILER
-from vaebench.elementary import expanded, log1p
+from vaebench.elementary import TANH, expanded, log1p, tanh
 
 SMALL = torch.logspace(-44, -1, 200, dtype=torch.float64)
 POINTS = torch.cat([torch.linspace(-0.5, 1, 4001, dtype=torch.float64), SMALL, -SMALL, torch.zeros(1)])
@@ -29,6 +29,22 @@ def test_the_last_terms_of_the_series_matter(monkeypatch):
     monkeypatch.setattr("vaebench.elementary.TERMS", 5)
     u = POINTS.float()
     assert off(log1p(u), torch.log1p(u.double()), torch.float32) > 10
+
+
+WIDE = torch.cat([torch.linspace(-12, 12, 48_001), SMALL.float(), -SMALL.float(), torch.tensor([0.0, 1e30, -1e30])])
+
+
+@pytest.mark.parametrize("how", HOW, ids=["eager", "compiled"])
+def test_the_tangent_is_torchs_to_roundings(how):
+    found = how(tanh)(WIDE)
+    assert off(found, torch.tanh(WIDE.double()), torch.float32) <= 2 and found.abs().max() == 1
+    assert tanh(torch.tensor(torch.nan)).isnan() and tanh(torch.tensor(torch.inf)) == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("TANH", TANH[:-1]), ("NEAR", 0.5), ("NEAR", 0.01)])
+def test_the_last_term_of_the_tangents_series_and_where_it_ends_matter(name, value, monkeypatch):
+    monkeypatch.setattr(f"vaebench.elementary.{name}", value)
+    assert off(tanh(WIDE), torch.tanh(WIDE.double()), torch.float32) > 5
 
 
 def test_an_expansion_has_the_value_and_derivatives_it_was_given():

@@ -9,7 +9,7 @@ from vaebench.cost import count, peak_bytes
 from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized, draw_noise, leave_one_out, pathwise
 from vaebench.fleet import train
 from vaebench.likelihood import log_likelihood
-from vaebench.memory import _even, chunked, micro_batched
+from vaebench.memory import DECODED, chunked, examples_at_once, micro_batched
 from vaebench.models import conv_vae, linear_vae, mlp_vae
 from vaebench.moments import fresh, gradients, loss_function, own_parameters
 from vaebench.objectives import Objective
@@ -216,7 +216,9 @@ def test_leave_one_out_has_no_chunks_but_micro_batches(generator):
 
 
 @pytest.mark.parametrize(
-    ("rows", "most", "size"), [(32, 2**21, 32), (32, 32, 32), (32, 31, 16), (30, 16, 15), (31, 16, 16), (1, 1, 1)]
+    ("rows", "most", "size"), [(32, 64, 64), (32, 32, 32), (32, 31, 16), (30, 16, 15), (31, 16, 16), (1, 1, 1)]
 )
 def test_parts_are_even_where_they_can_be_and_a_small_batch_is_one(rows, most, size):
-    assert _even(rows, most) == size
+    x, noise = torch.empty(rows, 4, device="meta"), torch.empty(DECODED // most // 4, rows, 2, device="meta")
+    assert examples_at_once(x, noise) == size
+    assert examples_at_once(x, noise, 3) == 3

@@ -156,6 +156,33 @@ def test_fused_adam_goes_on_from_torchs():
     assert all(map(torch.equal, found, expected)) and not kinds
 
 
+@pytest.mark.parametrize("last", ["parameters", "gradients", "moments"])
+def test_fused_adam_knows_the_layouts_of_its_tensors(last):
+    def reordered(tensor, who):
+        return tensor.contiguous(memory_format=torch.channels_last) if who == last else tensor
+
+    found = gradients(4, 3, 2, 2).float()
+    start = reordered(torch.ones(found.shape[1:]), "parameters")
+    mine, theirs = (start.clone().requires_grad_() for _ in range(2))
+    ours, other = fused_adam([mine], LR), torch.optim.Adam([theirs], LR, foreach=False)
+    for grad in found:
+        for parameter, optimizer in ((mine, ours), (theirs, other)):
+            parameter.grad = None
+            parameter.grad = reordered(grad, "gradients")
+            optimizer.step()
+        state = ours.state_dict()
+        state["state"][0] |= {n: reordered(state["state"][0][n], "moments") for n in ("exp_avg", "exp_avg_sq")}
+        ours.load_state_dict(state)
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_fused_adam_refuses_parameters_with_gaps():
+    parameter = torch.zeros(4, 4)[:, :2]
+    parameter.grad = torch.ones(4, 2)
+    with pytest.raises(ValueError, match=r"without gaps in memory, got strides \(4, 1\) of shape \(4, 2\)"):
+        fused_adam([parameter], LR).step()
+
+
 @pytest.mark.parametrize("eps", [1e-8, 0.1])
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.0, 0.9), (0.5, 0.6)], ids=str)
 def test_theorem_adam_is_the_recursion_of_the_theorem(betas, eps):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaebench.checks import within
-from vaebench.elementary import expanded, log1p, sigmoid
+from vaebench.elementary import compiling, expanded, log1p, sigmoid
 
 
 def _reach(x: Tensor, sharpness: float) -> float:
@@ -127,7 +127,7 @@ class SoftClip(nn.Module):
         Returns:
             Same shape and dtype, values in [low, high].
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             return _expansion(x, self.sharpness, self.low, self.high)
         return _SoftClip.apply(x, self.sharpness, self.low, self.high)  # pyright: ignore[reportReturnType]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaebench.elementary import expanded, log1p, sigmoid
+from vaebench.elementary import compiling, expanded, log1p, sigmoid
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
@@ -111,7 +111,7 @@ class Bernoulli(NamedTuple):
         Returns:
             (K, B).
         """
-        if torch.compiler.is_compiling():
+        if compiling():
             return sum_event(_compiled_bernoulli(self.logits, value))
         target = value.expand_as(self.logits)
         return -sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"))

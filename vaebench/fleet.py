@@ -16,6 +16,7 @@ from torch.func import grad_and_value, vmap
 from torch.optim import Optimizer
 
 from vaebench.estimators import Estimator, Loss
+from vaebench.memory import Differentiator, Named
 from vaebench.models import check_input, minibatch
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
@@ -24,10 +25,9 @@ from vaebench.records import Checkpoint, Divergence, Stacked, State, Step, geome
 from vaebench.sampling import SamplerFactory, Stream, abreast, block_length, with_replacement
 from vaebench.schedules import Schedule
 from vaebench.snapshots import Found, Snapshot, Taken, capture, restore
+from vaebench.stepping import Stepper, eager_step
 
 Probe = Callable[[State], Tensor]
-Differentiator = Callable[[Stacked, Tensor, Tensor], tuple[Stacked, Tensor]]
-Transform = Callable[[Differentiator], Differentiator]
 
 
 def train(
@@ -47,7 +47,7 @@ def train(
     observe: Callable[[Step], None] | None = None,
     start: Snapshot | None = None,
     keep: Callable[[Callable[[], Snapshot]], None] | None = None,
-    transform: Transform | None = None,
+    stepper: Stepper = eager_step,
 ) -> Iterator[Checkpoint]:
     """Train one member per seed, all at once: x_n = x_{n-1} - gamma_n (what the optimizer makes of the gradient).
 
@@ -67,8 +67,8 @@ def train(
         observe: called after every step. It makes the loop copy the parameters.
         start: go on from there; the checkpoints that come are those not reported when it was taken.
         keep: called often, between steps, with a function that takes a snapshot. Needs `with_replacement`.
-        transform: of the members' gradients, as `vaebench.compilation.compiled`, which makes small nets several times
-            faster; member s is then the solo run of seed s to rounding.
+        stepper: makes a step of gradient and optimizer; `vaebench.compilation.compiled_step` makes small nets several
+            times faster, most with `fused_adam`; member s is then the solo run of seed s to rounding.
 
     Returns:
         The checkpoints, made as they are asked for; the last one comes early if every member diverged.
@@ -92,7 +92,7 @@ def train(
     if start is not None:
         restore(start, parameters, rule, streams)
     done = start.step if start else 0
-    moves = _moves(losses[0], parameters, rule, schedule, data, streams, observe, done, transform)
+    moves = _moves(losses[0], parameters, rule, schedule, data, streams, observe, done, stepper)
     live = State(done, parameters, losses[0], data, tuple(seeds))
     block = block_length(streams[0])
 
@@ -119,20 +119,17 @@ def _moves(
     streams: Sequence[Stream],
     observe: Callable[[Step], None] | None,
     done: int,
-    transform: Transform | None,
+    stepper: Stepper,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    differentiate, like = None, next(iter(parameters.values()))
+    step, like = None, next(iter(parameters.values()))
     for number, (indices, noise) in enumerate(abreast(streams), done + 1):
         x = minibatch(data, indices, like)
-        differentiate = differentiate or _differentiator(loss, parameters, x, noise, transform)
-        gradients, losses = differentiate(parameters, x, noise)
+        step = step or stepper(_differentiator(loss, parameters, x, noise, stepper is eager_step), optimizer)
         gamma = schedule(number)
         for group in optimizer.param_groups:
             group["lr"] = gamma
-        for name, stacked in parameters.items():
-            stacked.grad = gradients[name]
         before = _copy(parameters) if observe else {}
-        optimizer.step()
+        gradients, losses = step(parameters, x, noise)
         if observe:
             after = {name: stacked.detach() for name, stacked in parameters.items()}
             observe(Step(number, gamma, before, after, gradients, losses.detach(), indices))
@@ -148,26 +145,24 @@ def _grad_sq(gradients: list[Tensor], joined: bool) -> Tensor:
     return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]).square().sum(0)
 
 
-def _differentiator(
-    loss: Loss, parameters: Stacked, x: Tensor, noise: Tensor, transform: Transform | None
-) -> Differentiator:
+def _differentiator(loss: Loss, parameters: Stacked, x: Tensor, noise: Tensor, eager: bool) -> Differentiator:
     # One backward pass for all members, if it gives their own gradients; else one for each, inside vmap. A hook
     # that an estimator sets, as `doubly_reparameterized` does, is lost to a pass from outside, without an error.
-    # A transform need not keep every bit, and one member is then spared vmap.
+    # A compiled step need not keep every bit, and one member is then spared vmap.
     stacked_loss = vmap(loss_function(loss))
-    careful = (vmap if len(x) > 1 or transform is None else _alone)(grad_and_value(loss_function(loss)))
+    careful = (vmap if len(x) > 1 or eager else _alone)(grad_and_value(loss_function(loss)))
 
-    def fast(parameters: Stacked, x: Tensor, noise: Tensor) -> tuple[Stacked, Tensor]:
+    def fast(parameters: Named, x: Tensor, noise: Tensor) -> tuple[Stacked, Tensor]:
         with torch.enable_grad():
             losses = stacked_loss(parameters, x, noise)
             found = torch.autograd.grad(losses.sum(), list(parameters.values()), materialize_grads=True)
         return dict(zip(parameters, found, strict=True)), losses
 
-    def slow(parameters: Stacked, x: Tensor, noise: Tensor) -> tuple[Stacked, Tensor]:
+    def slow(parameters: Named, x: Tensor, noise: Tensor) -> tuple[Stacked, Tensor]:
         return careful({name: p.detach() for name, p in parameters.items()}, x, noise)
 
-    if transform is not None:
-        return transform(slow)
+    if not eager:
+        return slow
     (ours, _), (theirs, _) = fast(parameters, x, noise), slow(parameters, x, noise)
     allowed = 1e5 * torch.finfo(x.dtype).eps
     close = [_largest(ours[n] - g) <= allowed * _largest(g) for n, g in theirs.items()]
@@ -177,7 +172,7 @@ def _differentiator(
 def _alone(differentiate: Callable[..., tuple[Stacked, Tensor]]) -> Differentiator:
     """`vmap` of a gradient for one member, in two thirds of the time, to rounding."""
 
-    def stacked(parameters: Stacked, x: Tensor, noise: Tensor) -> tuple[Stacked, Tensor]:
+    def stacked(parameters: Named, x: Tensor, noise: Tensor) -> tuple[Stacked, Tensor]:
         own = {name: p.squeeze(0) for name, p in parameters.items()}
         gradients, value = differentiate(own, x.squeeze(0), noise.squeeze(0))
         return {name: g.unsqueeze(0) for name, g in gradients.items()}, value.unsqueeze(0)

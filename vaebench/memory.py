@@ -1,12 +1,9 @@
 """Memory flat in B and K: drivers around estimators, with the gradients of the undivided ones.
 
 `micro_batched` divides the batch. It is exact for every estimator, costs no additional pass and is the first choice.
-`chunked` divides the samples of each example, where even one example's do not fit, for one more forward pass of all
-chunks but one.
-
-Both work under the transforms of `torch.func`. Outside of them ordinary autograd does the same in half the time and a
-third of the memory: it frees a graph as it goes back, and makes no graph of the gradient. The noise, (K, B, D), is the
-caller's.
+`chunked` divides the samples of each example, where even one's do not fit, for one more forward pass of all chunks but
+one. Both work under the transforms of `torch.func`. Outside of them ordinary autograd does the same in half the time
+and a third of the memory: it frees a graph as it goes back, and makes none of the gradient. The noise is the caller's.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,7 +60,7 @@ def micro_batched(
 
     Args:
         function: (parameters, x, noise) -> loss, a mean over the examples, as of `vaebench.moments.loss_function`.
-        size: examples at once; default those of 2^21 decoded numbers, or fewer if the batch then has equal parts.
+        size: examples at once; default as of `examples_at_once`.
         gradient: of one part, default `gradient_and_value`; `vaebench.compilation.gradient` compiles it.
 
     Returns:
@@ -73,15 +70,14 @@ def micro_batched(
     one = (gradient or gradient_and_value)(function)
 
     def whole(parameters: Named, x: Tensor, noise: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        step = size or _even(len(x), max(1, DECODED // max(1, len(noise) * x[0].numel())))
-        if step >= len(x):
+        step = examples_at_once(x, noise, size)
+        if step >= x.shape[0]:
             return one(parameters, x, noise)
         total: dict[str, Tensor] = {}
         value = x.new_zeros(())
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
-            found, part = one(parameters, x[rows], noise[:, rows])
-            share = len(x[rows]) / len(x)
+            (found, part), share = one(parameters, x[rows], noise[:, rows]), len(x[rows]) / len(x)
             total = {n: torch.add(total[n], g, alpha=share) if total else share * g for n, g in found.items()}
             value = value + share * part
         return total, value
@@ -89,11 +85,21 @@ def micro_batched(
     return whole
 
 
-def _even(rows: int, most: int) -> int:
-    """All rows, if at most `most`; else a divisor of them, more than half of it; `most` where there is none."""
-    if rows <= most:
-        return rows
-    return next((size for size in range(most, most // 2, -1) if rows % size == 0), most)
+def examples_at_once(x: Tensor, noise: Tensor, size: int | None = None) -> int:
+    """Examples of a micro-batch: `size`, or those of 2^21 decoded numbers, or a divisor of B above half of these.
+
+    Args:
+        x: batch (B, *event).
+        noise: (K, B, D).
+        size: if it is set.
+
+    Returns:
+        Their number, at least B if the batch stays whole.
+    """
+    most = size or max(1, DECODED * x.shape[0] // max(1, noise.shape[0] * x.numel()))
+    if size or x.shape[0] <= most:
+        return most
+    return next((divisor for divisor in range(most, most // 2, -1) if x.shape[0] % divisor == 0), most)
 
 
 def chunked(estimator: Estimator, size: int) -> Estimator:

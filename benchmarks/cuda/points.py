@@ -13,15 +13,16 @@ from torch import Tensor
 from benchmarks.cuda import variants
 from benchmarks.cuda.problems import MODELS, images, problem
 from benchmarks.cuda.variants import COMPILED, EAGER, QUICK, Step, Variant
-from vaebench.compilation import compiled
+from vaebench.compilation import compiled_step
 from vaebench.cost import clock
 from vaebench.estimators import Loss, pathwise
-from vaebench.fleet import Transform, _grad_sq, train
+from vaebench.fleet import _grad_sq, train
 from vaebench.memory import chunked, gradient_and_value, micro_batched
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
 from vaebench.optimizers import adam
 from vaebench.schedules import constant
+from vaebench.stepping import Stepper, eager_step
 
 Row = dict[str, Any]
 STEP_GOAL, FLEET_GOAL, NORM_GOAL = 3.0, 1 / 3, 0.03
@@ -121,16 +122,16 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": median, "low": low, "high": high}
 
 
-def fleets(batch: int, sizes: Sizes, device: str, transform: Transform | None = None) -> list[Row]:
+def fleets(batch: int, sizes: Sizes, device: str, stepper: Stepper = eager_step) -> list[Row]:
     """Members at once against one by one, eager: seconds of one step of one member, setting up aside."""
     loss, _, _ = problem("conv32", 1, 1, device)
     data, read = images((512, 3, 32, 32), device), clock(device)
 
-    def seconds(seeds: range, transform: Transform | None = None) -> float:
+    def seconds(seeds: range, stepper: Stepper = eager_step) -> float:
         marks = (0, 2, 2 + sizes.fleet_steps)
         run = train(
             loss.model, pathwise, Objective(), data, adam, constant(1e-4), marks[-1], batch, seeds, checkpoints=marks,
-            transform=transform,
+            stepper=stepper,
         )  # fmt: skip
         next(run), next(run)
         begin = read()
@@ -138,11 +139,16 @@ def fleets(batch: int, sizes: Sizes, device: str, transform: Transform | None = 
         return read() - begin
 
     place = {"model": "conv32", "K": 1, "B": batch, "members": sizes.members}
-    row: Row = {"what": "fleet", **place, "variant": "compiled" if transform else "eager", "goal": FLEET_GOAL}
+    row: Row = {
+        "what": "fleet",
+        **place,
+        "variant": "eager" if stepper is eager_step else "compiled",
+        "goal": FLEET_GOAL,
+    }
     with recorded(row):
         ratios = []
         for _ in range(2):
-            together = seconds(range(sizes.members), transform)
+            together = seconds(range(sizes.members), stepper)
             alone = sum(seconds(range(s, s + 1)) for s in range(sizes.members))
             ratios.append(together / alone)
             row["seconds"] = {"fleet": together, "one_by_one": alone}
@@ -237,5 +243,5 @@ def plan(sizes: Sizes, device: str) -> list[tuple[str, Callable[[], list[Row]]]]
     points += [
         (f"compiled step {m} K={k}", lambda m=m, k=k: steps(m, k, sizes, device, (EAGER, *COMPILED))) for m, k in ends
     ]
-    points += [(f"compiled fleet B={b}", lambda b=b: fleets(b, sizes, device, compiled)) for b in (8, 64)]
+    points += [(f"compiled fleet B={b}", lambda b=b: fleets(b, sizes, device, compiled_step)) for b in (8, 64)]
     return points

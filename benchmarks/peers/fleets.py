@@ -17,7 +17,7 @@ from benchmarks.peers import tables
 from benchmarks.peers.cost import LR, contestants, one_core, pinned_settings
 from benchmarks.peers.steps import with_torchs_layers
 from vaebench.activations import relu
-from vaebench.compilation import compiled
+from vaebench.compilation import compiled_step
 from vaebench.data import digits, linear_gaussian
 from vaebench.estimators import analytic_kl
 from vaebench.fleet import train
@@ -50,7 +50,7 @@ def fleet_blocks(model: VAE, data: Tensor, members: int) -> Iterator[object]:
     schedule, seeds = constant(LR), range(members)
     return train(
         model, analytic_kl, Objective(), data, fused_adam, schedule, marks[-1], B, seeds, checkpoints=marks,
-        transform=compiled,
+        stepper=compiled_step,
     )  # fmt: skip
 
 

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaebench.activations import SoftClip
-from vaebench.compilation import gradient
+from vaebench.compilation import training_step
 from vaebench.convolutions import Conv2d, ConvTranspose2d
 from vaebench.distributions import Bernoulli
 from vaebench.estimators import Estimator, Loss, analytic_kl, doubly_reparameterized, draw_noise, pathwise
-from vaebench.memory import micro_batched
 from vaebench.models import VAE
 from vaebench.moments import loss_function
 from vaebench.objectives import Objective
@@ -70,16 +69,13 @@ def backward_of(estimator: Estimator) -> Adapter:
 
 
 def ours(model: VAE, objective: Objective, lr: float) -> Step:
-    """A step of this repository: the peers' gradient, compiled and by micro-batches; nothing is read back."""
+    """A step of this repository: the peers' gradient and update, compiled; nothing is read back."""
     loss = Loss(model, analytic_kl if objective.alpha == 1 else pathwise, objective)
-    parameters, optimizer = dict(loss.named_parameters()), fused_adam(loss.parameters(), lr)
-    differentiate = micro_batched(loss_function(loss), gradient=gradient)
+    parameters = dict(loss.named_parameters())
+    take = training_step(loss_function(loss), fused_adam(parameters.values(), lr))
 
     def step(x: Tensor) -> None:
-        found, _ = differentiate(parameters, x, draw_noise(model, x, objective))
-        for name, parameter in parameters.items():
-            parameter.grad = found[name]
-        optimizer.step()
+        take(parameters, x, draw_noise(model, x, objective))
 
     return step
 
