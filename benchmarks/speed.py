@@ -1,9 +1,9 @@
 """Speed goals as ratios, each measured in turn on one machine, so that a busy one moves them little; lower is better.
 
 `Roof`: a compiled gradient's time over that of matrix products of as many FLOPs. `Compilation`: the compiled gradient
-over the eager one. `Division`: what micro-batches and chunks of samples cost over the undivided gradient, `Peak` what
-they hold, which is exact. `Recording`: what the squared norm of the gradient adds to a step. `Denormals`: what numbers
-too small to be normal add to a gradient of trained nets.
+and step over the eager ones. `Division`: what micro-batches and chunks of samples cost over the undivided gradient,
+`Peak` what they hold, which is exact. `Recording`: what the squared norm of the gradient adds to a step. `Denormals`:
+what numbers too small to be normal add to a gradient of trained nets.
 """
 
 import time
@@ -93,10 +93,29 @@ class Compilation:
     timeout = 300
 
     def track_over_eager(self, net: str, samples: int) -> float:
-        problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), 32, samples, "pathwise")
+        problem = Problem(self.net(net), 32, samples, "pathwise")
         return in_turn(problem.compiled(), problem.gradient)
 
-    track_over_eager.unit = "ratio"
+    def track_step_over_eager(self, net: str, samples: int) -> float:
+        """Adam included."""
+        return in_turn(*(self.step(net, samples, how) for how in ("compilation.training_step", "stepping.eager_step")))
+
+    def step(self, net: str, samples: int, how: str) -> Callable[[], object]:
+        """Steps of a net of its own, all by the same noise."""
+        problem, (module, name) = Problem(self.net(net), 32, samples, "pathwise"), how.split(".")
+        if not hasattr(part(module), name):
+            raise NotImplementedError(f"this commit has no vaebench.{how}")
+        gradient = part("moments").loss_function(problem.loss)
+        if name == "eager_step":
+            gradient = part("memory").gradient_and_value(gradient)
+        optimizer = part("optimizers").fused_adam(problem.parameters, 1e-4)
+        take, named = getattr(part(module), name)(gradient, optimizer), dict(problem.loss.named_parameters())
+        return lambda: take(named, problem.x, problem.noise)
+
+    def net(self, net: str) -> tuple[Any, torch.Tensor]:
+        return mlp("cpu") if net == "mlp" else conv(32, "cpu")
+
+    track_over_eager.unit = track_step_over_eager.unit = "ratio"
 
 
 class Division:

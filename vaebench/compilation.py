@@ -1,8 +1,9 @@
-"""Compiled gradients and steps: torch.compile around the whole, never eager without a word, and checked once.
+"""Compiled gradients and steps, by torch's inductor: never eager without a word, and checked once.
 
-torch.compile leaves code that it has compiled for eight inputs to eager execution, code that it cannot trace too,
-and drops hooks that it does not see. Here every shape of input has a code object of its own, a break in the graph is
-an error, and the first gradient is compared with the eager one.
+torch.compile leaves code that it has compiled for eight inputs to eager execution, code that it cannot trace too, drops
+hooks that it does not see, knows no `torch.autograd.Function` under vmap, and asks at every call whether anything has
+changed, which takes longer than a small gradient. Here a function is traced once for each layout of its inputs, as
+tensors go through it: what depends on their values is an error, and the first result is compared with the eager one.
 """
 
 from collections.abc import Callable
@@ -25,19 +26,18 @@ Compiled = Callable[..., Result]
 
 
 def compiled(differentiate: Differentiator) -> Differentiator:
-    """A gradient by torch.compile, one compilation for each layout of its inputs: seconds to a minute.
+    """A gradient by inductor, one compilation for each layout of its inputs: seconds to a minute.
 
     Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet.
 
     Args:
         differentiate: (parameters, x, noise) -> gradients by name and values, such as
             `torch.func.grad_and_value` of `vaebench.moments.loss_function`. It must not draw random numbers, and what
-            else it depends on must stay as it is at the first call: for a small net it takes a third of the time of
-            a call to see that nothing changed, and is not looked for.
+            else it depends on must stay as it is at the first call: changes are not looked for.
 
     Returns:
         The same function, to rounding, of tensors without a graph. On its first call with new layouts it raises a
-        RuntimeError if torch.compile fails, as it does where there is no C++ compiler, or if a gradient differs
+        RuntimeError if compilation fails, as it does where there is no C++ compiler, or if a gradient differs
         from the eager one by more than rounding explains, which switches a share of ReLUs too.
     """
     ready: dict[tuple[Any, ...], Compiled] = {}
