@@ -50,7 +50,7 @@ def held_back() -> bool:
 
 
 class Products(CustomGraphPass):
-    """Rewrites the float32 products on a CPU in a graph of torch.compile."""
+    """Rewrites the float32 products on a CPU in a graph that inductor compiles."""
 
     def __init__(self, onednn: bool):
         """Set up.
@@ -67,7 +67,7 @@ class Products(CustomGraphPass):
                 self._rewrite(graph, node, *operands)
 
     def uuid(self) -> bytes:
-        """Of this file and the setting, for torch's cache of compiled code."""
+        """Of this file and the setting, for inductor's cache of compiled code."""
         return get_hash_for_files((__file__,), str(self.onednn))
 
     def _rewrite(self, graph: Graph, node: Node, left: Node, right: Node, bias: Node | None) -> None:

@@ -46,10 +46,11 @@ COST = """## What does a training step cost?
 
 Forward, backward and Adam in float32 on one core, binary pixels; ours and the peer's step in turn, medians of their
 rounds. ELBO at K = 1 (ours: closed-form Kullback-Leibler term), IWAE bound above, pathwise as the peers have it. Ours
-is compiled, by micro-batches of about 2^21 decoded pixels; compilation is not counted, nor is NumPyro's. The peers'
-nets are of torch's own layers, the same functions of the same parameters. *plain* is the step as a training script has
-it: sigmoid and binary cross-entropy, loss and every parameter's gradient norm read back, torch's default Adam. Pyro's
-checks of arguments are off. A ratio above 1 means that the peer is slower; the brackets are the quartiles over rounds.
+is one compiled function, Adam included, or several of up to 2^22 decoded pixels each; compilation is not counted, nor
+is NumPyro's. The peers' nets are of torch's own layers, the same functions of the same parameters. *plain* is the step
+as a training script has it: sigmoid and binary cross-entropy, loss and every parameter's gradient norm read back,
+torch's default Adam. Pyro's checks of arguments are off. A ratio above 1 means that the peer is slower; the brackets
+are the quartiles over rounds.
 
 Other work ran on the machine's second core. NumPyro's particles are vectorised, its default; on convolutional nets it
 is left out beyond 1,280 decoded rows or so, where a step takes it half a minute. Part of the mlp's ratios for the IWAE
