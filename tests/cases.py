@@ -23,7 +23,7 @@ from vaebench.models import (
 
 Case = tuple[LatentModel, Tensor]
 DTYPE = torch.float64
-NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="compilation needs a C++ compiler on a CPU")
 ABSENT_DEVICE = f"cuda:{torch.cuda.device_count()}"
 
 

@@ -138,6 +138,14 @@ def test_a_lost_gradient_is_refused_and_nothing_moves():
     torch.testing.assert_close(run.state()[0], other.state()[0], rtol=0, atol=0)
 
 
+def test_a_first_gradient_that_is_not_finite_is_refused_and_nothing_moves():
+    run, other = Run(), Run()
+    run.x[0] = torch.nan
+    with pytest.raises(RuntimeError, match=r"gradient of .* has norm nan"):
+        run.go_on(compiled_step(run.differentiate, run.optimizer))
+    torch.testing.assert_close(run.state()[0], other.state()[0], rtol=0, atol=0)
+
+
 def test_other_parameters_than_the_optimizers_are_refused():
     run, other = Run(), Run()
     step = compiled_step(run.differentiate, run.optimizer)

@@ -208,6 +208,10 @@ def _compare(what: str, found: Named, expected: Named) -> None:
     whole_norm = torch.stack([torch.linalg.vector_norm(g) for g in expected.values()]).norm()
     for name, g in expected.items():
         off, norm = torch.linalg.vector_norm(found[name] - g), torch.linalg.vector_norm(g)
+        if not norm.isfinite():
+            raise RuntimeError(
+                f"The {what} {name} has norm {float(norm)}: there is nothing to compare compiled code with."
+            )
         allowed = 4 * (rounding / 2) ** 0.5 * norm + 100 * rounding * whole_norm
         if not off <= allowed:
             raise RuntimeError(
