@@ -1,6 +1,6 @@
-"""Matrix products by oneDNN and turned round are the plain ones, and take the place of those that gain alone."""
+"""Matrix products of our own and turned round are the plain ones, and take the place of those that gain alone."""
 
-import math
+import shutil
 
 import pytest
 import torch
@@ -9,7 +9,6 @@ from torch.fx import Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.profiler import ProfilerActivity, profile
 
-from tests.cases import NEEDS_COMPILER
 from vaebench import products
 from vaebench.compilation import compiled
 from vaebench.estimators import Loss, draw_noise, pathwise
@@ -17,39 +16,76 @@ from vaebench.models import mlp_vae
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
 
-pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 OP = torch.ops.vaebench.product.default
+CAN_BUILD = torch.backends.cpu.get_cpu_capability() == "AVX512" and shutil.which("g++") is not None
+NEEDS_OWN = pytest.mark.skipif(not CAN_BUILD, reason="our own products need AVX-512 and a C++ compiler")
+OWN_OR_NOT = pytest.mark.parametrize("own", [False, pytest.param(True, marks=NEEDS_OWN)])
 
 
 def numbers(*shape, dtype=torch.float32):
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=dtype)
 
 
-LAYOUTS = {
-    "plain": (numbers(130, 70), numbers(70, 40)),
-    "left transposed": (numbers(70, 130).t(), numbers(70, 40)),
-    "right transposed": (numbers(130, 70), numbers(40, 70).t()),
-    "both": (numbers(70, 130).t(), numbers(40, 70).t()),
-    "columns apart": (numbers(130, 140)[:, ::2], numbers(70, 80)[:, ::2]),
-    "stacked": (numbers(3, 130, 70), numbers(3, 40, 70).mT),
-    "one shared": (numbers(130, 70).expand(3, 130, 70), numbers(3, 70, 40)),
-}
+@pytest.fixture
+def built():
+    products._build()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("bias", [None, numbers(40)])
-def test_the_product(layout, bias):
-    left, right = LAYOUTS[layout]
-    exact = left.double() @ right.double() + (0 if bias is None else bias.double())
-    found = OP(left, right, bias)
-    assert found.is_contiguous() and found.dtype == torch.float32
-    assert float((found - exact).abs().max()) < 70 * 2**-24 * 20
+def transposed(matrix):
+    return matrix.mT.contiguous().mT
 
 
-def targets(function, *inputs, onednn=True):
+def spread(matrix):
+    """Rows and columns apart."""
+    wide = matrix.new_full((*matrix.shape[:-1], 3 * matrix.shape[-1]), torch.nan)
+    wide[..., ::3] = matrix
+    return wide[..., ::3]
+
+
+LAYOUTS = {"plain": torch.clone, "transposed": transposed, "spread": spread}
+SIZES = [(1, 1, 1), (3, 5, 7), (15, 20, 40), (29, 300, 15), (49, 33, 65), (50, 32, 50), (241, 257, 200), (500, 520, 48)]
+
+
+def off(found, left, right):
+    """By how many roundings, each of the largest number that it may be of, a product is off at most."""
+    sizes = left.double().abs() @ right.double().abs()
+    return float(((found - left.double() @ right.double()).abs() / sizes).max()) * 2**24
+
+
+@NEEDS_OWN
+@pytest.mark.parametrize("left", LAYOUTS)
+@pytest.mark.parametrize("right", LAYOUTS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("members", [(), (3,)])
+def test_the_product(size, left, right, members, built):
+    rows, inner, columns = size
+    one, other = LAYOUTS[left](numbers(*members, rows, inner)), LAYOUTS[right](numbers(*members, inner, columns))
+    found = OP(one, other)
+    assert found.is_contiguous() and found.dtype == torch.float32 and found.shape == (*members, rows, columns)
+    assert off(found, one, other) <= inner
+
+
+@NEEDS_OWN
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_product_of_shared_matrices_by_threads(threads, built):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for one, other in (
+            (numbers(130, 70).expand(3, 130, 70), numbers(3, 70, 340)),
+            (numbers(3, 700, 70), numbers(70, 40).expand(3, 70, 40)),
+        ):
+            assert off(OP(one, other), one, other) <= 70
+    finally:
+        torch.set_num_threads(before)
+
+
+def targets(function, *inputs, own):
     """What a graph of the function calls once the pass went over it, and whether it still computes the same."""
+    if own:
+        products._build()
     graph = make_fx(function, tracing_mode="fake")(*inputs)
-    products.Products(onednn)(graph.graph)
+    products.Products(own)(graph.graph)
     graph.recompile()
     torch.testing.assert_close(graph(*inputs), function(*inputs), rtol=1e-4, atol=1e-4)
     for node in graph.graph.nodes:
@@ -67,19 +103,18 @@ def zeros(argument):
 PERMUTE = torch.ops.aten.permute.default
 
 
+@OWN_OR_NOT
 @pytest.mark.parametrize("function", [
     torch.mm,
     lambda a, b: torch.addmm(b[0], a, b),
     lambda a, b: torch.bmm(a.expand(2, -1, -1), b.expand(2, -1, -1)),
 ])  # fmt: skip
-def test_large_products_go_to_onednn(function, monkeypatch):
-    monkeypatch.setattr(products, "SMALLEST", 32 * 48 * 64)
-    large, small = (targets(function, numbers(rows, 48), numbers(48, 64)) for rows in (32, 31))
-    assert large.count(OP) == 1 and PERMUTE not in large and OP not in small
-    assert OP not in targets(function, numbers(32, 48), numbers(48, 64), onednn=False)
+def test_products_become_our_own(function, own):
+    found = targets(function, numbers(32, 48), numbers(48, 64), own=own)
+    assert found.count(OP) == own and PERMUTE not in found
 
 
-@pytest.mark.parametrize("onednn", [False, True])
+@OWN_OR_NOT
 @pytest.mark.parametrize(
     ("left", "right", "turned"),
     [
@@ -92,11 +127,15 @@ def test_large_products_go_to_onednn(function, monkeypatch):
         ((32, 50), (50, 8), False),  # too small
     ],
 )
-def test_narrow_products_are_turned(left, right, turned, onednn, monkeypatch):
-    monkeypatch.setattr(products, "SMALLEST", 2**18)
-    found = targets(torch.bmm if len(left) == 3 else torch.mm, numbers(*left), numbers(*right), onednn=onednn)
-    assert found.count(PERMUTE) == 3 * turned
-    assert (OP in found) == (onednn and math.prod((*left[-2:], right[-1])) >= 2**18)
+def test_narrow_products_are_turned(left, right, turned, own):
+    found = targets(torch.bmm if len(left) == 3 else torch.mm, numbers(*left), numbers(*right), own=own)
+    assert found.count(PERMUTE) == 3 * turned and (OP in found) == own
+
+
+@OWN_OR_NOT
+def test_a_bias_is_added_to_what_was_turned(own):
+    found = targets(lambda a, b: torch.addmm(b[0], a, b), numbers(1280, 50), numbers(50, 8), own=own)
+    assert found.count(PERMUTE) == 3 and found[-1] is torch.ops.aten.add.Tensor
 
 
 @pytest.mark.parametrize("function", [
@@ -104,9 +143,11 @@ def test_narrow_products_are_turned(left, right, turned, onednn, monkeypatch):
     lambda a, b: torch.addmm(b[0], a, b, beta=2),
     lambda a, b: torch.addmm(a, a, b),
     lambda a, b: (a.unsqueeze(2) * b).sum(1),
+    lambda a, b: torch.mm(a[:, :0], b[:0]),
 ])  # fmt: skip
-def test_others_are_left_alone(function):
-    found = targets(function, numbers(200, 200), numbers(200, 200))
+@OWN_OR_NOT
+def test_others_are_left_alone(function, own):
+    found = targets(function, numbers(200, 200), numbers(200, 200), own=own)
     assert OP not in found and PERMUTE not in found
 
 
@@ -119,33 +160,33 @@ def problem():
 
 
 @pytest.fixture
-def by_onednn(monkeypatch):
+def our_own(monkeypatch):
     monkeypatch.setattr(products, "held_back", lambda: True)
 
 
-def calls(run):
-    """How often the operation ran."""
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiled:
-        run()
-    return sum(event.count for event in profiled.key_averages() if event.key == "vaebench::product")
-
-
-@NEEDS_COMPILER
+@NEEDS_OWN
 @pytest.mark.parametrize("members", [None, 3])
-def test_a_compiled_gradient_by_onednn_is_the_eager_one(members, by_onednn):
+def test_a_compiled_gradient_of_our_own_products_is_the_eager_one(members, our_own, monkeypatch):
     loss, x, noise = problem()
     inputs, differentiate = (own_parameters(loss), x, noise), grad_and_value(loss_function(loss))
     if members:
         differentiate = vmap(differentiate)
         stacked = {name: torch.stack([p + 0.01 * s for s in range(members)]) for name, p in inputs[0].items()}
         inputs = (stacked, *(t.expand(members, *t.shape).contiguous() for t in (x, noise)))
+    call, called = products._call, []
+    monkeypatch.setattr(products, "_call", lambda graph, *call_of: called.append(call_of[0]) or call(graph, *call_of))
+    monkeypatch.setattr(products.Products, "uuid", lambda self: None)  # nothing of this in torch's cache
     fast = compiled(differentiate)
     fast(*inputs)
-    assert calls(lambda: torch.testing.assert_close(fast(*inputs), differentiate(*inputs), rtol=1e-4, atol=1e-5)) >= 2
+    assert called.count(OP) >= 7
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiled:
+        torch.testing.assert_close(fast(*inputs), differentiate(*inputs), rtol=1e-4, atol=1e-5)
+    dispatched = {event.key for event in profiled.key_averages()}
+    assert not dispatched & {"vaebench::product", "aoti_torch_cpu_mm_out", "aoti_torch_cpu_bmm_out"}
 
 
-@NEEDS_COMPILER
-def test_a_product_that_is_off_is_refused(by_onednn, monkeypatch):
+@NEEDS_OWN
+def test_a_product_that_is_off_is_refused(our_own, monkeypatch):
     monkeypatch.setattr(products.Products, "uuid", lambda self: None)  # nothing of this in torch's cache
     monkeypatch.setattr(products, "_waste", lambda size: 1.0)
     monkeypatch.setattr(products, "_operands", without_bias(products._operands))

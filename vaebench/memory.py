@@ -78,7 +78,7 @@ def micro_batched(
         for start in range(0, len(x), step):
             rows = slice(start, start + step)
             (found, part), share = one(parameters, x[rows], noise[:, rows]), len(x[rows]) / len(x)
-            total = {n: torch.add(total[n], g, alpha=share) if total else share * g for n, g in found.items()}
+            total = {n: total[n].add_(g, alpha=share) if total else share * g for n, g in found.items()}
             value = value + share * part
         return total, value
 

@@ -1,64 +1,91 @@
-"""Matrix products of compiled gradients: turned the quicker way round, and by oneDNN where MKL is held back.
+"""Matrix products of compiled gradients: turned the quicker way round, and our own where MKL is held back.
 
 Rows of a product are computed a vector at a time, so that a product of 5 columns wastes eleven lanes of sixteen, and
 its transpose none. Measured on one core of an AMD EPYC with AVX-512: 32 products of 32 x 50 by 50 x 5 take 48 us, and
-13 us turned round. On processors that are not Intel's, moreover, MKL's single-precision products stay with AVX2: 97 to
-107 GFLOP/s for the layers of the 784-200-200-50 perceptron and batches of 100 and more, where oneDNN reaches 140 to
-210. A call of oneDNN takes 10 us longer to begin, so small products are left to MKL.
+13 us turned round.
+
+On processors that are not Intel's, moreover, MKL's single-precision products stay with AVX2. GFLOP/s on that core, of
+all products of a gradient's dense layers, forward and backward:
+
+    784-200-200-50 at batches of 32, 128, 1,280:  MKL 102, 110, 111;  oneDNN 136, 200, 231;  products.cpp 198, 231, 236
+    64-50-50-8, 32 members, batches of 32:        MKL 86;                                    products.cpp 167
+
+MKL made to believe that the processor is Intel's reaches 219, 244, 253 and 154, so on Intel's it is left to its work.
 """
 
+import ctypes
 from functools import cache
-from math import prod
+from importlib.resources import files
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._inductor.codecache import CppCodeCache
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch.fx import Graph, Node
 
 LANES = 16  # float32 numbers in a vector
 GAIN = 1.1  # times as many lanes wasted make a product worth turning
 TURNED = 2**17  # multiply-adds that make it so
-SMALLEST = 2**21  # multiply-adds from which oneDNN is worth calling; half as many take 20 us either way
 
 _LIBRARY = torch.library.Library("vaebench", "DEF")
-_LIBRARY.define("product(Tensor left, Tensor right, Tensor? bias) -> Tensor")
+_LIBRARY.define("product(Tensor left, Tensor right) -> Tensor", tags=(torch.Tag.flexible_layout,))
+_PRODUCT = torch.ops.vaebench.product.default
 
 
-def _product(left: Tensor, right: Tensor, bias: Tensor | None) -> Tensor:
-    """left (..., m, k) @ right (..., k, n) + bias (n,), with one leading axis at most."""
-    if left.ndim == 3:
-        return torch.stack([_product(*pair, bias) for pair in zip(left, right, strict=True)])
-    return torch.ops.mkldnn._linear_pointwise(left, right.t(), bias, "none", [], "")
-
-
-def _described(left: Tensor, right: Tensor, _: Tensor | None) -> Tensor:
+def _described(left: Tensor, right: Tensor) -> Tensor:
     return left.new_empty(*left.shape[:-1], right.shape[-1])
 
 
-_LIBRARY.impl("product", _product, "CPU")
 _LIBRARY.impl("product", _described, "Meta")
+
+
+class _Code(CppCodeCache):
+    cpp_compile_command_flags = {"include_pytorch": True}  # noqa: RUF012 - as inductor has it
+
+
+class _Shims(dict[str, list[str]]):
+    """C functions by the operation's name, which inductor's cache can keep; it could not keep the operation."""
+
+    def __contains__(self, operation: object) -> bool:
+        return super().__contains__(str(operation))
 
 
 @cache
 def held_back() -> bool:
     """Whether MKL multiplies float32 matrices here with half of what the processor has."""
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+    if not torch.backends.mkl.is_available():
         return False
     name = str(torch.cpu.get_capabilities().get("cpu_name", "Intel"))
     return "Intel" not in name and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
+@cache
+def _build() -> _Shims:
+    """Compile and load our own products, seconds the first time on a machine: what inductor is to know of them."""
+    code = _Code.load(files("vaebench").joinpath("products.cpp").read_text("utf-8"))
+    ctypes.CDLL(code._name, ctypes.RTLD_GLOBAL)  # compiled gradients look for the function
+    declared = "AOTITorchError aoti_torch_cpu_product(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle*)"
+    return _Shims({str(_PRODUCT): [declared]})
+
+
+def options() -> dict[str, Any]:
+    """What inductor is to do with products on this machine's CPU."""
+    own = held_back()
+    shims = {"aot_inductor.custom_ops_to_c_shims": _build()} if own else {}
+    return {"post_grad_custom_post_pass": Products(own), **shims}
+
+
 class Products(CustomGraphPass):
     """Rewrites the float32 products on a CPU in a graph that inductor compiles."""
 
-    def __init__(self, onednn: bool):
+    def __init__(self, own: bool):
         """Set up.
 
         Args:
-            onednn: whether large products are to go to oneDNN.
+            own: whether products are to be our own.
         """
-        self.onednn = onednn
+        self.own = own
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place."""
@@ -68,24 +95,21 @@ class Products(CustomGraphPass):
 
     def uuid(self) -> bytes:
         """Of this file and the setting, for inductor's cache of compiled code."""
-        return get_hash_for_files((__file__,), str(self.onednn))
+        return get_hash_for_files((__file__,), str(self.own))
 
     def _rewrite(self, graph: Graph, node: Node, left: Node, right: Node, bias: Node | None) -> None:
         one, other = left.meta["val"], right.meta["val"]
-        (rows, inner), columns = one.shape[-2:], other.shape[-1]
-        each = rows * inner * columns
-        turned = bias is None and _waste(columns) > GAIN * _waste(rows) and each * prod(one.shape[:-2]) >= TURNED
-        moved = self.onednn and each >= SMALLEST
-        if not turned and not moved:
+        rows, columns, size = one.shape[-2], other.shape[-1], one.numel() * other.shape[-1]
+        turned = _waste(columns) > GAIN * _waste(rows) and size >= TURNED
+        if not turned and not self.own:
             return
+        target = _PRODUCT if self.own else torch.ops.aten.mm.default if one.ndim == 2 else torch.ops.aten.bmm.default
         with graph.inserting_before(node):
             if turned:
-                left, right = _transposed(graph, right), _transposed(graph, left)
-            if moved:
-                found = _call(graph, torch.ops.vaebench.product.default, left, right, bias)
+                found = _transposed(graph, _call(graph, target, _transposed(graph, right), _transposed(graph, left)))
             else:
-                found = _call(graph, node.target, left, right)
-            node.replace_all_uses_with(_transposed(graph, found) if turned else found)
+                found = _call(graph, target, left, right)
+            node.replace_all_uses_with(_call(graph, torch.ops.aten.add.Tensor, found, bias) if bias else found)
         graph.erase_node(node)
 
 
@@ -114,5 +138,6 @@ def _operands(node: Node) -> tuple[Any, Any, Any] | None:
         operands = *arguments[1:], arguments[0]
     else:
         return None
-    result = node.meta["val"]
-    return operands if result.device.type == "cpu" and result.dtype == torch.float32 else None
+    result, inner = node.meta["val"], arguments[-1].meta["val"].shape[-2]
+    ours = result.device.type == "cpu" and result.dtype == torch.float32 and result.numel() * inner > 0
+    return operands if ours else None
