@@ -53,10 +53,12 @@ as a training script has it: sigmoid and binary cross-entropy, loss and every pa
 torch's default Adam. Pyro's checks of arguments are off. A ratio above 1 means that the peer is slower; the brackets
 are the quartiles over rounds.
 
-Other work ran on the Xeon's second core, and its points were measured before ours was one function. NumPyro's particles
-are vectorised, its default; on convolutional nets it is left out beyond 1,280 decoded rows or so, where a step takes it
-half a minute. Part of the mlp's ratios for the IWAE bound is underflow: after a few steps most weights of 784 pixels
-are denormal numbers, which slow the peers' gradient down and are left out of ours.
+Other work ran on the second core at times. The Xeon's points were measured before ours was one function. On the EPYC
+torch multiplies the peers' matrices at half of the processor's rate, as MKL does where it is not Intel's; ours are
+multiplied by code of our own. NumPyro's particles are vectorised, its default; on convolutional nets it is left out
+beyond 1,280 decoded rows or so, where a step takes it half a minute. Part of the mlp's ratios for the IWAE bound is
+underflow: after a few steps most weights of 784 pixels are denormal numbers, which slow the peers' gradient down and
+are left out of ours.
 
 *The fastest peer on torch* has the smallest ratio at a point, NumPyro aside. The goals are 1.25 in geometric mean and 1
 at least, and 1 beside NumPyro on the mlp at B = 20. `make peers` goes on with points that `cost.csv` lacks, and with
