@@ -3,14 +3,17 @@
 import contextlib
 import importlib
 import os
+import time
 import timeit
 from collections.abc import Callable
+from statistics import median
 from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
 
 SEED = 20250503
+ROUNDS = 5
 T = TypeVar("T")
 
 
@@ -86,3 +89,16 @@ def conv32(device: str) -> tuple[Any, torch.Tensor]:
 def batch(data: torch.Tensor, size: int) -> torch.Tensor:
     """So many examples, spread evenly over the data."""
     return data[torch.linspace(0, len(data) - 1, size).long()]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Of one call."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def in_turn(first: Callable[[], object], second: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Median over rounds of the time of the first over that of the second, after one call of each."""
+    first(), second()
+    return median(seconds(first) / seconds(second) for _ in range(rounds))

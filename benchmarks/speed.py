@@ -13,21 +13,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import batch, by_profile, conv, generator, mlp, part
+from benchmarks.common import ROUNDS, batch, by_profile, conv, generator, in_turn, mlp, part
 
-ROUNDS, DREG = 5, "doubly_reparameterized"
-
-
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+DREG = "doubly_reparameterized"
 
 
-def in_turn(first: Callable[[], object], second: Callable[[], object]) -> float:
-    """Median over rounds of the time of the first over that of the second, after one call of each."""
-    first(), second()
-    return median(seconds(first) / seconds(second) for _ in range(ROUNDS))
+def case(net: str) -> tuple[Any, torch.Tensor]:
+    return mlp("cpu") if net == "mlp" else conv(32, "cpu")
 
 
 class Problem:
@@ -93,7 +85,7 @@ class Compilation:
     timeout = 300
 
     def track_over_eager(self, net: str, samples: int) -> float:
-        problem = Problem(self.net(net), 32, samples, "pathwise")
+        problem = Problem(case(net), 32, samples, "pathwise")
         return in_turn(problem.compiled(), problem.gradient)
 
     def track_step_over_eager(self, net: str, samples: int) -> float:
@@ -102,7 +94,7 @@ class Compilation:
 
     def step(self, net: str, samples: int, how: str) -> Callable[[], object]:
         """Steps of a net of its own, all by the same noise."""
-        problem, (module, name) = Problem(self.net(net), 32, samples, "pathwise"), how.split(".")
+        problem, (module, name) = Problem(case(net), 32, samples, "pathwise"), how.split(".")
         if not hasattr(part(module), name):
             raise NotImplementedError(f"this commit has no vaebench.{how}")
         gradient = part("moments").loss_function(problem.loss)
@@ -111,9 +103,6 @@ class Compilation:
         optimizer = part("optimizers").fused_adam(problem.parameters, 1e-4)
         take, named = getattr(part(module), name)(gradient, optimizer), dict(problem.loss.named_parameters())
         return lambda: take(named, problem.x, problem.noise)
-
-    def net(self, net: str) -> tuple[Any, torch.Tensor]:
-        return mlp("cpu") if net == "mlp" else conv(32, "cpu")
 
     track_over_eager.unit = track_step_over_eager.unit = "ratio"
 
@@ -129,7 +118,7 @@ class Division:
     def setup(self, net: str, samples: int) -> None:
         part("memory")
         rows = 12800 if net == "mlp" else 1600
-        self.problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), rows // samples, samples, DREG)
+        self.problem = Problem(case(net), rows // samples, samples, DREG)
 
     def track_micro_batched(self, *_: object) -> float:
         problem = self.problem
@@ -191,9 +180,10 @@ class Recording:
     version = "3"
     param_names = ("net",)
     params = (["mlp", "conv32"],)
+    timeout = 300
 
     def track_norm_over_step(self, net: str) -> float:
-        problem = Problem(mlp("cpu") if net == "mlp" else conv(32, "cpu"), 32, 5, DREG)
+        problem = self.problem(net)
         optimizer, grad_sq = part("optimizers").adam(problem.parameters, 1e-4), part("fleet")._grad_sq
         shares = []
         for _ in range(1 + 5 * ROUNDS):
@@ -209,7 +199,27 @@ class Recording:
             shares.append(norm / (time.perf_counter() - begin - norm))
         return median(shares[1:])
 
-    track_norm_over_step.unit = "ratio"
+    def track_norm_over_compiled_step(self, net: str) -> float:
+        """The same of a compiled fleet of one, whose step has the norm in it."""
+        if net != "mlp":
+            raise NotImplementedError("steps of two compilations of this net differ by 5 %, whatever is in them")
+        if not (recorded := getattr(part("fleet"), "_recorded", None)):
+            raise NotImplementedError("this commit has the norm behind the step")
+        return in_turn(self.steps(net, recorded), self.steps(net, lambda found: found), 5 * ROUNDS) - 1
+
+    def steps(self, net: str, how: Callable[[Any], Any]) -> Callable[[], object]:
+        """Compiled steps that repeat a batch."""
+        fleet, problem = part("fleet"), self.problem(net)
+        parameters, x, noise = fleet._stack([problem.loss]), problem.x.unsqueeze(0), problem.noise.unsqueeze(0)
+        differentiate = how(fleet._differentiator(problem.loss, parameters, x, noise, False))
+        rule = part("optimizers").fused_adam(list(parameters.values()), 1e-4)
+        take = part("compilation").compiled_step(differentiate, rule)
+        return lambda: [take(parameters, x, noise) for _ in range(10)]
+
+    def problem(self, net: str) -> Problem:
+        return Problem(case(net), 32, 5, DREG)
+
+    track_norm_over_step.unit = track_norm_over_compiled_step.unit = "ratio"
 
 
 class Denormals:

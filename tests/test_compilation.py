@@ -75,6 +75,19 @@ def test_a_lost_part_is_refused():
         compiled(losing)(own_parameters(loss), x, noise)
 
 
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_value_is_refused(lost):
+    loss, x, noise = problem()
+
+    def losing(parameters, x, noise):
+        found, value = grad_and_value(loss_function(loss))(parameters, x, noise)
+        values = [value, torch.ones_like(value)]
+        return found, torch.stack([0 * v if compiling() and i == lost else v for i, v in enumerate(values)])
+
+    with pytest.raises(RuntimeError, match=f"compiled value {lost}, of norm .*, is off by"):
+        compiled(losing)(own_parameters(loss), x, noise)
+
+
 def test_what_cannot_be_traced_is_refused():
     loss, x, noise = problem()
 

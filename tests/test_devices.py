@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from vaebench.activations import soft_clip
 from vaebench.data import linear_gaussian
+from vaebench.elementary import traced
 from vaebench.estimators import ESTIMATORS, Loss, draw_noise, pathwise
 from vaebench.fleet import _grad_sq, train
 from vaebench.memory import chunked, micro_batched
@@ -143,6 +144,8 @@ def test_bytes_on_the_cpu_train_a_model_on_the_device(device):
 def test_joined_norms_are_those_of_the_parts():
     parts = [torch.randn(3, *shape, generator=seeded(), **FLOAT64) for shape in ((4, 5), (7,), (1,))]
     torch.testing.assert_close(_grad_sq(parts, joined=True), _grad_sq(parts, joined=False))
+    with traced():
+        torch.testing.assert_close(_grad_sq(parts, joined=True), _grad_sq(parts, joined=False))
 
 
 # The host waits for nothing between checkpoints

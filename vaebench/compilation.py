@@ -6,7 +6,7 @@ changed, which takes longer than a small gradient. Here a function is traced onc
 tensors go through it: what depends on their values is an error, and the first result is compared with the eager one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -47,7 +47,7 @@ def compiled(differentiate: Differentiator) -> Differentiator:
         with torch.no_grad():
             if key not in ready:
                 fast = _compile(differentiate, parameters, x, noise)
-                _compare("gradient of", fast(parameters, x, noise)[0], differentiate(parameters, x, noise)[0])
+                _compare_results(fast(parameters, x, noise), differentiate(parameters, x, noise))
                 ready[key] = fast
             return ready[key](parameters, x, noise)
 
@@ -153,10 +153,10 @@ def _first_step(
 
     written = [*parameters.values(), *state[:-2]]
     before, eager = ([tensor.clone() for tensor in written] for _ in range(2))
-    fast, (expected, _) = _compile(whole, parameters, x, noise, *state), differentiate(parameters, x, noise)
+    fast, expected = _compile(whole, parameters, x, noise, *state), differentiate(parameters, x, noise)
     try:
         result = fast(parameters, x, noise, *state)
-        _compare("gradient of", result[0], expected)
+        _compare_results(result, expected)
         size = len(parameters)
         update(result[0], dict(zip(parameters, eager[:size], strict=True)), *eager[size:], *state[-2:])
         for number, kind in enumerate(("step of", "change of the mean of", "change of the square of", "change of the")):
@@ -202,7 +202,13 @@ def _tanh(x: Tensor) -> Tensor:
     return tanh(x) if x.dtype == torch.float32 and x.device.type == "cpu" else NotImplemented
 
 
-def _compare(what: str, found: Named, expected: Named) -> None:
+def _compare_results(found: Result, expected: Result) -> None:
+    """Values are those of sums that may cancel: below 1, their errors are not relative."""
+    _compare("gradient of", found[0], expected[0])
+    _compare("value", *(dict(enumerate(torch.atleast_1d(values))) for _, values in (found, expected)), least=1)
+
+
+def _compare(what: str, found: Mapping[Any, Tensor], expected: Mapping[Any, Tensor], least: float = 0) -> None:
     """Whether compiled tensors are the eager ones but for rounding, which switches a share of ReLUs too."""
     rounding = torch.finfo(next(iter(expected.values())).dtype).eps
     whole_norm = torch.stack([torch.linalg.vector_norm(g) for g in expected.values()]).norm()
@@ -212,7 +218,7 @@ def _compare(what: str, found: Named, expected: Named) -> None:
             raise RuntimeError(
                 f"The {what} {name} has norm {float(norm)}: there is nothing to compare compiled code with."
             )
-        allowed = 4 * (rounding / 2) ** 0.5 * norm + 100 * rounding * whole_norm
+        allowed = 4 * (rounding / 2) ** 0.5 * norm.clamp(least) + 100 * rounding * whole_norm
         if not off <= allowed:
             raise RuntimeError(
                 f"The compiled {what} {name}, of norm {float(norm):.3g}, is off by {float(off):.3g}, allowed are "

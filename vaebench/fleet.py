@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 from torch.optim import Optimizer
 
+from vaebench.elementary import compiling
 from vaebench.estimators import Estimator, Loss
 from vaebench.memory import Differentiator, Named
 from vaebench.models import check_input, minibatch
 from vaebench.moments import loss_function, own_parameters
 from vaebench.objectives import Objective
 from vaebench.optimizers import OptimizerFactory, check_elementwise
-from vaebench.records import Checkpoint, Divergence, Stacked, State, Step, geometric
+from vaebench.records import Checkpoint, Stacked, State, Step, divergences, geometric
 from vaebench.sampling import SamplerFactory, Stream, abreast, block_length, with_replacement
 from vaebench.schedules import Schedule
 from vaebench.snapshots import Found, Snapshot, Taken, capture, restore
@@ -124,25 +125,38 @@ def _moves(
     step, like = None, next(iter(parameters.values()))
     for number, (indices, noise) in enumerate(abreast(streams), done + 1):
         x = minibatch(data, indices, like)
-        step = step or stepper(_differentiator(loss, parameters, x, noise, stepper is eager_step), optimizer)
+        eager = stepper is eager_step
+        step = step or stepper(_recorded(_differentiator(loss, parameters, x, noise, eager)), optimizer)
         gamma = schedule(number)
         for group in optimizer.param_groups:
             group["lr"] = gamma
         before = _copy(parameters) if observe else {}
-        gradients, losses = step(parameters, x, noise)
+        gradients, (losses, squares) = step(parameters, x, noise)
         if observe:
             after = {name: stacked.detach() for name, stacked in parameters.items()}
-            observe(Step(number, gamma, before, after, gradients, losses.detach(), indices))
-        yield losses.detach(), _grad_sq(list(gradients.values()), joined=like.is_cuda)
+            observe(Step(number, gamma, before, after, gradients, losses, indices))
+        yield losses, squares
 
 
 def _grad_sq(gradients: list[Tensor], joined: bool) -> Tensor:
     """Squared norms (S,): one kernel per parameter, or all joined first, where launches cost more than a copy."""
+    if compiling():
+        return sum((g.square().flatten(1).sum(1) for g in gradients), gradients[0].new_zeros(()))
     if joined:
         return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1).square()
     if len(gradients[0]) == 1:  # the same at two thirds of the time
         return torch.stack(torch._foreach_norm(gradients)).square().sum(0, keepdim=True)  # pyright: ignore[reportPrivateImportUsage]
     return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]).square().sum(0)
+
+
+def _recorded(differentiate: Differentiator) -> Differentiator:
+    """Its values are losses and squared norms of the gradients, (2, S); compiled with it, these are nearly free."""
+
+    def run(parameters: Named, x: Tensor, noise: Tensor) -> tuple[Stacked, Tensor]:
+        found, losses = differentiate(parameters, x, noise)
+        return found, torch.stack([losses.detach(), _grad_sq(list(found.values()), joined=x.is_cuda)])
+
+    return run
 
 
 def _differentiator(loss: Loss, parameters: Stacked, x: Tensor, noise: Tensor, eager: bool) -> Differentiator:
@@ -205,25 +219,12 @@ def _report(
             save(step, taken, found)
         losses, squares = (torch.stack(part) for part in zip(*taken, strict=True)) if taken else (empty, empty)
         state = replace(live, step=stop, parameters=_copy(live.parameters))
-        diverged = _divergences(state, losses, stop - len(taken)) | {one.seed: one for one in found}
+        diverged = divergences(state, losses, stop - len(taken)) | {one.seed: one for one in found}
         found = tuple(diverged[seed] for seed in live.seeds if seed in diverged)
         taken = []
         yield Checkpoint(state, losses, squares, {name: probe(state) for name, probe in probes.items()}, found)
         if len(found) == len(live.seeds):
             return
-
-
-def _divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergence]:
-    """Members with a non-finite loss since step `start`, or with a non-finite parameter now, by seed."""
-    sums = torch.stack([p.flatten(1).sum(1) for p in state.parameters.values()]).sum(0)
-    table = torch.cat([losses, sums.unsqueeze(0)])
-    bad = ~torch.cat([losses.isfinite(), state.finite().unsqueeze(0)])
-    first = bad.int().argmax(0).tolist()
-    return {
-        seed: Divergence(seed, min(start + row + 1, state.step), float(table[row, s]))
-        for s, (seed, row, hit) in enumerate(zip(state.seeds, first, bad.any(0).tolist(), strict=True))
-        if hit
-    }
 
 
 def _copy(parameters: Stacked) -> Stacked:

@@ -119,6 +119,28 @@ class Checkpoint:
         ]
 
 
+def divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergence]:
+    """Members with a non-finite loss since a step, or with a non-finite parameter now.
+
+    Args:
+        state: the fleet now.
+        losses: of the steps since then, (n, S).
+        start: that step.
+
+    Returns:
+        Their divergences by seed.
+    """
+    sums = torch.stack([p.flatten(1).sum(1) for p in state.parameters.values()]).sum(0)
+    table = torch.cat([losses, sums.unsqueeze(0)])
+    bad = ~torch.cat([losses.isfinite(), state.finite().unsqueeze(0)])
+    first = bad.int().argmax(0).tolist()
+    return {
+        seed: Divergence(seed, min(start + row + 1, state.step), float(table[row, s]))
+        for s, (seed, row, hit) in enumerate(zip(state.seeds, first, bad.any(0).tolist(), strict=True))
+        if hit
+    }
+
+
 def geometric(steps: int, per_decade: int = 8) -> tuple[int, ...]:
     """Steps 0, 1, ... up to `steps`, equally spaced in the logarithm, without repetition.
 
