@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import by_profile, conv32, generator, part
+from benchmarks.common import by_profile, conv32, generator, needs, part
 
 MEMBERS = 32
 
@@ -91,3 +91,4 @@ class Fleet:
     track_member_step.type = track_solo_step.type = "time"
     track_member_step.unit = track_solo_step.unit = "seconds"
     track_ratio.unit = track_compiled_ratio.unit = "ratio"
+    track_compiled_ratio.setup = needs("compilation", "compiled_step")
