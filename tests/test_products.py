@@ -80,12 +80,12 @@ def test_the_product_of_shared_matrices_by_threads(threads, built):
         torch.set_num_threads(before)
 
 
-def targets(function, *inputs, own):
+def targets(function, *inputs, own, threads=1):
     """What a graph of the function calls once the pass went over it, and whether it still computes the same."""
     if own:
         products._build()
     graph = make_fx(function, tracing_mode="fake")(*inputs)
-    products.Products(own)(graph.graph)
+    products.Products(own, threads)(graph.graph)
     graph.recompile()
     torch.testing.assert_close(graph(*inputs), function(*inputs), rtol=1e-4, atol=1e-4)
     for node in graph.graph.nodes:
@@ -112,6 +112,24 @@ PERMUTE = torch.ops.aten.permute.default
 def test_products_become_our_own(function, own):
     found = targets(function, numbers(32, 48), numbers(48, 64), own=own)
     assert found.count(OP) == own and PERMUTE not in found
+
+
+@NEEDS_OWN
+@pytest.mark.parametrize(
+    ("members", "rows", "threads", "own"),
+    [(1, 240, 1, True), (1, 240, 2, False), (1, 241, 2, True), (2, 9, 2, True), (2, 9, 3, False), (3, 300, 6, True)],
+)
+def test_products_of_fewer_parts_than_threads_are_left_to_torch(members, rows, threads, own):
+    found = targets(torch.bmm, numbers(members, rows, 48), numbers(members, 48, 64), own=True, threads=threads)
+    assert (OP in found) == own
+    assert products.Products(True, threads).uuid() != products.Products(True, threads + 1).uuid()
+
+
+@NEEDS_OWN
+def test_what_is_turned_is_divided_by_its_columns():
+    left, right = numbers(1280, 50), numbers(50, 8)
+    found = targets(torch.mm, left, right, own=True, threads=2)
+    assert found.count(PERMUTE) == 3 and OP not in found
 
 
 @OWN_OR_NOT
@@ -160,7 +178,15 @@ def problem():
 
 
 @pytest.fixture
-def our_own(monkeypatch):
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def our_own(monkeypatch, one_thread):
     monkeypatch.setattr(products, "held_back", lambda: True)
 
 

@@ -11,6 +11,7 @@ all products of a gradient's dense layers, forward and backward:
     64-50-50-8, 32 members, batches of 32:        MKL 86;                                    products.cpp 167
 
 MKL made to believe that the processor is Intel's reaches 219, 244, 253 and 154, so on Intel's it is left to its work.
+So it is where there are more threads than ours make use of.
 """
 
 import ctypes
@@ -27,6 +28,7 @@ from torch.fx import Graph, Node
 LANES = 16  # float32 numbers in a vector
 GAIN = 1.1  # times as many lanes wasted make a product worth turning
 TURNED = 2**17  # multiply-adds that make it so
+PART = 240  # rows that products.cpp leaves to one thread
 
 _LIBRARY = torch.library.Library("vaebench", "DEF")
 _LIBRARY.define("product(Tensor left, Tensor right) -> Tensor", tags=(torch.Tag.flexible_layout,))
@@ -73,19 +75,20 @@ def options() -> dict[str, Any]:
     """What inductor is to do with products on this machine's CPU."""
     own = held_back()
     shims = {"aot_inductor.custom_ops_to_c_shims": _build()} if own else {}
-    return {"post_grad_custom_post_pass": Products(own), **shims}
+    return {"post_grad_custom_post_pass": Products(own, torch.get_num_threads()), **shims}
 
 
 class Products(CustomGraphPass):
     """Rewrites the float32 products on a CPU in a graph that inductor compiles."""
 
-    def __init__(self, own: bool):
+    def __init__(self, own: bool, threads: int):
         """Set up.
 
         Args:
-            own: whether products are to be our own.
+            own: whether products are to be our own, where they keep all threads busy; torch's divide small ones too.
+            threads: torch's.
         """
-        self.own = own
+        self.own, self.threads = own, threads
 
     def __call__(self, graph: Graph) -> None:
         """Change the graph in place."""
@@ -94,16 +97,18 @@ class Products(CustomGraphPass):
                 self._rewrite(graph, node, *operands)
 
     def uuid(self) -> bytes:
-        """Of this file and the setting, for inductor's cache of compiled code."""
-        return get_hash_for_files((__file__,), str(self.own))
+        """Of this file and the settings, for inductor's cache of compiled code."""
+        return get_hash_for_files((__file__,), f"{self.own} {self.threads}")
 
     def _rewrite(self, graph: Graph, node: Node, left: Node, right: Node, bias: Node | None) -> None:
         one, other = left.meta["val"], right.meta["val"]
         rows, columns, size = one.shape[-2], other.shape[-1], one.numel() * other.shape[-1]
         turned = _waste(columns) > GAIN * _waste(rows) and size >= TURNED
-        if not turned and not self.own:
+        parts = one.shape[:-2].numel() * -(-(columns if turned else rows) // PART)
+        own = self.own and parts >= self.threads
+        if not turned and not own:
             return
-        target = _PRODUCT if self.own else torch.ops.aten.mm.default if one.ndim == 2 else torch.ops.aten.bmm.default
+        target = _PRODUCT if own else torch.ops.aten.mm.default if one.ndim == 2 else torch.ops.aten.bmm.default
         with graph.inserting_before(node):
             if turned:
                 found = _transposed(graph, _call(graph, target, _transposed(graph, right), _transposed(graph, left)))
