@@ -5,6 +5,7 @@
 // that are as wide as a block, and rows of the left one that come as columns. Both fit the second-level cache.
 
 #include <immintrin.h>
+#include <omp.h>
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
@@ -168,13 +169,14 @@ extern "C" AOTITorchError aoti_torch_cpu_product(
         aoti_torch_get_data_ptr(left, &a), aoti_torch_get_data_ptr(right, &b), aoti_torch_get_data_ptr(*result, &c)})
     if (error) return error;
   const int64_t step = i ? strides[0] : 0, other_step = i ? other_strides[0] : 0;
+  const int64_t share = number * rows / omp_get_max_threads() + 1, part = at_most(ROWS, std::max(FEW, share));
 #pragma omp parallel for collapse(2) if (number * rows * inner * columns > PARALLEL)
   for (int64_t s = 0; s < number; ++s)
-    for (int64_t r = 0; r < rows; r += ROWS) {
+    for (int64_t r = 0; r < rows; r += part) {
       const Matrix one{static_cast<float*>(a) + s * step, strides[i], strides[j]};
       const Matrix other{static_cast<float*>(b) + s * other_step, other_strides[i], other_strides[j]};
       float* to = static_cast<float*>(c) + (s * rows + r) * columns;
-      multiply(one.from(r, 0), other, to, at_most(ROWS, rows - r), inner, columns);
+      multiply(one.from(r, 0), other, to, at_most(part, rows - r), inner, columns);
     }
   return AOTI_TORCH_SUCCESS;
 }

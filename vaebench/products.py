@@ -28,7 +28,7 @@ from torch.fx import Graph, Node
 LANES = 16  # float32 numbers in a vector
 GAIN = 1.1  # times as many lanes wasted make a product worth turning
 TURNED = 2**17  # multiply-adds that make it so
-PART = 240  # rows that products.cpp leaves to one thread
+PART = 48  # rows that products.cpp leaves to one thread, however many there are
 
 _LIBRARY = torch.library.Library("vaebench", "DEF")
 _LIBRARY.define("product(Tensor left, Tensor right) -> Tensor", tags=(torch.Tag.flexible_layout,))
