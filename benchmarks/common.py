@@ -7,7 +7,7 @@ import time
 import timeit
 from collections.abc import Callable
 from statistics import median
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +15,25 @@ import torch
 SEED = 20250503
 ROUNDS = 5
 T = TypeVar("T")
+FORMERLY = {  # modules of today by what they were, or were part of, up to version 0.1
+    "data.sampling": ("sampling",),
+    "gradients.estimators": ("estimators",),
+    "gradients.loss": ("estimators", "moments"),
+    "gradients.memory": ("memory",),
+    "gradients.objectives": ("objectives",),
+    "measures.cost": ("cost",),
+    "measures.moments": ("moments",),
+    "measures.probes": ("probes",),
+    "models.activations": ("activations",),
+    "theory.problems.linear": ("theory.linear",),
+    "theory.problems.linear_noise": ("theory.linear_noise",),
+    "theory.problems.regression": ("theory.bbvi",),
+    "theory.quadrature": ("theory.iwae",),
+    "training.compilation": ("compilation",),
+    "training.fleet": ("fleet",),
+    "training.optimizers": ("optimizers",),
+    "training.schedules": ("schedules",),
+}
 
 
 def by_profile(quick: T, full: T) -> T:
@@ -29,14 +48,27 @@ def by_profile(quick: T, full: T) -> T:
 DEVICES = by_profile(["cpu"], ["cpu", "cuda"])
 
 
-def part(module: str) -> ModuleType:
-    """A module of vaebench, or n/a on a commit that does not have it yet."""
+def part(module: str) -> SimpleNamespace:
+    """What a module of vaebench has, under its name of today, or n/a on a commit that does not have it yet."""
+    for names in ((module,), FORMERLY.get(module, ())):
+        with contextlib.suppress(_Missing):
+            found = [vars(_imported(name)) for name in names]
+            if found:
+                return SimpleNamespace(**{key: value for one in found for key, value in one.items()})
+    raise NotImplementedError(f"this commit has no vaebench.{module}")
+
+
+class _Missing(Exception):
+    """A module that this commit does not have."""
+
+
+def _imported(name: str) -> ModuleType:
     try:
-        return importlib.import_module(f"vaebench.{module}")
+        return importlib.import_module(f"vaebench.{name}")
     except ModuleNotFoundError as missing:
         if not (missing.name or "").startswith("vaebench"):
             raise
-        raise NotImplementedError(f"this commit has no vaebench.{module}") from missing
+        raise _Missing from missing
 
 
 def needs(module: str, name: str) -> Callable[..., None]:
@@ -51,7 +83,7 @@ def needs(module: str, name: str) -> Callable[..., None]:
 
 def _preload() -> None:
     """Import once, in the server that asv forks, what every benchmark would else import again, 3 s a time."""
-    for module in ("cost", "data", "optimizers", "probes", "fleet", "theory"):
+    for module in ("measures.cost", "data", "measures.probes", "training.fleet", "theory"):
         with contextlib.suppress(NotImplementedError):
             part(module)
     for module in ("torch._dynamo", "sklearn.datasets", "PIL.Image"):
@@ -68,7 +100,7 @@ def generator(device: str = "cpu") -> torch.Generator:
 
 def wall_clock(device: str) -> Callable[[], float]:
     """asv's timer for a device: on CUDA it waits for the device first."""
-    return part("cost").clock(device) if device == "cuda" else timeit.default_timer
+    return part("measures.cost").clock(device) if device == "cuda" else timeit.default_timer
 
 
 def require_device(device: str) -> None:
@@ -85,7 +117,7 @@ def mlp(device: str) -> tuple[Any, torch.Tensor]:
 
 def conv(size: int, device: str, sharpness: float | None = None) -> tuple[Any, torch.Tensor]:
     """The paper's convolutional net, ReLU or soft-clipped, and natural-image patches."""
-    activations = part("activations")
+    activations = part("models.activations")
     chosen = activations.relu() if sharpness is None else activations.soft_clip(sharpness)
     model = part("models").conv_vae(size, activations=chosen, generator=generator(), device=device)
     return model, part("data").patches(size, device=device)

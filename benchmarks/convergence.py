@@ -56,7 +56,7 @@ def visited(model: Any, estimator: Any, objective: Any, data: torch.Tensor, rule
         points.extend([flat(step.before), flat(step.after)] if not points else [flat(step.after)])
 
     size = options.get("batch_size", BATCH)
-    run = part("fleet").train(
+    run = part("training.fleet").train(
         model, estimator, objective, data, rule, schedule, steps, size, SEEDS, checkpoints=(0, steps), observe=observe
     )
     for _ in run:
@@ -72,17 +72,17 @@ def first_below(squares: np.ndarray, level: float) -> float:
 
 def flops(model: Any, estimator: Any, objective: Any, data: torch.Tensor) -> int:
     """Of one member's gradient."""
-    estimators = part("estimators")
-    loss, x = estimators.Loss(model, estimator, objective), data[:BATCH]
+    estimators = part("gradients.estimators")
+    loss, x = part("gradients.loss").Loss(model, estimator, objective), data[:BATCH]
     noise = estimators.draw_noise(model, x, objective, generator())
-    return part("cost").count(lambda: torch.autograd.grad(loss(x, noise), list(model.parameters()))).flops
+    return part("measures.cost").count(lambda: torch.autograd.grad(loss(x, noise), list(model.parameters()))).flops
 
 
 class LinearProblem:
     """f, its gradient and curvature and the noise, in closed form, at flat parameters."""
 
     def __init__(self, beta: float):
-        self.theory, self.noise = part("theory.linear"), part("theory.linear_noise")
+        self.theory, self.noise = part("theory.problems.linear"), part("theory.problems.linear_noise")
         self.data, self.beta, self.s = linear_data(), beta, 0.5
         self.scatter = self.data.mT @ self.data / len(self.data)
         self.optimum, self.minimum = self.theory.optimum(self.scatter, 2, self.s, beta)
@@ -124,9 +124,9 @@ class Sgd:
         return where_it_exists(lambda: {beta: self.train(beta) for beta in SCALES})
 
     def train(self, beta: float) -> dict[str, float]:
-        problem, estimator = LinearProblem(beta), part("estimators").analytic_kl
-        objective = part("objectives").Objective(beta=beta)
-        rule, schedule = part("optimizers").sgd, part("schedules").inverse_sqrt(SCALES[beta])
+        problem, estimator = LinearProblem(beta), part("gradients.estimators").analytic_kl
+        objective = part("gradients.objectives").Objective(beta=beta)
+        rule, schedule = part("training.optimizers").sgd, part("training.schedules").inverse_sqrt(SCALES[beta])
         points, gamma = visited(linear_start(), estimator, objective, problem.data, rule, schedule)
         values, squares = along(problem.exact, points)
         top, noise, curved_noise, curved_gradient = (row[:, :-1] for row in along(problem.second_order, points))
@@ -186,8 +186,8 @@ class Rate:
         problem, predictions, horizon = LinearProblem(1.0), part("theory.predictions"), 2 * STEPS
         best = problem.optimum
         start = part("models").LinearVAE(best.W.contiguous(), best.V.contiguous(), best.eta, problem.s)
-        estimator, objective = part("estimators").analytic_kl, part("objectives").Objective()
-        rule, schedule = part("optimizers").sgd, part("schedules").inverse_sqrt(self.scale)
+        estimator, objective = part("gradients.estimators").analytic_kl, part("gradients.objectives").Objective()
+        rule, schedule = part("training.optimizers").sgd, part("training.schedules").inverse_sqrt(self.scale)
         points, _ = visited(start, estimator, objective, problem.data, rule, schedule, steps=horizon)
         squares = along(problem.exact, points)[1][:, :-1]
         n = np.arange(1, horizon + 1)
@@ -226,9 +226,9 @@ class Optimizers:
         return where_it_exists(lambda: {name: self.train(name) for name in OPTIMIZERS})
 
     def train(self, name: str) -> dict[str, float]:
-        problem, optimizers = LinearProblem(1.0), part("optimizers")
-        estimator, objective = part("estimators").analytic_kl, part("objectives").Objective()
-        rule, schedule = getattr(optimizers, name), part("schedules").inverse_sqrt(OPTIMIZERS[name])
+        problem, optimizers = LinearProblem(1.0), part("training.optimizers")
+        estimator, objective = part("gradients.estimators").analytic_kl, part("gradients.objectives").Objective()
+        rule, schedule = getattr(optimizers, name), part("training.schedules").inverse_sqrt(OPTIMIZERS[name])
         points, _ = visited(linear_start(), estimator, objective, problem.data, rule, schedule)
         values, squares = along(problem.exact, points)
         gap = float(values[:, -1].mean() - problem.minimum)
@@ -260,11 +260,14 @@ class Importance:
         return where_it_exists(lambda: {name: self.train(name) for name in ESTIMATORS})
 
     def train(self, name: str) -> dict[str, float]:
-        theory, iwae = part("theory.linear"), part("theory.iwae")
+        theory, iwae = part("theory.problems.linear"), part("theory.quadrature")
         data = linear_data(16, 3, 1)
         start = part("models").linear_vae(3, 1, generator=generator(), dtype=torch.float64)
-        estimator, objective = part("estimators").ESTIMATORS[name], part("objectives").Objective(5, alpha=0)
-        rule, schedule = part("optimizers").sgd, part("schedules").inverse_sqrt(0.05)
+        estimator, objective = (
+            part("gradients.estimators").ESTIMATORS[name],
+            part("gradients.objectives").Objective(5, alpha=0),
+        )
+        rule, schedule = part("training.optimizers").sgd, part("training.schedules").inverse_sqrt(0.05)
         points, _ = visited(start, estimator, objective, data, rule, schedule, batch_size=4)
         grid = iwae.trapezoid(121, radius=6.0)
 
@@ -296,13 +299,13 @@ class Inference:
         return where_it_exists(lambda: {name: self.train(name) for name in ESTIMATORS})
 
     def train(self, name: str) -> dict[str, float]:
-        models, bbvi = part("models"), part("theory.bbvi")
+        models, bbvi = part("models"), part("theory.problems.regression")
         table = part("data").diabetes(dtype=torch.float64)
         design, response = table[:, :-1], table[:, -1]
         start = models.mean_field(models.GaussianRegression(design, 10.0))
         target = bbvi.regression(design, response, 10.0, 1.0)
-        estimator, objective = part("estimators").ESTIMATORS[name], part("objectives").Objective(8)
-        rule, schedule = part("optimizers").sgd, part("schedules").inverse_sqrt(0.002)
+        estimator, objective = part("gradients.estimators").ESTIMATORS[name], part("gradients.objectives").Objective(8)
+        rule, schedule = part("training.optimizers").sgd, part("training.schedules").inverse_sqrt(0.002)
         points, _ = visited(start, estimator, objective, response[None], rule, schedule, batch_size=1)
 
         def exact(point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -343,17 +346,17 @@ class Signal:
         source = generator()
         off = [b + 0.015 * torch.randn(b.shape, generator=source, dtype=b.dtype) for b in problem.optimum]
         self.model, self.x = part("models").LinearVAE(*off, problem.s), problem.data[:4]
-        self.objective = part("objectives").Objective(samples, alpha)
+        self.objective = part("gradients.objectives").Objective(samples, alpha)
 
     def moments(self, name: str) -> Any:
-        estimators, moments = part("estimators"), part("moments")
-        loss = estimators.Loss(self.model, estimators.ESTIMATORS[name], self.objective)
+        estimators, moments = part("gradients.estimators"), part("measures.moments")
+        loss = part("gradients.loss").Loss(self.model, estimators.ESTIMATORS[name], self.objective)
         draws = moments.conditional(loss, self.x, generator())
         return moments.gradient_moments(loss, draws, 500, groups=50)
 
     def track_inverse_snr(self, estimator: str, *_: object) -> float:
         """The signal is that of the doubly reparameterized gradient, which has the same expectation."""
         signal = self.moments("doubly_reparameterized")
-        return 1 / part("probes").snr(signal, self.moments(estimator), ("model.V", "model.eta")).value
+        return 1 / part("measures.probes").snr(signal, self.moments(estimator), ("model.V", "model.eta")).value
 
     track_inverse_snr.unit = "noise / signal"

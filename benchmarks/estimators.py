@@ -54,15 +54,15 @@ class Gradient(ABC):
             return
         self.key = (estimator, samples, size, device)
         self.timer = wall_clock(device)
-        estimators, objectives = part("estimators"), part("objectives")
+        estimators, objectives = part("gradients.estimators"), part("gradients.objectives")
         self.model, data = self.problem(device)
         self.x = batch(data, size)
         objective = objectives.Objective(samples, self.alpha)
         self.noise = estimators.draw_noise(self.model, self.x, objective, generator(device))
-        self.loss = estimators.Loss(self.model, estimators.ESTIMATORS[estimator], objective)
-        self.low_variance = estimators.Loss(self.model, estimators.doubly_reparameterized, objective)
+        self.loss = part("gradients.loss").Loss(self.model, estimators.ESTIMATORS[estimator], objective)
+        self.low_variance = part("gradients.loss").Loss(self.model, estimators.doubly_reparameterized, objective)
         self.parameters = list(self.model.parameters())
-        self.optimizer = part("optimizers").adam(self.parameters, lr=1e-4)
+        self.optimizer = part("training.optimizers").adam(self.parameters, lr=1e-4)
 
     def gradient(self) -> tuple[torch.Tensor, ...]:
         return torch.autograd.grad(self.loss(self.x, self.noise), self.parameters)
@@ -79,33 +79,33 @@ class Gradient(ABC):
         self.step()
 
     def track_flops(self, *_: object) -> int:
-        return part("cost").count(self.gradient).flops
+        return part("measures.cost").count(self.gradient).flops
 
     def track_ops(self, *_: object) -> int:
-        return part("cost").count(self.gradient).ops
+        return part("measures.cost").count(self.gradient).ops
 
     def track_peak_bytes(self, *_: object) -> int:
-        return part("cost").count(self.gradient).peak_bytes
+        return part("measures.cost").count(self.gradient).peak_bytes
 
     def track_saved_bytes(self, *_: object) -> int:
-        return part("cost").saved_bytes(lambda: self.loss(self.x, self.noise))
+        return part("measures.cost").saved_bytes(lambda: self.loss(self.x, self.noise))
 
     def track_variance(self, *_: object) -> float:
-        return part("probes").gradient_variance(self.moments(self.loss), self.encoder()).value
+        return part("measures.probes").gradient_variance(self.moments(self.loss), self.encoder()).value
 
     def track_inverse_snr(self, estimator: str, *_: object) -> float:
         """The signal is that of the doubly reparameterized gradient, which has the same expectation."""
         signal = self.moments(self.low_variance)
         noise = signal if estimator == "doubly_reparameterized" else self.moments(self.loss)
-        return 1 / part("probes").snr(signal, noise, self.encoder()).value
+        return 1 / part("measures.probes").snr(signal, noise, self.encoder()).value
 
     def moments(self, loss: Any) -> Any:
-        moments = part("moments")
+        moments = part("measures.moments")
         draws = moments.conditional(loss, self.x, generator(self.x.device.type))
         return moments.gradient_moments(loss, draws, self.replicates)
 
     def encoder(self) -> tuple[str, ...]:
-        return part("moments").parameter_groups(self.loss, self.x)["phi"]
+        return part("measures.moments").parameter_groups(self.loss, self.x)["phi"]
 
     track_flops.unit = "FLOPs"
     track_ops.unit = "operations"

@@ -43,15 +43,15 @@ class Fleet:
     batch, repeats = 8, 3
 
     def setup(self, problem: str) -> None:
-        part("fleet")
+        part("training.fleet")
         self.model, self.data, self.steps = PROBLEMS[problem]()
 
     def train(self, seeds: Sequence[int], marks: Sequence[int], **options: Any) -> Iterator[Any]:
         """A run with these checkpoints."""
-        estimator, objective = part("estimators").pathwise, part("objectives").Objective()
-        rule, schedule = part("optimizers").adam, part("schedules").constant(1e-4)
+        estimator, objective = part("gradients.estimators").pathwise, part("gradients.objectives").Objective()
+        rule, schedule = part("training.optimizers").adam, part("training.schedules").constant(1e-4)
         what = (self.model, estimator, objective, self.data, rule, schedule, marks[-1], self.batch, seeds)
-        return part("fleet").train(*what, checkpoints=marks, **options)
+        return part("training.fleet").train(*what, checkpoints=marks, **options)
 
     @cached_property
     def going(self) -> Iterator[Any]:
@@ -86,9 +86,9 @@ class Fleet:
 
     def track_compiled_ratio(self, _: str) -> float:
         """The compiled fleet over the eager single run."""
-        return self.ratio(stepper=part("compilation").compiled_step)
+        return self.ratio(stepper=part("training.compilation").compiled_step)
 
     track_member_step.type = track_solo_step.type = "time"
     track_member_step.unit = track_solo_step.unit = "seconds"
     track_ratio.unit = track_compiled_ratio.unit = "ratio"
-    track_compiled_ratio.setup = needs("compilation", "compiled_step")
+    track_compiled_ratio.setup = needs("training.compilation", "compiled_step")

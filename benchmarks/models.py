@@ -54,13 +54,13 @@ class Model:
             return
         self.key = (model, device)
         self.timer = wall_clock(device)
-        estimators, objective = part("estimators"), part("objectives").Objective()
+        estimators, objective = part("gradients.estimators"), part("gradients.objectives").Objective()
         self.model, data = PROBLEMS[model](device)
         self.x = batch(data, BATCH)
         self.noise = estimators.draw_noise(self.model, self.x, objective, generator(device))
-        self.loss = estimators.Loss(self.model, estimators.pathwise, objective)
+        self.loss = part("gradients.loss").Loss(self.model, estimators.pathwise, objective)
         self.parameters = list(self.model.parameters())
-        self.optimizer = part("optimizers").adam(self.parameters, lr=1e-4)
+        self.optimizer = part("training.optimizers").adam(self.parameters, lr=1e-4)
         self.graph = self.loss(self.x, self.noise)
 
     def step(self) -> None:
@@ -78,13 +78,13 @@ class Model:
         self.step()
 
     def track_flops(self, *_: object) -> int:
-        return part("cost").count(self.step).flops
+        return part("measures.cost").count(self.step).flops
 
     def track_ops(self, *_: object) -> int:
-        return part("cost").count(self.step).ops
+        return part("measures.cost").count(self.step).ops
 
     def track_peak_bytes(self, *_: object) -> int:
-        return part("cost").count(self.step).peak_bytes
+        return part("measures.cost").count(self.step).peak_bytes
 
     track_flops.unit = "FLOPs"
     track_ops.unit = "operations"

@@ -28,11 +28,11 @@ class Problem:
     def __init__(self, built: tuple[Any, torch.Tensor], size: int, samples: int, estimator: str):
         """Draw everything, once."""
         model, data = built
-        self.x, objective = batch(data, size), part("objectives").Objective(samples, 0.0)
-        estimators = part("estimators")
+        self.x, objective = batch(data, size), part("gradients.objectives").Objective(samples, 0.0)
+        estimators = part("gradients.estimators")
         self.estimator = estimators.ESTIMATORS[estimator]
         self.noise = estimators.draw_noise(model, self.x, objective, generator())
-        self.loss = estimators.Loss(model, self.estimator, objective)
+        self.loss = part("gradients.loss").Loss(model, self.estimator, objective)
         self.parameters = list(model.parameters())
 
     def gradient(self) -> tuple[torch.Tensor, ...]:
@@ -40,8 +40,10 @@ class Problem:
 
     def compiled(self) -> Callable[[], object]:
         """The gradient by compiled micro-batches."""
-        compile_one, named = part("compilation").gradient, part("moments").own_parameters(self.loss)
-        divided = part("memory").micro_batched(part("moments").loss_function(self.loss), gradient=compile_one)
+        compile_one, named = part("training.compilation").gradient, part("gradients.loss").own_parameters(self.loss)
+        divided = part("gradients.memory").micro_batched(
+            part("gradients.loss").loss_function(self.loss), gradient=compile_one
+        )
         return lambda: divided(named, self.x, self.noise)
 
 
@@ -53,14 +55,15 @@ def needs_onednn(*_: object) -> None:
 class Roof:
     """Convolutional net of 32 pixels, IWAE bound, K = 5: goals 1/0.80 with ReLU and 1/0.75 with soft clipping.
 
-    Matrix products are torch's own, or oneDNN's, which are twice as fast where MKL is held back (`vaebench.products`).
+    Matrix products are torch's own, or oneDNN's, which are twice as fast where MKL is held back
+    (`vaebench.training.products`).
     """
 
     version = "2"
     param_names = ("activations", "B")
     params = (["relu", "soft_clip"], by_profile([64], [64, 256]))
     timeout = 300
-    setup = needs("compilation", "gradient")
+    setup = needs("training.compilation", "gradient")
 
     def track_over_sgemm(self, activations: str, size: int) -> float:
         return self.over(torch.matmul, activations, size)
@@ -72,7 +75,7 @@ class Roof:
     def over(self, product: Callable[..., torch.Tensor], activations: str, size: int) -> float:
         problem = Problem(conv(32, "cpu", None if activations == "relu" else 5.0), size, 5, "pathwise")
         compiled = problem.compiled()
-        flops = part("cost").count(problem.gradient).flops
+        flops = part("measures.cost").count(problem.gradient).flops
         side = round((flops / 20) ** (1 / 3) / 2 ** (1 / 3))
         left, right = torch.randn(2, side, side, generator=generator())
         return in_turn(compiled, lambda: [product(left, right) for _ in range(10)]) * (20 * side**3 / flops)
@@ -88,7 +91,7 @@ class Compilation:
     param_names = ("net", "K")
     params = (["mlp", "conv32"], by_profile([5], [1, 5, 50]))
     timeout = 300
-    setup = needs("compilation", "gradient")
+    setup = needs("training.compilation", "gradient")
 
     def track_over_eager(self, net: str, samples: int) -> float:
         problem = Problem(case(net), 32, samples, "pathwise")
@@ -101,15 +104,15 @@ class Compilation:
     def step(self, net: str, samples: int, how: str) -> Callable[[], object]:
         """Steps of a net of its own, all by the same noise."""
         problem, (module, name) = Problem(case(net), 32, samples, "pathwise"), how.split(".")
-        gradient = part("moments").loss_function(problem.loss)
+        gradient = part("gradients.loss").loss_function(problem.loss)
         if name == "eager_step":
-            gradient = part("memory").gradient_and_value(gradient)
-        optimizer = part("optimizers").fused_adam(problem.parameters, 1e-4)
+            gradient = part("gradients.memory").gradient_and_value(gradient)
+        optimizer = part("training.optimizers").fused_adam(problem.parameters, 1e-4)
         take, named = getattr(part(module), name)(gradient, optimizer), dict(problem.loss.named_parameters())
         return lambda: take(named, problem.x, problem.noise)
 
     track_over_eager.unit = track_step_over_eager.unit = "ratio"
-    track_step_over_eager.setup = needs("compilation", "training_step")
+    track_step_over_eager.setup = needs("training.compilation", "training_step")
 
 
 class Division:
@@ -121,20 +124,20 @@ class Division:
     timeout = 300
 
     def setup(self, net: str, samples: int) -> None:
-        part("memory")
+        part("gradients.memory")
         rows = 12800 if net == "mlp" else 1600
         self.problem = Problem(case(net), rows // samples, samples, DREG)
 
     def track_micro_batched(self, *_: object) -> float:
         problem = self.problem
-        divided = part("memory").micro_batched(part("moments").loss_function(problem.loss))
-        named = part("moments").own_parameters(problem.loss)
+        divided = part("gradients.memory").micro_batched(part("gradients.loss").loss_function(problem.loss))
+        named = part("gradients.loss").own_parameters(problem.loss)
         return in_turn(lambda: divided(named, problem.x, problem.noise), problem.gradient)
 
     def track_chunked(self, _: str, samples: int) -> float:
         problem = self.problem
-        chunked = part("memory").chunked(problem.estimator, samples // 5)
-        loss = part("estimators").Loss(problem.loss.model, chunked, problem.loss.objective)
+        chunked = part("gradients.memory").chunked(problem.estimator, samples // 5)
+        loss = part("gradients.loss").Loss(problem.loss.model, chunked, problem.loss.objective)
         return in_turn(
             lambda: torch.autograd.grad(loss(problem.x, problem.noise), problem.parameters), problem.gradient
         )
@@ -152,20 +155,22 @@ class Peak:
     version = "1"
     param_names = ("how", "K")
     params = (["pathwise", "doubly_reparameterized", "micro_batched"], by_profile([1000], [5000]))
-    setup = needs("cost", "peak_bytes")
+    setup = needs("measures.cost", "peak_bytes")
 
     def track_over_chunk(self, how: str, samples: int) -> float:
-        memory, estimators, moments = part("memory"), part("estimators"), part("moments")
+        memory, estimators, losses = part("gradients.memory"), part("gradients.estimators"), part("gradients.loss")
         model = part("models").mlp_vae((28, 28), device="meta")
         x = torch.empty(256, 28, 28, device="meta")
 
         def peak(estimator: Any, samples: int, divided: bool) -> int:
             noise = torch.empty(samples, 256, 50, device="meta")
-            loss = estimators.Loss(model, estimator, part("objectives").Objective(samples, 0.0))
+            loss = losses.Loss(model, estimator, part("gradients.objectives").Objective(samples, 0.0))
             if divided:
-                parts, named = memory.micro_batched(moments.loss_function(loss), 1), moments.own_parameters(loss)
-                return part("cost").peak_bytes(lambda: parts(named, x, noise))
-            return part("cost").peak_bytes(lambda: torch.autograd.grad(loss(x, noise), list(model.parameters())))
+                parts, named = memory.micro_batched(losses.loss_function(loss), 1), losses.own_parameters(loss)
+                return part("measures.cost").peak_bytes(lambda: parts(named, x, noise))
+            return part("measures.cost").peak_bytes(
+                lambda: torch.autograd.grad(loss(x, noise), list(model.parameters()))
+            )
 
         if how == "micro_batched":
             return peak(estimators.pathwise, samples, True) / peak(estimators.pathwise, 50, False)
@@ -185,7 +190,7 @@ class Recording:
 
     def track_norm_over_step(self, net: str) -> float:
         problem = self.problem(net)
-        optimizer, grad_sq = part("optimizers").adam(problem.parameters, 1e-4), part("fleet")._grad_sq
+        optimizer, grad_sq = part("training.optimizers").adam(problem.parameters, 1e-4), part("training.fleet")._grad_sq
         shares = []
         for _ in range(1 + 5 * ROUNDS):
             begin = time.perf_counter()
@@ -205,16 +210,16 @@ class Recording:
 
         Of two compilations of the convolutional net one takes up to 5 % longer, whatever is in them.
         """
-        recorded = part("fleet")._recorded
+        recorded = part("training.fleet")._recorded
         return in_turn(self.steps(net, recorded), self.steps(net, lambda found: found), 5 * ROUNDS) - 1
 
     def steps(self, net: str, how: Callable[[Any], Any]) -> Callable[[], object]:
         """Compiled steps that repeat a batch."""
-        fleet, problem = part("fleet"), self.problem(net)
+        fleet, problem = part("training.fleet"), self.problem(net)
         parameters, x, noise = fleet._stack([problem.loss]), problem.x.unsqueeze(0), problem.noise.unsqueeze(0)
         differentiate = how(fleet._differentiator(problem.loss, parameters, x, noise, False))
-        rule = part("optimizers").fused_adam(list(parameters.values()), 1e-4)
-        take = part("compilation").compiled_step(differentiate, rule)
+        rule = part("training.optimizers").fused_adam(list(parameters.values()), 1e-4)
+        take = part("training.compilation").compiled_step(differentiate, rule)
         return lambda: [take(parameters, x, noise) for _ in range(10)]
 
     def problem(self, net: str) -> Problem:
@@ -222,7 +227,7 @@ class Recording:
 
     track_norm_over_step.unit = track_norm_over_compiled_step.unit = "ratio"
     track_norm_over_compiled_step.params = (["mlp"],)
-    track_norm_over_compiled_step.setup = needs("fleet", "_recorded")
+    track_norm_over_compiled_step.setup = needs("training.fleet", "_recorded")
 
 
 class Denormals:
@@ -240,7 +245,7 @@ class Denormals:
         source, pixels = generator(), part("data").patches(32).mean(1)[:, 2:30, 2:30].round()
         net = part("models").mlp_vae((28, 28), generator=generator())
         problem = Problem((net, pixels), 32, samples, "pathwise")
-        optimizer = part("optimizers").adam(problem.parameters, 1e-3)
+        optimizer = part("training.optimizers").adam(problem.parameters, 1e-3)
         for _ in range(self.steps):
             optimizer.zero_grad()
             rows = torch.randint(len(pixels), (32,), generator=source)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebench.activations import relu, soft_clip
 from vaebench.data import diabetes, digits, linear_gaussian, patches
 from vaebench.models import (
     GaussianRegression,
@@ -20,6 +19,7 @@ from vaebench.models import (
     mean_field,
     mlp_vae,
 )
+from vaebench.models.activations import relu, soft_clip
 
 Case = tuple[LatentModel, Tensor]
 DTYPE = torch.float64

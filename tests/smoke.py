@@ -10,8 +10,8 @@ import torch
 from vaebench.experiments import run
 from vaebench.experiments.presets import preset
 from vaebench.report.study import results
+from vaebench.report.summarising import summarise
 from vaebench.report.tables import csv_files
-from vaebench.summary import summarise
 
 KEPT = Path(__file__).with_name("reference") / "activations-smoke"
 MEASURED = ["seconds per step"]  # the only number that is not the same on every run

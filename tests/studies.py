@@ -10,10 +10,10 @@ from vaebench.experiments import Arm
 from vaebench.experiments.presets import SMOKE
 from vaebench.experiments.studies import Study
 from vaebench.gates import judge
-from vaebench.moments import Estimate
-from vaebench.records import geometric
-from vaebench.summary import Band, Line, Summary
-from vaebench.trajectory import Trajectory
+from vaebench.report.bands import Band, Line, Summary
+from vaebench.support.statistics import Estimate
+from vaebench.training.records import geometric
+from vaebench.training.trajectory import Trajectory
 
 LABELS = ("ReLU", "SoftClip s=1", "SoftClip s=2", "SoftClip s=5", "SoftClip s=10")
 QUESTION = "Does a smoother activation make the gradient of a VAE vanish faster?"
@@ -41,7 +41,7 @@ def _trajectory(arm: Arm, diverged) -> Trajectory:
     frame = pd.DataFrame({"step": np.tile(steps, SEEDS), "seed": np.repeat(np.arange(SEEDS), len(steps))})
     frame["grad_sq"] = np.where(frame["seed"].isin(list(diverged)) & (frame["step"] > 400), np.nan, 1.0)
     found = [{"seed": seed, "step": 400 + seed, "value": float("inf")} for seed in diverged]
-    metadata = {"experiment": arm.experiment.plain(), "commit": "caaf8641", "versions": {"torch": "2.13.0"}}
+    metadata = {"experiment": arm.experiment.to_dict(), "commit": "caaf8641", "versions": {"torch": "2.13.0"}}
     machine = {"platform": "Linux", "device": "cpu (x86_64)", "threads": 1}
     return Trajectory(metadata | machine | {"diverged": found}, frame)
 

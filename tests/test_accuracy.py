@@ -13,12 +13,12 @@ from benchmarks.accuracy import report, runs, steps
 from benchmarks.accuracy.arms import SEEDS, Arm, arms, arms_of, data, key, net
 from benchmarks.harness.pinned import pinned
 from benchmarks.peers import tables
-from vaebench.estimators import Loss, doubly_reparameterized
-from vaebench.files import write_whole
-from vaebench.moments import own_parameters
-from vaebench.objectives import Objective
-from vaebench.probes import squared_norm
-from vaebench.records import State
+from vaebench.gradients.estimators import doubly_reparameterized
+from vaebench.gradients.loss import Loss, own_parameters
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.probes import squared_norm
+from vaebench.support.files import write_whole
+from vaebench.training.records import State
 
 ARM = Arm(Objective(5, 0.0), "pathwise")
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.func import grad, jvp, vmap
 
 from tests.cases import NEEDS_COMPILER
-from vaebench.activations import SoftClip, _far, relu, soft_clip, tanh
-from vaebench.cost import saved_bytes
+from vaebench.measures.cost import saved_bytes
+from vaebench.models.activations import SoftClip, _far, relu, soft_clip, tanh
 
 FORWARD_MODE = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own
 RANGES = ((0.0, 50.0), (-50.0, 50.0), (-20.0, 20.0))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.cases import ABSENT_DEVICE
-from vaebench.checks import available_device, one_of, positive_integer, within
+from vaebench.support.checks import available_device, one_of, positive_integer, within
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(7), torch.tensor(7)], ids=repr)

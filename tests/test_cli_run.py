@@ -14,11 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from vaebench.cli import app
-from vaebench.experiments import Place
-from vaebench.experiments.experiment import Part, grid
+from vaebench.experiments import ResultDirectory
+from vaebench.experiments.experiment import ComponentSpec, grid
 from vaebench.experiments.presets import SMOKE, preset
 from vaebench.experiments.studies import Study, read_study
-from vaebench.schedules import inverse_sqrt
+from vaebench.training.schedules import inverse_sqrt
 
 COMMAND = [sys.executable, "-m", "vaebench.cli"]
 
@@ -30,7 +30,7 @@ def run():
 
 def written(path: Path, base=SMOKE.base, **axes) -> str:
     study = Study(path.stem, "default", "Is it so?", "B", grid(base, **axes or {"B": [8, 16]}))
-    path.write_text(json.dumps(study.plain()))
+    path.write_text(json.dumps(study.to_dict()))
     return str(path)
 
 
@@ -75,7 +75,7 @@ def test_nothing_is_left_to_resume(done, run):
 
 
 def test_a_seed_that_diverges_fails_the_study(run, tmp_path):
-    base = replace(SMOKE.base, optimizer=Part("sgd"), steps=20)
+    base = replace(SMOKE.base, optimizer=ComponentSpec("sgd"), steps=20)
     file = written(tmp_path / "wild.json", base, schedule=[inverse_sqrt(1e-5), inverse_sqrt(1e9)])
     result = run("run", file, "--results", str(tmp_path / "r"), "--jobs", "2")
     assert result.exit_code == 1
@@ -127,7 +127,7 @@ def test_a_full_disk_breaks_the_run_and_leaves_what_there_was(done, tmp_path):
     assert found.returncode == 1
     assert "File too large" in json.loads(found.stdout)[0]["why"]
     assert {path: path.read_bytes() for path in before} == before
-    place = Place(results, read_study(Path(file)).arms[0].experiment)
+    place = ResultDirectory(results, read_study(Path(file)).arms[0].experiment)
     assert not place.complete()
     assert not [path for path in place.directory.iterdir() if path.name.startswith(".")]
 
@@ -145,13 +145,13 @@ def test_ctrl_c_ends_with_a_message_how_to_go_on_and_nothing_is_lost(tmp_path):
         _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "To go on: vaebench resume long" in said
-    places = [Place(results, arm.experiment) for arm in read_study(Path(file)).arms]
+    places = [ResultDirectory(results, arm.experiment) for arm in read_study(Path(file)).arms]
     assert all(0 < place.step() < 40_000 for place in places)
 
 
 def test_two_runs_of_one_study_the_second_says_so(tmp_path, run):
     study = preset("batch", "smoke")
-    with Place(tmp_path, study.arms[0].experiment).taken():
+    with ResultDirectory(tmp_path, study.arms[0].experiment).taken():
         result = run("run", "batch", "--scale", "smoke", "--results", str(tmp_path), "--json")
     first, second = json.loads(result.stdout)
     assert result.exit_code == 1

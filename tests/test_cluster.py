@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from tests.test_running import SMALL, same
-from vaebench.experiments import Place, run
-from vaebench.experiments import cluster as cluster_engine
-from vaebench.experiments.cluster import run_on_cluster
+from vaebench.experiments import ResultDirectory, run
+from vaebench.experiments.scheduling import cluster as cluster_engine
+from vaebench.experiments.scheduling.cluster import run_on_cluster
 
 pytest.importorskip("distributed", reason="needs the extra vaebench[cluster]")
 LONG = replace(SMALL, steps=800)
@@ -60,7 +60,7 @@ def test_a_lost_worker_loses_nothing_and_nothing_runs_twice(tmp_path, cluster):
     assert sorted(outcome.experiment.hash for outcome in outcomes) == sorted(one.hash for one in experiments)
     assert all(outcome.complete for outcome in outcomes), outcomes
     for one in experiments[:2]:
-        there = Place(root, one).result()
+        there = ResultDirectory(root, one).result()
         assert there is not None
         assert same(there, run(one, tmp_path / "alone"))
     assert all(steps == sorted(steps) or min(steps[1:]) > 0 for steps in seen.values())

@@ -91,9 +91,9 @@ def test_a_gain_is_called_faster():
 @pytest.mark.parametrize(
     ("reason", "verdict", "status"),
     [
-        ("base: NotImplementedError: this commit has no vaebench.fleet", "n/a", 0),
+        ("base: NotImplementedError: this commit has no vaebench.training.fleet", "n/a", 0),
         ("base: RuntimeError: broken", "n/a", 0),
-        ("head: NotImplementedError: this commit has no vaebench.fleet", "n/a", 0),
+        ("head: NotImplementedError: this commit has no vaebench.training.fleet", "n/a", 0),
         ("head: RuntimeError: broken", "fails", 1),
     ],
 )

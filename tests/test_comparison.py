@@ -12,9 +12,9 @@ import pytest
 from asv.results import Results
 from typer.testing import CliRunner
 
-from vaebench import trajectory
 from vaebench.cli import app
-from vaebench.comparison import change, claims, commits, compare, runs
+from vaebench.experiments.comparison import change, claims, commits, compare, runs
+from vaebench.training import trajectory
 
 HISTORY = Path(__file__).parents[1] / "reports" / "history"
 FLOPS = "estimators.Cost.track_flops"

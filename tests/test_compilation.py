@@ -5,18 +5,18 @@ import torch
 from torch.func import grad_and_value
 
 from tests.cases import NEEDS_COMPILER
-from vaebench.activations import soft_clip
-from vaebench.compilation import compiled, compiled_step, gradient
-from vaebench.elementary import compiling
-from vaebench.estimators import Loss, doubly_reparameterized, draw_noise, pathwise
-from vaebench.fleet import train
-from vaebench.memory import micro_batched
+from vaebench.gradients.estimators import doubly_reparameterized, draw_noise, pathwise
+from vaebench.gradients.loss import Loss, loss_function, own_parameters
+from vaebench.gradients.memory import micro_batched
+from vaebench.gradients.objectives import Objective
 from vaebench.models import conv_vae, linear_vae, mlp_vae
-from vaebench.moments import loss_function, own_parameters
-from vaebench.objectives import Objective
-from vaebench.optimizers import adam, fused_adam
-from vaebench.schedules import constant
-from vaebench.stepping import eager_step
+from vaebench.models.activations import soft_clip
+from vaebench.models.elementary import compiling
+from vaebench.training.compilation import compiled, compiled_step, gradient
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import adam, fused_adam
+from vaebench.training.schedules import constant
+from vaebench.training.steps import eager_step
 
 pytestmark = NEEDS_COMPILER
 

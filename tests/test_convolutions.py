@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.func import grad, jvp, vjp, vmap
 
-from vaebench.convolutions import FEWEST, Conv2d, ConvTranspose2d
+from vaebench.models.convolutions import FEWEST, Conv2d, ConvTranspose2d
 
 SHAPES = [(Conv2d, 3, 5), (ConvTranspose2d, 6, 5), (ConvTranspose2d, 5, 3)]
 NAMES = ("encoding", "decoding", "to_pixels")

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from tests.cases import ABSENT_DEVICE
-from vaebench.cost import Cost, _StorageLedger, clock, count, device_seconds, saved_bytes
 from vaebench.data import digits, patches
-from vaebench.estimators import ESTIMATORS, Loss, draw_noise
+from vaebench.gates.contract import gradient
+from vaebench.gradients.estimators import ESTIMATORS, draw_noise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import Cost, _StorageLedger, clock, count, device_seconds, saved_bytes
 from vaebench.models import conv_vae, mlp_vae
-from vaebench.objectives import Objective
-from vaebench.testing import gradient
 
 SIZE = 1000
 BYTES = 4 * SIZE

@@ -10,18 +10,18 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vaebench.activations import soft_clip
 from vaebench.data import linear_gaussian
-from vaebench.elementary import traced
-from vaebench.estimators import ESTIMATORS, Loss, draw_noise, pathwise
-from vaebench.fleet import _grad_sq, train
-from vaebench.memory import chunked, micro_batched
+from vaebench.data.sampling import Stream, epochwise, with_replacement
+from vaebench.gradients.estimators import ESTIMATORS, draw_noise, pathwise
+from vaebench.gradients.loss import Loss, loss_function, own_parameters
+from vaebench.gradients.memory import chunked, micro_batched
+from vaebench.gradients.objectives import Objective
 from vaebench.models import conv_vae, linear_vae, mlp_vae
-from vaebench.moments import loss_function, own_parameters
-from vaebench.objectives import Objective
-from vaebench.optimizers import OPTIMIZERS, adam, sgd
-from vaebench.sampling import Stream, epochwise, with_replacement
-from vaebench.schedules import constant
+from vaebench.models.activations import soft_clip
+from vaebench.models.elementary import traced
+from vaebench.training.fleet import _grad_sq, train
+from vaebench.training.optimizers import OPTIMIZERS, adam, sgd
+from vaebench.training.schedules import constant
 
 CUDA = pytest.param(
     "cuda",

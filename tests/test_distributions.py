@@ -8,7 +8,7 @@ from torch import Tensor, distributions
 from torch.func import grad, vmap
 
 from tests.cases import NEEDS_COMPILER
-from vaebench.distributions import Bernoulli, Gaussian, Poisson, standard_normal_log_prob, sum_event
+from vaebench.models.distributions import Bernoulli, Gaussian, Poisson, standard_normal_log_prob, sum_event
 
 SAMPLES, ROWS, EVENT = 3, 4, (2, 5)
 

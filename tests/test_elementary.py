@@ -5,7 +5,7 @@ import torch
 from torch.func import grad, vmap
 
 from tests.cases import NEEDS_COMPILER
-from vaebench.elementary import TANH, expanded, log1p, tanh
+from vaebench.models.elementary import TANH, expanded, log1p, tanh
 
 SMALL = torch.logspace(-44, -1, 200, dtype=torch.float64)
 POINTS = torch.cat([torch.linspace(-0.5, 1, 4001, dtype=torch.float64), SMALL, -SMALL, torch.zeros(1)])
@@ -26,7 +26,7 @@ def test_the_logarithm_is_torchs_to_roundings(dtype, how):
 
 
 def test_the_last_terms_of_the_series_matter(monkeypatch):
-    monkeypatch.setattr("vaebench.elementary.TERMS", 5)
+    monkeypatch.setattr("vaebench.models.elementary.TERMS", 5)
     u = POINTS.float()
     assert off(log1p(u), torch.log1p(u.double()), torch.float32) > 10
 
@@ -43,7 +43,7 @@ def test_the_tangent_is_torchs_to_roundings(how):
 
 @pytest.mark.parametrize(("name", "value"), [("TANH", TANH[:-1]), ("NEAR", 0.5), ("NEAR", 0.01)])
 def test_the_last_term_of_the_tangents_series_and_where_it_ends_matter(name, value, monkeypatch):
-    monkeypatch.setattr(f"vaebench.elementary.{name}", value)
+    monkeypatch.setattr(f"vaebench.models.elementary.{name}", value)
     assert off(tanh(WIDE), torch.tanh(WIDE.double()), torch.float32) > 5
 
 

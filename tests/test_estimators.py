@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from tests import oracles
-from vaebench.cost import count
 from vaebench.data import digits, linear_gaussian
-from vaebench.estimators import ESTIMATORS, Loss, draw_noise, pathwise
+from vaebench.gates.contract import check_estimator, gradient
+from vaebench.gradients.estimators import ESTIMATORS, draw_noise, pathwise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import count
 from vaebench.models import linear_vae, mlp_vae
-from vaebench.objectives import Objective
-from vaebench.testing import check_estimator, gradient
 
 OBJECTIVES = [Objective(k, a, b) for k in (1, 2, 7) for a in (0, 0.5, 1) for b in (0.3, 1, 4)]
 ELBO_ONLY = {"analytic_kl", "sticking_the_landing", "exact"}

@@ -8,18 +8,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaebench.experiments import Experiment, Measures, Part, grid
+from vaebench.experiments import ComponentSpec, Experiment, Measures, grid
 from vaebench.experiments.building import build
 from vaebench.experiments.presets import PRESETS, SCALES, SMOKE, preset
 from vaebench.experiments.studies import Study, read_study
-from vaebench.models import MeanField
-from vaebench.objectives import Objective
+from vaebench.gradients.objectives import Objective
+from vaebench.models import MeanFieldModel
 
 BASE = SMOKE.base
 
 
 def through_json(experiment: Experiment) -> Experiment:
-    return Experiment.read(json.loads(json.dumps(experiment.plain())))
+    return Experiment.from_dict(json.loads(json.dumps(experiment.to_dict())))
 
 
 @given(
@@ -30,7 +30,9 @@ def through_json(experiment: Experiment) -> Experiment:
     sharpness=st.floats(0.1, 10),
 )
 def test_an_experiment_survives_json(samples, alpha, beta, seeds, sharpness):
-    model = Part("mlp_vae", {"hidden": [3], "activations": Part("soft_clip", {"sharpness": sharpness})})
+    model = ComponentSpec(
+        "mlp_vae", {"hidden": [3], "activations": ComponentSpec("soft_clip", {"sharpness": sharpness})}
+    )
     one = replace(BASE, objective=Objective(samples, alpha, beta), seeds=tuple(seeds), model=model)
     assert through_json(one) == one
     assert through_json(one).hash == one.hash
@@ -40,7 +42,7 @@ def test_an_experiment_survives_json(samples, alpha, beta, seeds, sharpness):
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_json_and_differ_in_every_arm(name, scale):
     study = preset(name, scale)
-    assert Study.read(json.loads(json.dumps(study.plain()))) == study
+    assert Study.from_dict(json.loads(json.dumps(study.to_dict()))) == study
     assert len({arm.experiment.hash for arm in study.arms}) == len(study.arms) > 1
     assert study.question.endswith("?")
 
@@ -53,7 +55,7 @@ def test_presets_survive_json_and_differ_in_every_arm(name, scale):
         {"dtype": "float32"},
         {"estimator": "analytic_kl"},
         {"measures": replace(BASE.measures, rows=3)},
-        {"optimizer": Part("adam", {"eps": 1e-6})},
+        {"optimizer": ComponentSpec("adam", {"eps": 1e-6})},
     ],
 )
 def test_every_setting_moves_the_hash(change):
@@ -63,7 +65,14 @@ def test_every_setting_moves_the_hash(change):
 def test_the_hash_is_that_of_other_machines():
     """It names results that other people have: a change of it is a change of format."""
     assert Experiment(
-        Part("digits"), Part("linear_vae"), Objective(), "exact", Part("sgd"), BASE.schedule, 1, 1
+        ComponentSpec("digits"),
+        ComponentSpec("linear_vae"),
+        Objective(),
+        "exact",
+        ComponentSpec("sgd"),
+        BASE.schedule,
+        1,
+        1,
     ).hash == ("b66205332345")
 
 
@@ -74,7 +83,7 @@ def test_a_grid_varies_what_it_is_told():
 
 
 def test_a_grid_reaches_into_parts():
-    arms = grid(BASE, activations=[Part("tanh"), Part("soft_clip", {"sharpness": 2.0})], C=[0.5])
+    arms = grid(BASE, activations=[ComponentSpec("tanh"), ComponentSpec("soft_clip", {"sharpness": 2.0})], C=[0.5])
     assert [arm.label for arm in arms] == ["tanh, C=0.5", "soft_clip sharpness=2.0, C=0.5"]
     assert arms[1].experiment.model.options["activations"].options == {"sharpness": 2.0}
     assert arms[1].experiment.model.options["hidden"] == BASE.model.options["hidden"]
@@ -96,14 +105,14 @@ def test_a_grid_reaches_into_parts():
 )
 def test_what_makes_no_experiment_is_refused(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        Experiment.read(BASE.plain() | change)
+        Experiment.from_dict(BASE.to_dict() | change)
 
 
 def test_a_missing_field_is_named():
-    plain = BASE.plain()
+    plain = BASE.to_dict()
     del plain["data"]
     with pytest.raises(ValueError, match="'data'"):
-        Experiment.read(plain)
+        Experiment.from_dict(plain)
 
 
 def test_a_grid_refuses_what_is_no_setting():
@@ -114,10 +123,13 @@ def test_a_grid_refuses_what_is_no_setting():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"model": Part("mlp_vae", {"depth": 2})}, "mlp_vae takes no option 'depth'"),
-        ({"model": Part("mlp_vae", {"activations": Part("sine")})}, "no activations 'sine'; known: relu, tanh"),
-        ({"data": Part("digits", {"colour": 1})}, "digits takes no option 'colour'"),
-        ({"optimizer": Part("adam", {"momentum": 1})}, "adam takes no option 'momentum'"),
+        ({"model": ComponentSpec("mlp_vae", {"depth": 2})}, "mlp_vae takes no option 'depth'"),
+        (
+            {"model": ComponentSpec("mlp_vae", {"activations": ComponentSpec("sine")})},
+            "no activations 'sine'; known: relu, tanh",
+        ),
+        ({"data": ComponentSpec("digits", {"colour": 1})}, "digits takes no option 'colour'"),
+        ({"optimizer": ComponentSpec("adam", {"momentum": 1})}, "adam takes no option 'momentum'"),
         ({"device": "cuda:99"}, "not there"),
     ],
 )
@@ -128,7 +140,7 @@ def test_what_cannot_be_built_is_refused(change, sentence):
 
 @pytest.mark.parametrize("name", ["data", "model", "estimator", "optimizer"])
 def test_unknown_parts_are_named(name):
-    other = "nothing" if name == "estimator" else Part("nothing")
+    other = "nothing" if name == "estimator" else ComponentSpec("nothing")
     with pytest.raises(LookupError, match="nothing"):
         build(replace(BASE, **{name: other}))
 
@@ -154,7 +166,7 @@ def test_training_and_test_data_differ():
 
 def test_black_box_inference_has_one_example_and_no_test_set():
     problem = build(preset("bbvi", "smoke").arms[0].experiment)
-    assert isinstance(problem.models[0], MeanField)
+    assert isinstance(problem.models[0], MeanFieldModel)
     assert problem.train.shape == (1, 442)
     assert problem.test is None
 
@@ -166,8 +178,8 @@ def test_unknown_scales_are_refused():
 
 def test_a_file_holds_a_study_or_an_experiment(tmp_path):
     study, single = tmp_path / "a.json", tmp_path / "one.json"
-    study.write_text(json.dumps(preset("beta", "smoke").plain()))
-    single.write_text(json.dumps(BASE.plain()))
+    study.write_text(json.dumps(preset("beta", "smoke").to_dict()))
+    single.write_text(json.dumps(BASE.to_dict()))
     assert read_study(study) == preset("beta", "smoke")
     assert [arm.experiment for arm in read_study(single).arms] == [BASE]
 

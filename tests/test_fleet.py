@@ -8,17 +8,19 @@ import torch
 from torch import nn
 from torch.func import vmap
 
-from vaebench import moments, probes, testing
 from vaebench.data import linear_gaussian, patches
-from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized, exact, pathwise
-from vaebench.fleet import train
+from vaebench.data.sampling import epochwise, with_replacement
+from vaebench.gates import contract as testing
+from vaebench.gradients.estimators import ESTIMATORS, doubly_reparameterized, exact, pathwise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures import moments, probes
 from vaebench.models import GaussianRegression, deep_gaussian_vae, linear_vae, mean_field, mlp_vae
-from vaebench.objectives import Objective
-from vaebench.optimizers import OPTIMIZERS, adam, amsgrad, sgd
-from vaebench.records import geometric
-from vaebench.sampling import epochwise, with_replacement
-from vaebench.schedules import constant, inverse_sqrt
-from vaebench.snapshots import Snapshot
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import OPTIMIZERS, adam, amsgrad, sgd
+from vaebench.training.records import geometric
+from vaebench.training.schedules import constant, inverse_sqrt
+from vaebench.training.snapshots import Snapshot
 
 SEEDS = (3, 1, 4, 15)
 

@@ -7,19 +7,19 @@ import torch
 
 from tests.convergence.faults.beds import problem
 from vaebench.data import linear_gaussian
-from vaebench.estimators import Loss, analytic_kl, pathwise
-from vaebench.fleet import train
 from vaebench.gates import FALSE_ALARM, Verdict, certify, judge
 from vaebench.gates.means import mean_p_value
 from vaebench.gates.path import mismatch
 from vaebench.gates.reference import exact_reference, flat
 from vaebench.gates.walking import lag_scores, z_scores
+from vaebench.gradients.estimators import analytic_kl, pathwise
+from vaebench.gradients.loss import Loss, own_parameters
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.probes import exact_gradient
 from vaebench.models import deep_gaussian_vae, linear_vae
-from vaebench.moments import own_parameters
-from vaebench.objectives import Objective
-from vaebench.probes import exact_gradient
-from vaebench.schedules import constant
-from vaebench.theory import linear
+from vaebench.theory.problems import linear
+from vaebench.training.fleet import train
+from vaebench.training.schedules import constant
 
 QUICK = {"steps": 100, "members": 2, "replicates": 800}
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from tests import cases
-from vaebench import likelihood
 from vaebench.data import linear_gaussian
-from vaebench.estimators import Loss, pathwise
-from vaebench.likelihood import log_likelihood
+from vaebench.gradients.estimators import pathwise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures import likelihood
+from vaebench.measures.likelihood import log_likelihood
 from vaebench.models import linear_vae
-from vaebench.objectives import Objective
 
 
 def seeded(seed: int = 1) -> torch.Generator:

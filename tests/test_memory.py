@@ -5,16 +5,17 @@ import torch
 from torch.func import grad, grad_and_value, vmap
 
 from tests import cases
-from vaebench.cost import count, peak_bytes
-from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized, draw_noise, leave_one_out, pathwise
-from vaebench.fleet import train
-from vaebench.likelihood import log_likelihood
-from vaebench.memory import DECODED, chunked, examples_at_once, micro_batched
+from vaebench.gradients.estimators import ESTIMATORS, doubly_reparameterized, draw_noise, leave_one_out, pathwise
+from vaebench.gradients.loss import Loss, loss_function, own_parameters
+from vaebench.gradients.memory import DECODED, chunked, examples_at_once, micro_batched
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import count, peak_bytes
+from vaebench.measures.likelihood import log_likelihood
+from vaebench.measures.moments import fresh, gradients
 from vaebench.models import conv_vae, linear_vae, mlp_vae
-from vaebench.moments import fresh, gradients, loss_function, own_parameters
-from vaebench.objectives import Objective
-from vaebench.optimizers import adam
-from vaebench.schedules import inverse_sqrt
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import adam
+from vaebench.training.schedules import inverse_sqrt
 
 CHUNKED = {"pathwise": pathwise, "doubly_reparameterized": doubly_reparameterized}
 
@@ -126,7 +127,7 @@ def test_the_last_chunk_is_decoded_once(estimator, generator, monkeypatch):
 def test_values_alone_keep_no_graph(generator, monkeypatch):
     loss, x, noise = problem("mlp_gaussian", generator, chunked(pathwise, 2))
     recorded = []
-    monkeypatch.setattr("vaebench.memory._recorded", lambda *_: recorded.append(1))
+    monkeypatch.setattr("vaebench.gradients.memory._recorded", lambda *_: recorded.append(1))
     with torch.no_grad():
         value = loss(x, noise)
     assert not recorded

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, distributions, nn
 
 from tests.cases import ABSENT_DEVICE, DTYPE, MODELS, linear, mlp_bernoulli, mlp_gaussian
-from vaebench.activations import relu, soft_clip
 from vaebench.data import diabetes, digits
-from vaebench.distributions import Gaussian, standard_normal_log_prob
+from vaebench.gates.contract import check_model
 from vaebench.models import MODELS as REGISTRY
 from vaebench.models import (
     VAE,
@@ -26,7 +25,8 @@ from vaebench.models import (
     mean_field,
     mlp_vae,
 )
-from vaebench.testing import check_model
+from vaebench.models.activations import relu, soft_clip
+from vaebench.models.distributions import Gaussian, standard_normal_log_prob
 
 DRAWN = {
     "linear_vae": linear_vae,

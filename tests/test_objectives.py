@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaebench.data import linear_gaussian
-from vaebench.estimators import draw_noise, exact, pathwise
+from vaebench.gradients.estimators import draw_noise, exact, pathwise
+from vaebench.gradients.objectives import Objective
 from vaebench.models import linear_vae
-from vaebench.objectives import Objective
 
 DRAWS = 4000
 

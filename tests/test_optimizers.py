@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebench.optimizers import OPTIMIZERS, adam, fused_adam, theorem_adam
+from vaebench.training.optimizers import OPTIMIZERS, adam, fused_adam, theorem_adam
 
 STEPS, LR = 30, 0.1
 TORCHS = {

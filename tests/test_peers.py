@@ -16,11 +16,11 @@ from benchmarks.peers.cases import K, cases, simple
 from benchmarks.peers.contract import contract
 from benchmarks.peers.steps import OURS, PLAIN, Contestant, plain, plain_step, replicate, with_torchs_layers
 from tests.cases import NEEDS_COMPILER
-from vaebench.estimators import Loss, draw_noise, pathwise
 from vaebench.gates.means import exact_at
 from vaebench.gates.reference import exact_reference
-from vaebench.moments import own_parameters
-from vaebench.objectives import Objective
+from vaebench.gradients.estimators import draw_noise, pathwise
+from vaebench.gradients.loss import Loss, own_parameters
+from vaebench.gradients.objectives import Objective
 
 NEEDS_PEERS = "needs the libraries of benchmarks/peers/requirements.txt"
 REPRODUCERS = sorted((Path(__file__).parents[1] / "reports/peers/reproducers").glob("*.py"))

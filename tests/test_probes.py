@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
-from vaebench import moments, probes
 from vaebench.data import linear_gaussian
-from vaebench.estimators import Loss, exact, leave_one_out, pathwise
+from vaebench.data.sampling import epochwise
+from vaebench.gradients.estimators import exact, leave_one_out, pathwise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures import moments, probes
 from vaebench.models import GaussianRegression, conv_vae, deep_gaussian_vae, linear_vae, mean_field
-from vaebench.objectives import Objective
-from vaebench.sampling import epochwise
 
 LIMIT = 4.5
 

@@ -9,12 +9,12 @@ from torch.fx import Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.profiler import ProfilerActivity, profile
 
-from vaebench import products
-from vaebench.compilation import compiled
-from vaebench.estimators import Loss, draw_noise, pathwise
+from vaebench.gradients.estimators import draw_noise, pathwise
+from vaebench.gradients.loss import Loss, loss_function, own_parameters
+from vaebench.gradients.objectives import Objective
 from vaebench.models import mlp_vae
-from vaebench.moments import loss_function, own_parameters
-from vaebench.objectives import Objective
+from vaebench.training import products
+from vaebench.training.compilation import compiled
 
 OP = torch.ops.vaebench.product.default
 CAN_BUILD = torch.backends.cpu.get_cpu_capability() == "AVX512" and shutil.which("g++") is not None

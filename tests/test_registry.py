@@ -9,11 +9,11 @@ import torch
 
 from tests.cases import linear
 from vaebench.data import DATA
-from vaebench.estimators import ESTIMATORS, draw_noise, pathwise
+from vaebench.gradients.estimators import ESTIMATORS, draw_noise, pathwise
+from vaebench.gradients.objectives import Objective
 from vaebench.models import MODELS
-from vaebench.objectives import Objective
-from vaebench.optimizers import OPTIMIZERS
-from vaebench.registry import Registry, UnknownNameError
+from vaebench.support.registry import Registry, UnknownNameError
+from vaebench.training.optimizers import OPTIMIZERS
 
 THEIRS = '''
 """Another package."""
@@ -24,7 +24,7 @@ def antithetic(model, x, noise, objective):
     return (pathwise(model, x, noise, objective) + pathwise(model, x, -noise, objective)) / 2
 '''
 ENTRY_POINTS = """
-[vaebench.estimators]
+[vaebench.gradients.estimators]
 antithetic = {module}:antithetic
 pathwise = {module}:antithetic
 broken = {module}:not_there

@@ -13,8 +13,8 @@ from vaebench.experiments.presets import SMOKE
 from vaebench.experiments.studies import Study
 from vaebench.gates.verdict import judge
 from vaebench.report import write, write_index
-from vaebench.summary import summarise
-from vaebench.trajectory import Trajectory
+from vaebench.report.summarising import summarise
+from vaebench.training.trajectory import Trajectory
 
 BASE = replace(SMOKE.base, steps=20, measures=Measures(4, 4, 32, 50, 20, 10))
 

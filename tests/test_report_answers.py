@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from tests.studies import study
-from vaebench.moments import Estimate
 from vaebench.report.answer import Entry, answers, chance, trust
 from vaebench.report.study import results
+from vaebench.support.statistics import Estimate
 
 
 def answer(*values, error=1.0):

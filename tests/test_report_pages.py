@@ -15,9 +15,9 @@ import pytest
 
 from tests.studies import LABELS, study
 from vaebench.report import panels, write, write_index
-from vaebench.report.figures import Curve, Scale, below_zero, draw, svg
+from vaebench.report.bands import Band
+from vaebench.report.figures import AxisScale, Curve, below_zero, draw, svg
 from vaebench.report.wording import estimate
-from vaebench.summary import Band
 
 HOSTILE = "_<script>alert('$x_{')</script> & \"s\"=$2"
 NAMESPACES = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
@@ -125,10 +125,10 @@ def test_hostile_labels_are_text(full, page):
 def test_estimates_below_zero_are_left_out_of_a_logarithmic_axis():
     step, mean = np.array([0, 1, 2, 3, 4]), np.array([5.0, 2.0, -1.0, 0.5, math.nan])
     curve = Curve("a", Band(step, mean, mean - 3, mean + 1), 0)
-    drawn = svg(draw([curve], Scale("b")), "a")
+    drawn = svg(draw([curve], AxisScale("b")), "a")
     assert "nan" not in drawn.lower() and "no value to draw" not in drawn
-    assert below_zero([curve], Scale("b")) == 1 and below_zero([curve], Scale("b", False)) == 0
-    nothing = draw([Curve("a", Band(step, -np.abs(mean), mean, mean), 0)], Scale("b"))
+    assert below_zero([curve], AxisScale("b")) == 1 and below_zero([curve], AxisScale("b", False)) == 0
+    nothing = draw([Curve("a", Band(step, -np.abs(mean), mean, mean), 0)], AxisScale("b"))
     assert "no value to draw" in svg(nothing, "a")
 
 

@@ -17,20 +17,21 @@ import pytest
 import torch
 
 from tests.test_data_files import write_celeba
-from vaebench.experiments import BusyError, Experiment, Interrupted, Measures, Part, Place, engine, run
-from vaebench.experiments.engine import run_all
+from vaebench.experiments import BusyError, ComponentSpec, Experiment, Interrupted, Measures, ResultDirectory, run
 from vaebench.experiments.presets import SMOKE
+from vaebench.experiments.scheduling import engine
+from vaebench.experiments.scheduling.engine import run_all
 from vaebench.experiments.storage import QUESTION, RESULT, STATE
-from vaebench.files import write_whole
-from vaebench.objectives import Objective
-from vaebench.schedules import inverse_sqrt
+from vaebench.gradients.objectives import Objective
+from vaebench.support.files import write_whole
+from vaebench.training.schedules import inverse_sqrt
 
 SMALL = Experiment(
-    Part("linear_gaussian"),
-    Part("linear_vae"),
+    ComponentSpec("linear_gaussian"),
+    ComponentSpec("linear_vae"),
     Objective(samples=40),  # blocks of 25 steps
     "pathwise",
-    Part("adam"),
+    ComponentSpec("adam"),
     inverse_sqrt(0.01),
     1500,
     32,
@@ -52,15 +53,15 @@ def same(first, second) -> bool:
 
 def _child(plain: dict, root: str, every: float) -> None:
     torch.set_num_threads(1)
-    run(Experiment.read(plain), Path(root), every=every)
+    run(Experiment.from_dict(plain), Path(root), every=every)
 
 
 def test_kill_9_at_ten_random_moments_changes_nothing(tmp_path, whole):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vaebench.experiments"])
-    place, moments, kept = Place(tmp_path, SMALL), random.Random(0), []
+    place, moments, kept = ResultDirectory(tmp_path, SMALL), random.Random(0), []
     for _ in range(10):
-        process = context.Process(target=_child, args=(SMALL.plain(), str(tmp_path), 0.0))
+        process = context.Process(target=_child, args=(SMALL.to_dict(), str(tmp_path), 0.0))
         process.start()
         before, patience = place.step(), time.monotonic() + 60
         while place.step() == before and process.is_alive() and time.monotonic() < patience:
@@ -81,7 +82,7 @@ def test_kill_9_at_ten_random_moments_changes_nothing(tmp_path, whole):
 def test_asked_to_stop_a_run_keeps_what_it_has_and_goes_on(tmp_path, whole):
     with pytest.raises(Interrupted, match="stopped after step 25"):
         run(SMALL, tmp_path, stop=lambda: True)
-    assert Place(tmp_path, SMALL).step() == 25
+    assert ResultDirectory(tmp_path, SMALL).step() == 25
     assert same(run(SMALL, tmp_path), whole)
 
 
@@ -91,7 +92,7 @@ def test_a_complete_run_is_read_not_run(tmp_path, whole):
 
 
 def test_two_processes_do_not_share_a_directory(tmp_path):
-    with Place(tmp_path, SMALL).taken(), pytest.raises(BusyError, match="Another process is running"):
+    with ResultDirectory(tmp_path, SMALL).taken(), pytest.raises(BusyError, match="Another process is running"):
         run(SMALL, tmp_path)
 
 
@@ -102,7 +103,7 @@ def test_progress_reaches_the_end(tmp_path):
 
 
 def test_a_damaged_snapshot_is_refused(tmp_path):
-    place = Place(tmp_path, SMALL)
+    place = ResultDirectory(tmp_path, SMALL)
     with place.taken():
         (place.directory / STATE).write_bytes(b"not one")
     with pytest.raises(ValueError, match="is damaged: delete it"):
@@ -110,7 +111,7 @@ def test_a_damaged_snapshot_is_refused(tmp_path):
 
 
 def test_a_snapshot_that_is_replaced_while_it_is_read_is_one_of_the_two(tmp_path):
-    place, contents = Place(tmp_path, SMALL), []
+    place, contents = ResultDirectory(tmp_path, SMALL), []
     for stop_after in (1, 2):
         asked = iter([False] * (stop_after - 1) + [True])
         with pytest.raises(Interrupted):
@@ -138,7 +139,7 @@ def test_a_snapshot_that_is_replaced_while_it_is_read_is_one_of_the_two(tmp_path
 
 def test_the_log_of_a_run_says_what_ran(whole):
     metadata = whole.metadata
-    assert Experiment.read(metadata["experiment"]) == SMALL
+    assert Experiment.from_dict(metadata["experiment"]) == SMALL
     assert metadata["hash"] == SMALL.hash
     assert metadata["cost"]["seconds per step"] > 0
     assert metadata["cost"]["GFLOP per gradient"] > 0
@@ -146,7 +147,7 @@ def test_the_log_of_a_run_says_what_ran(whole):
 
 
 def test_every_member_diverging_ends_a_run_with_a_record(tmp_path):
-    trajectory = run(replace(SMALL, schedule=inverse_sqrt(1e200), optimizer=Part("sgd")), tmp_path)
+    trajectory = run(replace(SMALL, schedule=inverse_sqrt(1e200), optimizer=ComponentSpec("sgd")), tmp_path)
     assert [one["seed"] for one in trajectory.metadata["diverged"]] == [0, 1]
 
 
@@ -157,7 +158,7 @@ def ended(experiments, root, **more):
 def test_many_run_at_once_each_in_its_process(tmp_path):
     experiments = [replace(SMALL, steps=steps) for steps in (30, 40)]
     assert all(outcome.complete for outcome in ended(experiments, tmp_path))
-    assert all(Place(tmp_path, one).complete() for one in experiments)
+    assert all(ResultDirectory(tmp_path, one).complete() for one in experiments)
 
 
 def test_a_broken_experiment_does_not_take_the_others_with_it(tmp_path):
@@ -176,8 +177,8 @@ def test_a_process_that_is_killed_is_reported(tmp_path, monkeypatch):
 
 def test_a_worker_stops_on_ctrl_c_with_a_snapshot(tmp_path):
     long = replace(SMALL, steps=10**6)
-    command = [sys.executable, "-m", "vaebench.experiments.worker"]
-    task = {"experiment": long.plain(), "root": str(tmp_path), "every": 60, "found": {}}
+    command = [sys.executable, "-m", "vaebench.experiments.scheduling.worker"]
+    task = {"experiment": long.to_dict(), "root": str(tmp_path), "every": 60, "found": {}}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
         process.stdin.write(json.dumps(task))
@@ -186,25 +187,25 @@ def test_a_worker_stops_on_ctrl_c_with_a_snapshot(tmp_path):
             pass
         process.send_signal(signal.SIGINT)
         last = json.loads(process.stdout.read().splitlines()[-1])
-    assert last["stopped"] == Place(tmp_path, long).step() > 0
+    assert last["stopped"] == ResultDirectory(tmp_path, long).step() > 0
 
 
 def test_results_of_the_smoke_scale_do_not_depend_on_the_process(tmp_path):
     one = replace(SMOKE.base, steps=20)
     assert all(outcome.complete for outcome in ended([one], tmp_path / "there"))
-    assert same(run(one, tmp_path / "here"), Place(tmp_path / "there", one).result())
+    assert same(run(one, tmp_path / "here"), ResultDirectory(tmp_path / "there", one).result())
 
 
 def test_photographs_in_files_are_decoded_with_progress_and_trained_on_as_bytes(tmp_path):
     write_celeba(tmp_path / "files", np.random.default_rng(0), "0" * 12 + "2" * 6)
-    model = Part("mlp_vae", {"hidden": [4], "latents": 2})
+    model = ComponentSpec("mlp_vae", {"hidden": [4], "latents": 2})
     one = replace(
-        SMALL, data=Part("celeba"), model=model, objective=Objective(), dtype="float32", steps=5, batch_size=4
+        SMALL, data=ComponentSpec("celeba"), model=model, objective=Objective(), dtype="float32", steps=5, batch_size=4
     )
     seen = []
     (outcome,) = ended([one], tmp_path, progress=seen.append, found={"directory": str(tmp_path / "files")})
     assert outcome.complete, outcome.failed
     assert any(at.note.startswith("decoding") for at in seen)
-    result = Place(tmp_path, one).result()
+    result = ResultDirectory(tmp_path, one).result()
     assert result is not None
     assert np.isfinite(result.frame["bound_test"]).all()

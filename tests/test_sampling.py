@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vaebench import sampling
+from vaebench.data import sampling
 
 
 def seeded(seed: int) -> torch.Generator:

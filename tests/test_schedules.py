@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vaebench.schedules import Schedule, constant, inverse_sqrt, polynomial
+from vaebench.training.schedules import Schedule, constant, inverse_sqrt, polynomial
 
 STEPS = (1, 2, 3, 10, 1000, 10**9)
 

@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vaebench.statistics import hotelling, hotelling_two_sample
+from vaebench.support.statistics import hotelling, hotelling_two_sample
 
 REPEATS, COORDINATES = 300, 4
 FALSE_ALARM = 1e-4

@@ -5,16 +5,16 @@ import torch
 from torch.func import grad_and_value
 
 from tests.cases import NEEDS_COMPILER
-from vaebench import compilation
-from vaebench.adam import adam_update
-from vaebench.compilation import compiled_step, training_step
-from vaebench.elementary import compiling
-from vaebench.estimators import Loss, draw_noise, pathwise
+from vaebench.gradients.estimators import draw_noise, pathwise
+from vaebench.gradients.loss import Loss, loss_function
+from vaebench.gradients.objectives import Objective
 from vaebench.models import mlp_vae
-from vaebench.moments import loss_function
-from vaebench.objectives import Objective
-from vaebench.optimizers import adam, fused_adam, sgd
-from vaebench.stepping import eager_step
+from vaebench.models.elementary import compiling
+from vaebench.training import compilation
+from vaebench.training.adam import adam_update
+from vaebench.training.compilation import compiled_step, training_step
+from vaebench.training.optimizers import adam, fused_adam, sgd
+from vaebench.training.steps import eager_step
 
 pytestmark = NEEDS_COMPILER
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
-from vaebench import trajectory
 from vaebench.data import linear_gaussian
-from vaebench.estimators import pathwise
-from vaebench.fleet import train
+from vaebench.gradients.estimators import pathwise
+from vaebench.gradients.objectives import Objective
 from vaebench.models import linear_vae
-from vaebench.objectives import Objective
-from vaebench.optimizers import sgd
-from vaebench.schedules import constant
+from vaebench.training import trajectory
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import sgd
+from vaebench.training.schedules import constant
 
 FRAME = pd.DataFrame(
     {

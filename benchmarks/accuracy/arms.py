@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from vaebench.data import digits
-from vaebench.estimators import ESTIMATORS, Loss
+from vaebench.gradients.estimators import ESTIMATORS
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE, mlp_vae
-from vaebench.objectives import Objective
-from vaebench.schedules import Schedule, inverse_sqrt
+from vaebench.training.schedules import Schedule, inverse_sqrt
 
 BOUNDS = (Objective(1), Objective(5), Objective(5, 0.0), Objective(10, 0.0), Objective(50, 0.0))
 SEEDS = (0, 1, 2, 3, 4)

@@ -14,7 +14,7 @@ from benchmarks.accuracy.runs import ERRORS, LEVELS, REPLICATES, ROWS, STEPS, re
 from benchmarks.accuracy.steps import STAGES
 from benchmarks.harness.pinned import pinned
 from benchmarks.peers import tables
-from vaebench.files import write_whole
+from vaebench.support.files import write_whole
 
 # Okabe & Ito's colours, told apart by the colour-blind; every estimator has a marker of its own too.
 STYLES = {

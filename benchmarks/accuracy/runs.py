@@ -14,12 +14,13 @@ from torch import Tensor
 
 from benchmarks.accuracy.arms import BATCH, SCHEDULE, SEEDS, Arm, arms, data, key, net
 from benchmarks.peers import tables
-from vaebench.estimators import ESTIMATORS, Loss, doubly_reparameterized
-from vaebench.fleet import train
-from vaebench.moments import fresh, gradient_moments
-from vaebench.optimizers import adam
-from vaebench.probes import grad_sq
-from vaebench.records import State, geometric
+from vaebench.gradients.estimators import ESTIMATORS, doubly_reparameterized
+from vaebench.gradients.loss import Loss
+from vaebench.measures.moments import fresh, gradient_moments
+from vaebench.measures.probes import grad_sq
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import adam
+from vaebench.training.records import State, geometric
 
 LEVELS = (2.0, 0.3)
 STEPS, FIRST, PER_DECADE = 2000, 20, 8

@@ -20,14 +20,15 @@ from benchmarks.accuracy.arms import BATCH, BOUNDS, SCHEDULE, SEEDS, Arm, arms_o
 from benchmarks.harness.pinned import pinned
 from benchmarks.peers import tables
 from benchmarks.peers.cost import cpu
-from vaebench.cost import count
-from vaebench.estimators import doubly_reparameterized, draw_noise
-from vaebench.fleet import train
+from vaebench.gradients.estimators import doubly_reparameterized, draw_noise
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import count
+from vaebench.measures.moments import conditional, fresh, gradient_moments, parameter_groups
+from vaebench.measures.probes import gradient_variance
 from vaebench.models import VAE
-from vaebench.moments import Estimate, conditional, fresh, gradient_moments, parameter_groups
-from vaebench.objectives import Objective
-from vaebench.optimizers import adam
-from vaebench.probes import gradient_variance
+from vaebench.support.statistics import Estimate
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import adam
 
 STAGES = (100, 3000)  # steps of training before the variance is taken
 REPLICATES = 256

@@ -22,7 +22,7 @@ import torch
 from benchmarks.cuda import variants
 from benchmarks.cuda.points import TINY, Row, Sizes, plan
 from benchmarks.harness.pinned import pinned
-from vaebench.files import write_whole
+from vaebench.support.files import write_whole
 
 RECORDS = Path("reports/history/cuda")
 TESTS = {"tests/test_devices.py": "torch", "tests/test_cost.py": "scipy"}

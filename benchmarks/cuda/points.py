@@ -13,16 +13,16 @@ from torch import Tensor
 from benchmarks.cuda import variants
 from benchmarks.cuda.problems import MODELS, images, problem
 from benchmarks.cuda.variants import COMPILED, EAGER, QUICK, Step, Variant
-from vaebench.compilation import compiled_step
-from vaebench.cost import clock
-from vaebench.estimators import Loss, pathwise
-from vaebench.fleet import _grad_sq, train
-from vaebench.memory import chunked, gradient_and_value, micro_batched
-from vaebench.moments import loss_function, own_parameters
-from vaebench.objectives import Objective
-from vaebench.optimizers import adam
-from vaebench.schedules import constant
-from vaebench.stepping import Stepper, eager_step
+from vaebench.gradients.estimators import pathwise
+from vaebench.gradients.loss import Loss, loss_function, own_parameters
+from vaebench.gradients.memory import chunked, gradient_and_value, micro_batched
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import clock
+from vaebench.training.compilation import compiled_step
+from vaebench.training.fleet import _grad_sq, train
+from vaebench.training.optimizers import adam
+from vaebench.training.schedules import constant
+from vaebench.training.steps import Stepper, eager_step
 
 Row = dict[str, Any]
 STEP_GOAL, FLEET_GOAL, NORM_GOAL = 3.0, 1 / 3, 0.03

@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebench.activations import soft_clip
-from vaebench.estimators import Loss, draw_noise, pathwise
+from vaebench.gradients.estimators import draw_noise, pathwise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
 from vaebench.models import conv_vae, mlp_vae
-from vaebench.objectives import Objective
+from vaebench.models.activations import soft_clip
 
 
 def seeded(device: str = "cpu") -> torch.Generator:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vaebench.estimators import Loss
+from vaebench.gradients.loss import Loss
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 ROUNDOFF = {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-9}

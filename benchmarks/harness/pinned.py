@@ -16,5 +16,5 @@ def pinned() -> dict[str, str]:
     return found | {
         "torch threads": str(torch.get_num_threads()),
         "warm-up": "one call, not counted",
-        "foreach": "named by each optimizer of vaebench.optimizers, never torch's choice",
+        "foreach": "named by each optimizer of vaebench.training.optimizers, never torch's choice",
     }

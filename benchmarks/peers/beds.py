@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vaebench.activations import relu
 from vaebench.data import linear_gaussian
 from vaebench.models import VAE, gaussian, mlp_vae
+from vaebench.models.activations import relu
 
 Bed = tuple[VAE, Tensor]
 ROWS = 32

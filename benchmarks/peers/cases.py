@@ -9,7 +9,7 @@ from benchmarks.peers import targets
 from benchmarks.peers.steps import TRUSTED, Adapter, plain
 from benchmarks.peers.targets import Targeted, bound
 from vaebench.gates.variances import ASYMPTOTIC, SLOPE
-from vaebench.objectives import Objective
+from vaebench.gradients.objectives import Objective
 
 LIBRARIES = ("with_pyro", "with_pythae", "with_numpyro")
 K, M = 5, 3

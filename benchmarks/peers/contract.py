@@ -1,4 +1,4 @@
-"""The clauses of `vaebench.testing.check_estimator` that a backward pass can be held to; no statistics in it.
+"""The clauses of `vaebench.gates.contract.check_estimator` that a backward pass can be held to; no statistics in it.
 
 The others need a function of noise and parameters: vmap over members equals a loop, and a closed form at fixed noise.
 That the mean gradient is right is judged apart.

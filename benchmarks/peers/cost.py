@@ -23,10 +23,10 @@ from benchmarks.harness.pinned import VARIABLES, pinned
 from benchmarks.peers import tables
 from benchmarks.peers.cases import installed
 from benchmarks.peers.steps import OURS, PLAIN, Contestant, Step, with_torchs_layers
-from vaebench.activations import relu, soft_clip
 from vaebench.data import digits, patches
+from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE, conv_vae, mlp_vae
-from vaebench.objectives import Objective
+from vaebench.models.activations import relu, soft_clip
 
 NETS = ("small", "mlp", "conv32", "conv32_soft_clip")
 BATCHES = (32, 128, 256)

@@ -14,11 +14,12 @@ from torch import Tensor
 from benchmarks.peers import tables
 from benchmarks.peers.cost import SECONDS, cpu, interleave, one_core, problem
 from benchmarks.peers.steps import ours
-from vaebench.estimators import Loss, doubly_reparameterized, draw_noise, pathwise
+from vaebench.gradients.estimators import doubly_reparameterized, draw_noise, pathwise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.moments import conditional, gradient_moments, parameter_groups
+from vaebench.measures.probes import gradient_variance
 from vaebench.models import VAE
-from vaebench.moments import conditional, gradient_moments, parameter_groups
-from vaebench.objectives import Objective
-from vaebench.probes import gradient_variance
 
 NET, B, K = "conv32", 32, 5
 REPLICATES = 64

@@ -16,15 +16,15 @@ from torch import Tensor
 from benchmarks.peers import tables
 from benchmarks.peers.cost import LR, contestants, one_core, pinned_settings
 from benchmarks.peers.steps import with_torchs_layers
-from vaebench.activations import relu
-from vaebench.compilation import compiled_step
 from vaebench.data import digits, linear_gaussian
-from vaebench.estimators import analytic_kl
-from vaebench.fleet import train
+from vaebench.gradients.estimators import analytic_kl
+from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE, gaussian, mlp_vae
-from vaebench.objectives import Objective
-from vaebench.optimizers import fused_adam
-from vaebench.schedules import constant
+from vaebench.models.activations import relu
+from vaebench.training.compilation import compiled_step
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import fused_adam
+from vaebench.training.schedules import constant
 
 MEMBERS, B, ROUNDS, STEPS, WARM = 32, 32, 15, 50, 5
 Problem = tuple[VAE, Tensor]

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from benchmarks.peers import tables
 from benchmarks.peers.cost import NETS
-from vaebench.files import write_whole
+from vaebench.support.files import write_whole
 
 CHECKS = ("value", "gradient", "variance in B", "variance in K", "variance in M", "descent", "contract")
 # Okabe & Ito's colours, told apart by the colour-blind; every peer has a marker of its own too.

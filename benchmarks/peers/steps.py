@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaebench.activations import SoftClip
-from vaebench.compilation import training_step
-from vaebench.convolutions import Conv2d, ConvTranspose2d
-from vaebench.distributions import Bernoulli
-from vaebench.estimators import Estimator, Loss, analytic_kl, doubly_reparameterized, draw_noise, pathwise
+from vaebench.gradients.estimators import Estimator, analytic_kl, doubly_reparameterized, draw_noise, pathwise
+from vaebench.gradients.loss import Loss, loss_function
+from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE
-from vaebench.moments import loss_function
-from vaebench.objectives import Objective
-from vaebench.optimizers import fused_adam
+from vaebench.models.activations import SoftClip
+from vaebench.models.convolutions import Conv2d, ConvTranspose2d
+from vaebench.models.distributions import Bernoulli
+from vaebench.training.compilation import training_step
+from vaebench.training.optimizers import fused_adam
 
 Backward = Callable[[Tensor], float]
 Adapter = Callable[[VAE, Objective], Backward]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vaebench.files import write_whole
+from vaebench.support.files import write_whole
 
 
 def read(path: Path) -> pd.DataFrame:

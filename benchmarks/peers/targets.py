@@ -6,12 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaebench.distributions import HALF_LOG_TWO_PI, Bernoulli
-from vaebench.estimators import Estimator, Loss, draw_noise
+from vaebench.gradients.estimators import Estimator, draw_noise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE, LatentModel
-from vaebench.moments import Estimate
-from vaebench.objectives import Objective
-from vaebench.theory import iwae
+from vaebench.models.distributions import HALF_LOG_TWO_PI, Bernoulli
+from vaebench.support.statistics import Estimate
+from vaebench.theory import quadrature
 
 DRAWS = 200_000
 
@@ -38,15 +39,15 @@ def surrogate(points: int, outer: int) -> Estimator:
     Returns:
         An estimator that does not look at its noise.
     """
-    rule = iwae.trapezoid(points)
+    rule = quadrature.trapezoid(points)
 
     def integrate(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
         q = model.posterior(x)
         z = q.transport(rule.nodes.unsqueeze(1).expand(-1, len(x), -1))
         log_w = objective.log_weights(model, x, z, q).mT
         if objective.alpha == 1:
-            return iwae.elbo(log_w, rule)
-        return iwae.importance_bound(log_w, rule, objective.samples, objective.alpha, outer)
+            return quadrature.elbo(log_w, rule)
+        return quadrature.importance_bound(log_w, rule, objective.samples, objective.alpha, outer)
 
     return integrate
 

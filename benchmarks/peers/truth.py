@@ -20,10 +20,10 @@ from benchmarks.peers.targets import Target
 from vaebench.gates.means import MEAN_LEVEL, PER_PARAMETER
 from vaebench.gates.variances import SLOPE
 from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
+from vaebench.measures.moments import gather
+from vaebench.measures.probes import gradient_variance
 from vaebench.models import VAE
-from vaebench.moments import gather
-from vaebench.probes import gradient_variance
-from vaebench.statistics import hotelling
+from vaebench.support.statistics import hotelling
 
 Row = dict[str, object]
 ROUNDING = 1e-9

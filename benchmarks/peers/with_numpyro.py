@@ -13,10 +13,10 @@ from numpyro.infer.elbo import ELBO
 from torch import Tensor, nn
 
 from benchmarks.peers.steps import Adapter, Backward, Contestant, Step
-from vaebench.activations import SoftClip
-from vaebench.distributions import Bernoulli
+from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE
-from vaebench.objectives import Objective
+from vaebench.models.activations import SoftClip
+from vaebench.models.distributions import Bernoulli
 
 NAME, VERSION = "numpyro", numpyro.__version__
 Parameters = dict[str, jax.Array]

@@ -10,9 +10,9 @@ from pyro.infer import ELBO, SVI, RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
 from benchmarks.peers.steps import Adapter, Backward, Contestant, Step
-from vaebench.distributions import Bernoulli
+from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE
-from vaebench.objectives import Objective
+from vaebench.models.distributions import Bernoulli
 
 NAME, VERSION = "pyro", pyro.__version__
 

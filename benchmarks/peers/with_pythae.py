@@ -31,9 +31,9 @@ from pythae.trainers import CoupledOptimizerTrainer, CoupledOptimizerTrainerConf
 from torch import Tensor
 
 from benchmarks.peers.steps import Adapter, Backward, Contestant, Step
-from vaebench.distributions import Bernoulli
+from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE
-from vaebench.objectives import Objective
+from vaebench.models.distributions import Bernoulli
 
 NAME, VERSION = "pythae", version("pythae")
 Build = Callable[[VAE, Objective, tuple[int, ...]], BaseAE]

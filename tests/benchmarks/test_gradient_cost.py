@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from benchmarks.common import batch, conv32, generator, mlp
-from vaebench.cost import count
-from vaebench.estimators import ESTIMATORS, Loss, draw_noise
-from vaebench.objectives import Objective
+from vaebench.gradients.estimators import ESTIMATORS, draw_noise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import count
 
 PROBLEMS = {"mlp": mlp, "conv32": conv32}
 ESTIMATORS_TIMED = ["pathwise", "doubly_reparameterized", "leave_one_out"]

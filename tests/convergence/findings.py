@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaebench.gates import Verdict
 from vaebench.gates.verdict import judge
-from vaebench.statistics import hotelling
+from vaebench.support.statistics import hotelling
 from vaebench.theory.series import Inequality
 
 RARE = 1e-5  # false-alarm rate of one test of a mean; there are fewer than a hundred of them

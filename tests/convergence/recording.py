@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 
-from vaebench.estimators import Loss
-from vaebench.fleet import train
-from vaebench.moments import Replicates, fresh, gradients
-from vaebench.objectives import Objective
-from vaebench.probes import top_curvature
-from vaebench.records import Step, geometric
-from vaebench.theory import constants, envelopes, iwae, linear, linear_noise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.moments import Replicates, fresh, gradients
+from vaebench.measures.probes import top_curvature
+from vaebench.theory import constants, envelopes, quadrature
+from vaebench.theory.problems import linear, linear_noise
 from vaebench.theory.series import Inequality
+from vaebench.training.fleet import train
+from vaebench.training.records import Step, geometric
 
 Function = Callable[[dict[str, Tensor]], Tensor]
 
@@ -53,7 +54,7 @@ def by_name(points: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
 
 
 def record(model, estimator, objective, data, optimizer, schedule, steps, batch_size, seeds, **options) -> Path:
-    """`vaebench.fleet.train`, with the schedule's own steps beside the points."""
+    """`vaebench.training.fleet.train`, with the schedule's own steps beside the points."""
     points, taken, shapes = [], [], {}
 
     def flatten(stacked):
@@ -79,7 +80,7 @@ def record(model, estimator, objective, data, optimizer, schedule, steps, batch_
 class Quadrature(nn.Module):
     """The exact loss, minus the bound averaged over the data, of a model with one or two latents."""
 
-    def __init__(self, model: nn.Module, objective: Objective, data: Tensor, rule: iwae.Rule, points: int = 160):
+    def __init__(self, model: nn.Module, objective: Objective, data: Tensor, rule: quadrature.Rule, points: int = 160):
         super().__init__()
         self.model, self.objective, self.data, self.rule, self.points = model, objective, data, rule, points
 
@@ -88,9 +89,9 @@ class Quadrature(nn.Module):
         nodes = self.rule.nodes.unsqueeze(1).expand(-1, *q.mean.shape)
         log_w = self.objective.log_weights(self.model, self.data, q.transport(nodes), q).T
         if self.objective.alpha == 1:
-            return -iwae.elbo(log_w, self.rule).mean()
+            return -quadrature.elbo(log_w, self.rule).mean()
         samples, alpha = self.objective.samples, self.objective.alpha
-        return -iwae.importance_bound(log_w, self.rule, samples, alpha, self.points).mean()
+        return -quadrature.importance_bound(log_w, self.rule, samples, alpha, self.points).mean()
 
     def at(self, parameters: dict[str, Tensor]) -> Tensor:
         return functional_call(self, (parameters, dict(self.named_buffers())), ())

@@ -15,15 +15,16 @@ from torch.func import vmap
 from tests.convergence.findings import not_negative
 from tests.convergence.recording import record
 from tests.convergence.test_sgd import START, problem
-from vaebench.estimators import Loss, analytic_kl
 from vaebench.gates import Verdict
+from vaebench.gradients.estimators import analytic_kl
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.moments import fresh, gradients
 from vaebench.models import linear_vae
-from vaebench.moments import fresh, gradients
-from vaebench.objectives import Objective
-from vaebench.optimizers import adam
-from vaebench.schedules import constant, inverse_sqrt
 from vaebench.theory import ledger, predictions
 from vaebench.theory.series import Inequality
+from vaebench.training.optimizers import adam
+from vaebench.training.schedules import constant, inverse_sqrt
 
 BETAS, SCALE, WARMUP = (0.9, 0.999), 0.03, 50
 SEEDS, STEPS, BATCH = range(16), 2000, 8
@@ -52,12 +53,12 @@ def books(beta: float, kl: float = 1.0, schedule=inverse_sqrt) -> Books:
     for k, gamma in enumerate(path.gamma.tolist()):
         if k == WARMUP:
             before = value(path.points[k] + ledger.offset(account))
-        account = ledger.enter(account, path.gradients[k], gradient[k], gamma, smoothness, start=WARMUP)
+        account = ledger.record_step(account, path.gradients[k], gradient[k], gamma, smoothness, start=WARMUP)
         error = max(error, float((account.move - (path.points[k + 1] - path.points[k])).abs().max()))
     after = value(path.points[-1] + ledger.offset(account))
     floor = resting_place(Loss(start, analytic_kl, objective), bed.data, path.named(path.points[-1, 0]))
     squares = gradient.square().sum(-1).T.numpy()
-    return Books(ledger.settle(account, before, after), squares, error, floor)
+    return Books(ledger.sides(account, before, after), squares, error, floor)
 
 
 def resting_place(loss, data, parameters) -> float:

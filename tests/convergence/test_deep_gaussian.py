@@ -16,14 +16,14 @@ from torch.func import grad
 from tests.convergence.findings import not_negative, within_ratio
 from tests.convergence.recording import Conditional, Quadrature, flat, measure, record
 from vaebench.data import linear_gaussian
-from vaebench.estimators import Loss, analytic_kl
 from vaebench.gates import Verdict
+from vaebench.gradients.estimators import analytic_kl
+from vaebench.gradients.loss import Loss, own_parameters
+from vaebench.gradients.objectives import Objective
 from vaebench.models import deep_gaussian_vae
-from vaebench.moments import own_parameters
-from vaebench.objectives import Objective
-from vaebench.optimizers import sgd
-from vaebench.schedules import inverse_sqrt
-from vaebench.theory import constants, iwae
+from vaebench.theory import constants, quadrature
+from vaebench.training.optimizers import sgd
+from vaebench.training.schedules import inverse_sqrt
 
 SCALES = {1.0: 0.02, 5.0: 0.04}  # C, by the sharpness s
 SEEDS, STEPS, BATCH = range(12), 250, 8
@@ -35,9 +35,9 @@ def problem(sharpness: float):
     return deep_gaussian_vae((4,), (6,), 2, sharpness, generator=generator, dtype=torch.float64), data / data.std()
 
 
-def quadrature(sharpness: float, nodes: int = 9) -> Quadrature:
+def exact_objective(sharpness: float, nodes: int = 9) -> Quadrature:
     start, data = problem(sharpness)
-    return Quadrature(start, Objective(), data, iwae.gauss_hermite(nodes, 2))
+    return Quadrature(start, Objective(), data, quadrature.gauss_hermite(nodes, 2))
 
 
 @cache
@@ -45,7 +45,7 @@ def run(sharpness: float, kl: float = 1.0) -> Conditional:
     """A run, whose Kullback-Leibler weight is `kl` instead of one."""
     (start, data), objective = problem(sharpness), Objective(beta=kl)
     path = record(start, analytic_kl, objective, data, sgd, inverse_sqrt(SCALES[sharpness]), STEPS, BATCH, SEEDS)
-    return measure(path, quadrature(sharpness).at, Loss(start, analytic_kl, objective), BATCH)
+    return measure(path, exact_objective(sharpness).at, Loss(start, analytic_kl, objective), BATCH)
 
 
 def certified(sharpness: float) -> float:
@@ -98,7 +98,7 @@ def test_deep_gaussian(claim, sharpness, verify):
 
 @pytest.mark.parametrize("sharpness", SCALES)
 def test_the_quadrature_has_converged(sharpness):
-    fine, coarse = (quadrature(sharpness, nodes) for nodes in (31, 9))
+    fine, coarse = (exact_objective(sharpness, nodes) for nodes in (31, 9))
     parameters = own_parameters(Loss(fine.model, analytic_kl, fine.objective))
     exact, found = flat(grad(fine.at)(parameters)), flat(grad(coarse.at)(parameters))
     assert (exact - found).norm() < 2e-3 * exact.norm()

@@ -16,40 +16,40 @@ from torch.func import grad
 from tests.convergence.findings import not_negative, vector_mean_is
 from tests.convergence.recording import Conditional, flat, measure, record
 from vaebench.data import diabetes
-from vaebench.estimators import Loss, doubly_reparameterized, leave_one_out, pathwise
 from vaebench.gates import Verdict
-from vaebench.models import GaussianRegression, MeanField, PoissonRegression, mean_field
-from vaebench.moments import own_parameters
-from vaebench.objectives import Objective
-from vaebench.optimizers import sgd
-from vaebench.schedules import inverse_sqrt
-from vaebench.theory import bbvi, poisson
+from vaebench.gradients.estimators import doubly_reparameterized, leave_one_out, pathwise
+from vaebench.gradients.loss import Loss, own_parameters
+from vaebench.gradients.objectives import Objective
+from vaebench.models import GaussianRegression, MeanFieldModel, PoissonRegression, mean_field
+from vaebench.theory.problems import poisson, regression
+from vaebench.training.optimizers import sgd
+from vaebench.training.schedules import inverse_sqrt
 
 ESTIMATORS = [pathwise, doubly_reparameterized, leave_one_out]
 SEEDS, STEPS, SAMPLES = range(16), 200, 4
 
 
 class Problem(NamedTuple):
-    model: MeanField
+    model: MeanFieldModel
     response: Tensor  # (1, n)
     function: Callable[[dict[str, Tensor]], Tensor]
     scale: float  # C
 
 
-def regression() -> Problem:
+def diabetes_regression() -> Problem:
     """The diabetes study, 10 features, noise variance 10."""
     table = diabetes(dtype=torch.float64)
     design, response = table[:, :-1], table[:, -1]
-    target = bbvi.regression(design, response, 10.0, 1.0)
+    target = regression.regression(design, response, 10.0, 1.0)
     model = mean_field(GaussianRegression(design, 10.0))
-    function = lambda p: bbvi.objective(bbvi.MeanField(p["model.mu"], p["model.w"]), target)
+    function = lambda p: regression.objective(regression.MeanField(p["model.mu"], p["model.w"]), target)
     return Problem(model, response.unsqueeze(0), function, 0.002)
 
 
 def count() -> Problem:
     """y = 3 with rate e^z."""
     one = torch.ones(1, 1, dtype=torch.float64)
-    function = lambda p: poisson.objective(bbvi.MeanField(p["model.mu"][0], p["model.w"][0]), 3)
+    function = lambda p: poisson.objective(regression.MeanField(p["model.mu"][0], p["model.w"][0]), 3)
     return Problem(mean_field(PoissonRegression(one)), 3 * one, function, 0.05)
 
 

@@ -13,13 +13,14 @@ from torch.func import vmap
 from tests.convergence.findings import finding
 from tests.convergence.recording import record
 from tests.convergence.test_sgd import problem
-from vaebench.estimators import analytic_kl
 from vaebench.gates import Verdict
+from vaebench.gradients.estimators import analytic_kl
+from vaebench.gradients.objectives import Objective
 from vaebench.models import LinearVAE
-from vaebench.objectives import Objective
-from vaebench.optimizers import sgd
-from vaebench.schedules import constant, inverse_sqrt, polynomial
-from vaebench.theory import linear, predictions
+from vaebench.theory import predictions
+from vaebench.theory.problems import linear
+from vaebench.training.optimizers import sgd
+from vaebench.training.schedules import constant, inverse_sqrt, polynomial
 
 SEEDS, STEPS, BATCH, SCALE = range(16), 2000, 8, 0.04
 

@@ -13,13 +13,14 @@ import torch
 from tests.convergence.findings import finding, mean_is, not_negative, within_ratio
 from tests.convergence.recording import Exact, Linear, examine, record
 from vaebench.data import linear_gaussian
-from vaebench.estimators import analytic_kl
 from vaebench.gates import Verdict
+from vaebench.gradients.estimators import analytic_kl
+from vaebench.gradients.objectives import Objective
 from vaebench.models import linear_vae
-from vaebench.objectives import Objective
-from vaebench.optimizers import sgd
-from vaebench.schedules import inverse_sqrt
-from vaebench.theory import envelopes, linear, predictions
+from vaebench.theory import envelopes, predictions
+from vaebench.theory.problems import linear
+from vaebench.training.optimizers import sgd
+from vaebench.training.schedules import inverse_sqrt
 
 SCALES = {0.3: 0.035, 1.0: 0.03, 4.0: 0.022}  # C, for L C near 0.8
 SEEDS, STEPS, BATCH = range(16), 1000, 8

@@ -13,13 +13,16 @@ import torch
 
 from tests.convergence.findings import number_is
 from tests.convergence.test_sgd import problem
-from vaebench.estimators import Loss, analytic_kl, doubly_reparameterized, pathwise
 from vaebench.gates import Verdict
+from vaebench.gradients.estimators import analytic_kl, doubly_reparameterized, pathwise
+from vaebench.gradients.loss import Loss
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.moments import conditional, fresh, gradient_moments, nested, parameter_groups
+from vaebench.measures.probes import gradient_split, gradient_variance, snr
 from vaebench.models import LinearVAE
-from vaebench.moments import Estimate, conditional, fresh, gradient_moments, nested, parameter_groups
-from vaebench.objectives import Objective
-from vaebench.probes import gradient_split, gradient_variance, snr
-from vaebench.theory import linear, linear_noise, predictions
+from vaebench.support.statistics import Estimate
+from vaebench.theory import predictions
+from vaebench.theory.problems import linear, linear_noise
 
 COUNTS, REPLICATES = [8, 32, 128], 1000
 BATCHES = [4, 16, 64]

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.func import vmap
 
-from vaebench.theory import linear, linear_noise, series
+from vaebench.theory import series
+from vaebench.theory.problems import linear, linear_noise
 
 
 class Bed(NamedTuple):

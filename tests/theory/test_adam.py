@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vaebench.theory import adam, series
-from vaebench.theory.adam import Moments
+from vaebench.theory.adam import AdamConstants
 
 EPSILON = 1e-4
 
@@ -27,7 +27,7 @@ def run(seeds, steps, beta1, beta2, generator, dimension=3):
 
 
 def moments(beta1, beta2):
-    return Moments(beta1, beta2, EPSILON, 2 + math.sqrt(EPSILON), 3)
+    return AdamConstants(beta1, beta2, EPSILON, 2 + math.sqrt(EPSILON), 3)
 
 
 @pytest.mark.parametrize("beta1", [0.0, 0.5])
@@ -50,8 +50,8 @@ def test_the_decreasing_step_bound_holds_at_every_horizon():
 
 def test_momentum_costs_more_than_none_by_the_published_constants():
     """The constants of the general bound do not reduce to those without momentum: 12 against 4."""
-    with_none = adam.constant_step(1.0, 1e-9, 1.0, Moments(0.0, 0.999, 1e-8, 1.0, 1), 10**9)
-    with_little = adam.constant_step(1.0, 1e-9, 1.0, Moments(1e-12, 0.999, 1e-8, 1.0, 1), 10**9)
+    with_none = adam.constant_step(1.0, 1e-9, 1.0, AdamConstants(0.0, 0.999, 1e-8, 1.0, 1), 10**9)
+    with_little = adam.constant_step(1.0, 1e-9, 1.0, AdamConstants(1e-12, 0.999, 1e-8, 1.0, 1), 10**9)
     noise = -math.log(0.999) / math.sqrt(0.001)
     assert with_little - with_none == pytest.approx(8 * noise, rel=1e-2)
 
@@ -62,15 +62,15 @@ def test_momentum_costs_more_than_none_by_the_published_constants():
 )
 def test_floors_are_the_recorded_ones(beta1, beta2, ratio):
     """In units of d R^2, the trivial bound."""
-    constants = Moments(beta1, beta2, 1e-8, 3.0, 7)
+    constants = AdamConstants(beta1, beta2, 1e-8, 3.0, 7)
     assert adam.floor(constants) / (7 * 9) == pytest.approx(ratio, rel=6e-3)
 
 
 def test_the_floors_are_limits_of_the_bounds():
-    constants = Moments(0.0, 0.999, 1e-8, 1.0, 2)
+    constants = AdamConstants(0.0, 0.999, 1e-8, 1.0, 2)
     late = adam.decreasing_step(1.0, 1.0, 1e-3, constants, 1_000_000)[-1]
     assert late == pytest.approx(adam.floor(constants), rel=0.05)
-    general = Moments(0.9, 0.999, 1e-8, 1.0, 2)
+    general = AdamConstants(0.9, 0.999, 1e-8, 1.0, 2)
     assert adam.constant_step(1.0, 1e-6, 1.0, general, 10**11) == pytest.approx(adam.floor(general), rel=0.01)
 
 
@@ -85,7 +85,7 @@ def test_senseless_constants_are_refused():
 
 def test_bounds_without_momentum_are_attained_by_the_worst_sequence():
     """The descent lemma with equality, and sum u_k = d (A + lam k) for every k: nothing else enters."""
-    constants, smoothness, gap, n = Moments(0.0, 0.9, 1e-3, 2.0, 3), 7.0, 5.0, 50
+    constants, smoothness, gap, n = AdamConstants(0.0, 0.9, 1e-3, 2.0, 3), 7.0, 5.0, 50
     transient, decay = math.log(1 + 4 / (0.1 * 1e-3)), -math.log(0.9)
     largest = np.full(n, 3 * decay)
     largest[0] += 3 * transient
@@ -104,4 +104,4 @@ def test_the_bound_with_momentum_is_the_published_one():
     square = 2 * 0.01 * 3 * 49 * 0.5 * 3 * 8
     transient, decay = math.log(1 + 4 / (0.25 * 1e-3)), math.log(4 / 3)
     expected = 2 * 2 * 5 / (0.1 * 100) + (curvature + noise + square) * (transient / 100 + 1.01 * decay)
-    assert adam.constant_step(5.0, 0.1, 7.0, Moments(0.5, 0.75, 1e-3, 2.0, 3), 101) == pytest.approx(expected)
+    assert adam.constant_step(5.0, 0.1, 7.0, AdamConstants(0.5, 0.75, 1e-3, 2.0, 3), 101) == pytest.approx(expected)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.func import grad, jacrev
 
-from vaebench.theory import constants, iwae
+from vaebench.theory import constants, quadrature
 from vaebench.theory.constants import DeepGaussian, Layer, Reach
 
 
@@ -115,7 +115,7 @@ def negative_elbo(vector, blocks, model, x):
         return (x - out).square().sum(-1) / (2 * model.noise_variance)
 
     kl = (log_variance.exp() + mean.square() - 1 - log_variance).sum() / 2
-    return iwae.expectation(misfit, iwae.gauss_hermite(20)) + model.beta * kl
+    return quadrature.expectation(misfit, quadrature.gauss_hermite(20)) + model.beta * kl
 
 
 def test_certified_smoothness_bounds_every_hessian_tried(model, generator):
@@ -142,7 +142,7 @@ def test_certified_smoothness_adds_its_parts(model):
     no_fit = constants.certified_smoothness(model._replace(noise_variance=1e15))
     assert float(no_fit) == pytest.approx(1.5 * sum(terms), rel=1e-9)
     total = 0.0
-    rule = iwae.trapezoid(2001)
+    rule = quadrature.trapezoid(2001)
     for eps, weight in zip(rule.nodes[:, 0].abs().tolist(), rule.weights.tolist(), strict=True):
         sd = math.exp(0.25) * eps
         second = mu.second + sd * (log_v.second / 2 + log_v.first**2 / 4)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
-from vaebench.theory import iwae, linear
+from vaebench.theory import quadrature
+from vaebench.theory.problems import linear
 
 S = 0.5
 
@@ -25,11 +26,11 @@ def weights_at(params, x, rule, s=S, beta=1.0):
 
 
 def bound(params, x, rule, samples, alpha=0.0, **options):
-    return iwae.importance_bound(weights_at(params, x, rule), rule, samples, alpha, **options)
+    return quadrature.importance_bound(weights_at(params, x, rule), rule, samples, alpha, **options)
 
 
 def test_rules_integrate_the_normal_moments():
-    for rule in (iwae.gauss_hermite(8, 2), iwae.trapezoid(80, 2)):
+    for rule in (quadrature.gauss_hermite(8, 2), quadrature.trapezoid(80, 2)):
         a, b = rule.nodes.T
         assert float(rule.weights.sum()) == pytest.approx(1)
         assert float(rule.weights @ (a**4 * b**2)) == pytest.approx(3, rel=1e-12)
@@ -38,11 +39,11 @@ def test_rules_integrate_the_normal_moments():
 
 def test_one_sample_is_the_elbo_and_so_is_its_gradient(small):
     params, x = small
-    rule = iwae.trapezoid(201)
+    rule = quadrature.trapezoid(201)
     scatter = x.mT @ x / len(x)
     closed = -linear.objective(params, scatter, S)
     assert bound(params, x, rule, 1).mean() == pytest.approx(float(closed), abs=2e-13)
-    assert iwae.elbo(weights_at(params, x, rule), rule).mean() == pytest.approx(float(closed), abs=2e-13)
+    assert quadrature.elbo(weights_at(params, x, rule), rule).mean() == pytest.approx(float(closed), abs=2e-13)
     exact = linear.gradient(params, scatter, S)
     by_grid = grad(lambda p: -bound(p, x, rule, 1).mean())(params)
     for a, b in zip(by_grid, exact, strict=True):
@@ -51,15 +52,15 @@ def test_one_sample_is_the_elbo_and_so_is_its_gradient(small):
 
 def test_evidence_by_grid_is_the_marginal(small):
     params, x = small
-    rule = iwae.trapezoid(201)
+    rule = quadrature.trapezoid(201)
     exact = linear.log_evidence(params, x, S)
-    assert torch.allclose(iwae.log_evidence(weights_at(params, x, rule), rule), exact, atol=1e-12)
+    assert torch.allclose(quadrature.log_evidence(weights_at(params, x, rule), rule), exact, atol=1e-12)
 
 
 def test_bounds_rise_to_the_evidence(small):
     """And the gap closes as Var(w/p) / (2K): its log-log slope is -1."""
     params, x = small
-    rule = iwae.trapezoid(201)
+    rule = quadrature.trapezoid(201)
     counts = [1, 1.5, 2, 5, 20, 100, 1000, 10000]
     values = torch.stack([bound(params, x, rule, k) for k in counts])
     evidence = linear.log_evidence(params, x, S)
@@ -77,8 +78,8 @@ def test_bounds_rise_to_the_evidence(small):
 @pytest.mark.parametrize(("samples", "alpha"), [(5, 0.0), (50, 0.0), (5, 0.5), (1, 0.9)])
 def test_refinement_changes_nothing(small, samples, alpha):
     params, x = small
-    coarse = bound(params, x, iwae.trapezoid(181), samples, alpha)
-    fine = bound(params, x, iwae.trapezoid(361), samples, alpha, points=700)
+    coarse = bound(params, x, quadrature.trapezoid(181), samples, alpha)
+    fine = bound(params, x, quadrature.trapezoid(361), samples, alpha, points=700)
     assert torch.allclose(coarse, fine, atol=1e-12)
 
 
@@ -86,7 +87,7 @@ def test_refinement_changes_nothing(small, samples, alpha):
 def test_value_and_gradient_by_monte_carlo(small, generator, samples, alpha):
     """40 batches of 500, 8 entries, all |z| (t, 39 df) below 5.5: false alarm 2e-5 a case."""
     params, x = small
-    rule = iwae.trapezoid(201)
+    rule = quadrature.trapezoid(201)
 
     def estimate(p, noise):
         log_w = linear.log_weights(p, x, noise, S)
@@ -107,8 +108,8 @@ def test_value_and_gradient_by_monte_carlo(small, generator, samples, alpha):
 def test_renyi_bound_interpolates(small):
     """Alpha -> 1 gives the ELBO; one draw gives it at every alpha; more alpha never gives more."""
     params, x = small
-    rule = iwae.trapezoid(201)
-    elbo = iwae.elbo(weights_at(params, x, rule), rule)
+    rule = quadrature.trapezoid(201)
+    elbo = quadrature.elbo(weights_at(params, x, rule), rule)
     assert torch.allclose(bound(params, x, rule, 1, 0.7), elbo, atol=1e-11)
     assert torch.allclose(bound(params, x, rule, 10, 0.9999), elbo, atol=1e-3)
     values = torch.stack([bound(params, x, rule, 10, a) for a in (0.0, 0.3, 0.6, 0.9)])
@@ -116,19 +117,19 @@ def test_renyi_bound_interpolates(small):
 
 
 def test_two_latents_on_a_tensor_grid(bed):
-    rule = iwae.trapezoid(51, 2, radius=8.0)
+    rule = quadrature.trapezoid(51, 2, radius=8.0)
     x = bed.data[:4]
     log_w = linear.log_weights(bed.params, x[:, None], rule.nodes, 0.5)
     kl_closed = -torch.stack([linear.objective(bed.params, torch.outer(r, r), 0.5) for r in x])
-    assert torch.allclose(iwae.importance_bound(log_w, rule, 1), kl_closed, atol=1e-9)
-    ten = iwae.importance_bound(log_w, rule, 10)
+    assert torch.allclose(quadrature.importance_bound(log_w, rule, 1), kl_closed, atol=1e-9)
+    ten = quadrature.importance_bound(log_w, rule, 10)
     assert (ten > kl_closed).all()
     assert (ten < linear.log_evidence(bed.params, x, 0.5)).all()
 
 
 def test_a_fleet_is_its_members(small):
     params, x = small
-    rule = iwae.trapezoid(101)
+    rule = quadrature.trapezoid(101)
     fleet = linear.LinearParameters(*(torch.stack([b, 0.5 * b]) for b in params))
     half = linear.LinearParameters(*(0.5 * b for b in params))
     together = vmap(grad(lambda p: bound(p, x, rule, 5).mean()))(fleet)
@@ -146,7 +147,7 @@ def test_a_deep_decoder_is_exact_with_few_nodes(generator):
         return ((x - torch.tanh((0.3 + scale * eps) @ first) @ second) ** 2).sum(-1)
 
     def exact(scale, points):
-        return iwae.expectation(lambda eps: misfit(scale, eps), iwae.gauss_hermite(points, 2))
+        return quadrature.expectation(lambda eps: misfit(scale, eps), quadrature.gauss_hermite(points, 2))
 
     scale = torch.tensor(0.3, dtype=torch.float64)
     for function in (exact, grad(exact)):
@@ -158,9 +159,9 @@ def test_a_deep_decoder_is_exact_with_few_nodes(generator):
 
 def test_senseless_arguments_are_refused(small):
     params, x = small
-    rule = iwae.trapezoid(11)
+    rule = quadrature.trapezoid(11)
     for samples, alpha in [(0.5, 0.0), (1, 1.0), (1, -0.1), (math.nan, 0.0)]:
         with pytest.raises(ValueError, match="K >= 1 and 0 <= alpha < 1"):
             bound(params, x, rule, samples, alpha)
     with pytest.raises(ValueError, match="not 3"):
-        iwae.gauss_hermite(3, 3)
+        quadrature.gauss_hermite(3, 3)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from vaebench.theory import ledger, linear, linear_noise, series
+from vaebench.theory import ledger, series
+from vaebench.theory.problems import linear, linear_noise
 
 
 def train(bed, betas, scale, seeds, steps, start, generator, shrink=1.0):
@@ -34,14 +35,14 @@ def train(bed, betas, scale, seeds, steps, start, generator, shrink=1.0):
         estimate, exact = torch.func.vmap(one_gradient)(point, x, noise)
         fleet.grad, optimizer.param_groups[0]["lr"] = estimate, step
         optimizer.step()
-        account = ledger.enter(account, estimate, shrink * exact, step, 1.2 * curvature, betas, start=start)
+        account = ledger.record_step(account, estimate, shrink * exact, step, 1.2 * curvature, betas, start=start)
         errors.append((fleet.detach() - point - account.move).abs().max())
         if k == start:
             before = value(fleet.detach() + ledger.offset(account, betas[0]))
         if k % 20 == 0:
             curvature = torch.maximum(curvature, torch.func.vmap(top)(fleet.detach()).max())
     after = value(fleet.detach() + ledger.offset(account, betas[0]))
-    return ledger.settle(account, before, after), max(errors)
+    return ledger.sides(account, before, after), max(errors)
 
 
 @pytest.mark.parametrize(("betas", "scale"), [((0.9, 0.999), 0.02), ((0.0, 0.999), 0.02), ((0.8, 0.9), 0.05)])
@@ -79,7 +80,7 @@ def test_the_books_are_kept_as_defined(generator):
         second = b2 * second + (1 - b2) * estimates[k - 1] ** 2
         scales.append(steps[k - 1] / ((1 - b1**k) * ((second / (1 - b2**k)).sqrt() + 1e-8)))
         args = estimates[k - 1], gradients[k - 1], steps[k - 1], smoothness
-        account = ledger.enter(account, *args, (b1, b2), start=start)
+        account = ledger.record_step(account, *args, (b1, b2), start=start)
     c, moves = b1 / (1 - b1), torch.stack(path).diff(dim=0)  # moves[k] = x_k - x_{k-1}
     virtual = torch.stack(path[1:]) + c * moves  # y_0 .. y_n
     left = drift = curvature = 0.0
@@ -89,6 +90,6 @@ def test_the_books_are_kept_as_defined(generator):
         drift += g @ (change + scales[k - 2] * estimates[k - 1])
         curvature += smoothness * (c * moves[k - 1].norm() * change.norm() + change.norm() ** 2 / 2)
     assert torch.allclose(path[-1] + ledger.offset(account, b1), virtual[-1])
-    sides = ledger.settle(account, torch.tensor(3.0), torch.tensor(1.0))
+    sides = ledger.sides(account, torch.tensor(3.0), torch.tensor(1.0))
     assert float(sides.left) == pytest.approx(float(left))
     assert float(sides.right) == pytest.approx(float(3 - 1 + drift + curvature))

@@ -7,7 +7,7 @@ import torch
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from torch.func import grad, vmap
 
-from vaebench.theory import linear
+from vaebench.theory.problems import linear
 
 
 def close(left, right, tolerance=1e-12):

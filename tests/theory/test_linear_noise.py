@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
-from vaebench.theory import linear, linear_noise
+from vaebench.theory.problems import linear, linear_noise
 
 
 @pytest.fixture

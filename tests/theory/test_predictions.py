@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.func import vmap
 
-from vaebench.theory import iwae, linear, linear_noise, predictions, series
+from vaebench.theory import predictions, quadrature, series
+from vaebench.theory.problems import linear, linear_noise
 
 
 def test_the_second_order_identity_predicts_the_mean_gradient(record):
@@ -108,13 +109,13 @@ def test_adam_rests_where_the_skewness_says(betas, tolerance):
 
 
 def test_importance_gap_is_the_leading_term(bed):
-    rule = iwae.trapezoid(201)
+    rule = quadrature.trapezoid(201)
     params = linear.LinearParameters(bed.params.W[:, :1], bed.params.V[:1] * 0, bed.params.eta[:1] * 0)
     x = bed.data[:1] / 4
     log_w = linear.log_weights(params, x[:, None], rule.nodes, 0.5)
-    evidence = iwae.log_evidence(log_w, rule)
+    evidence = quadrature.log_evidence(log_w, rule)
     variance = (log_w - evidence).exp().square() @ rule.weights - 1
-    gap = evidence - iwae.importance_bound(log_w, rule, 2000)
+    gap = evidence - quadrature.importance_bound(log_w, rule, 2000)
     assert float(gap) == pytest.approx(float(predictions.importance_gap(variance, 2000)[0]), rel=1e-2)
 
 
@@ -124,7 +125,7 @@ def test_exponents_of_the_pathwise_estimator(bed, generator):
     4000 replicates put about 0.01 on each variance slope; the tolerance is 0.12, asymptotics included.
     """
     params = linear.LinearParameters(bed.params.W[:, :1] / 2, bed.params.V[:1] / 2, bed.params.eta[:1] * 0 - 0.1)
-    x, rule, counts = bed.data[:1] / 4, iwae.trapezoid(201), [32, 128, 512]
+    x, rule, counts = bed.data[:1] / 4, quadrature.trapezoid(201), [32, 128, 512]
 
     def surrogate(p, noise):
         log_w = linear.log_weights(p, x[0], noise, 0.5)
@@ -133,7 +134,7 @@ def test_exponents_of_the_pathwise_estimator(bed, generator):
     signals, variances = [], []
     for k in counts:
         exact = torch.func.grad(
-            lambda p, k=k: iwae.importance_bound(linear.log_weights(p, x, rule.nodes, 0.5), rule, k)
+            lambda p, k=k: quadrature.importance_bound(linear.log_weights(p, x, rule.nodes, 0.5), rule, k)
         )(params)
         noise = torch.randn(4000, k, 1, generator=generator, dtype=torch.float64)
         draws = vmap(torch.func.grad(surrogate), (None, 0))(params, noise)

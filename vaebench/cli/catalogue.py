@@ -18,13 +18,13 @@ def catalogue(results: Results = Path("results"), as_json: AsJson = False) -> No
     """
     with refusing("list"):
         from vaebench.data import DATA
-        from vaebench.estimators import ESTIMATORS
-        from vaebench.experiments import Place
+        from vaebench.experiments import ResultDirectory
         from vaebench.experiments.presets import PRESETS
-        from vaebench.experiments.probing import PROBES
+        from vaebench.experiments.probes.catalogue import PROBES
         from vaebench.experiments.studies import find_studies
+        from vaebench.gradients.estimators import ESTIMATORS
         from vaebench.models import MODELS
-        from vaebench.optimizers import OPTIMIZERS
+        from vaebench.training.optimizers import OPTIMIZERS
 
         parts = {"data": DATA, "models": MODELS, "estimators": ESTIMATORS, "optimizers": OPTIMIZERS}
         found: dict[str, object] = {
@@ -32,7 +32,7 @@ def catalogue(results: Results = Path("results"), as_json: AsJson = False) -> No
             for kind, known in (parts | {"probes": PROBES, "presets": PRESETS}).items()
         }
         found["results"] = {
-            study.title: f"{sum(Place(results, arm.experiment).complete() for arm in study.arms)} of "
+            study.title: f"{sum(ResultDirectory(results, arm.experiment).complete() for arm in study.arms)} of "
             f"{len(study.arms)} experiments complete"
             for study in find_studies(results, None)
         }

@@ -71,11 +71,11 @@ def _certify(
     from rich.console import Console
 
     from vaebench.data import DATA
-    from vaebench.estimators import ESTIMATORS
     from vaebench.gates import certify
+    from vaebench.gradients.estimators import ESTIMATORS
+    from vaebench.gradients.objectives import Objective
     from vaebench.models import MODELS
-    from vaebench.objectives import Objective
-    from vaebench.schedules import inverse_sqrt
+    from vaebench.training.schedules import inverse_sqrt
 
     model_name, data_name, estimator_name = names
     x = _build(_find(DATA, data_name), settings["seed"], {})

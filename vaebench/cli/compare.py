@@ -13,7 +13,7 @@ import typer
 from vaebench.cli.common import AsJson, brief, print_json, refusing
 
 if TYPE_CHECKING:
-    from vaebench.comparison import Change
+    from vaebench.experiments.comparison import Change
 
 MEANS = "A .json of pytest-benchmark, a trajectory or a directory with one, or a commit."
 STYLES = {"crossed": "bold red", "recovered": "green", "moved": "yellow"}
@@ -41,8 +41,8 @@ def compare(
         vaebench compare main HEAD --all
     """
     with refusing("compare"):
-        from vaebench.comparison import KINDS
-        from vaebench.comparison import compare as rows_of
+        from vaebench.experiments.comparison import KINDS
+        from vaebench.experiments.comparison import compare as rows_of
 
         rows = sorted(rows_of(before, after, Path.cwd()), key=lambda row: KINDS.index(row.kind))
     if as_json:

@@ -45,11 +45,11 @@ def frontier(
 
 
 def _explore(budget: float | None, scale: str, results: Path, jobs: int, out: Path) -> tuple[Any, Any, Path]:
-    from vaebench.experiments import Place, frontier
+    from vaebench.experiments import ResultDirectory, frontier
     from vaebench.experiments.studies import keep_study
     from vaebench.report import write_index
     from vaebench.report.frontier import write_frontier
-    from vaebench.summary import summarise
+    from vaebench.report.summarising import summarise
 
     frontier.base(scale)  # refuses a scale that there is not
     budget = frontier.BUDGETS[scale] if budget is None else budget
@@ -57,14 +57,16 @@ def _explore(budget: float | None, scale: str, results: Path, jobs: int, out: Pa
         known = frontier.prices(scale, say)
     pilot = frontier.pilot(scale, budget, known)
     _run([pilot], results, jobs)
-    trajectory = Place(results, pilot).result()
+    trajectory = ResultDirectory(results, pilot).result()
     found = frontier.forecasts(trajectory, budget, known) if trajectory else []
     if not found:
-        raise ValueError(f"{budget:g} GFLOP buy fewer than {frontier.LEAST} steps of any candidate; raise --budget.")
+        raise ValueError(
+            f"{budget:g} GFLOP buy fewer than {frontier.SHORTEST_FORECAST} steps of any candidate; raise --budget."
+        )
     study = frontier.checks(found, scale, budget)
     keep_study(study, results)
     _run([arm.experiment for arm in study.arms], results, jobs)
-    done = {arm.label: Place(results, arm.experiment).result() for arm in study.arms}
+    done = {arm.label: ResultDirectory(results, arm.experiment).result() for arm in study.arms}
     reached = {label: summarise(one).final["T_n"] for label, one in done.items() if one is not None}
     commits = [str(one.metadata["commit"]) for one in done.values() if one is not None]
     page = write_frontier(study, found, reached, commits, out / study.title.replace("frontier-runs", "frontier"))

@@ -98,7 +98,7 @@ def _require_free(name: str, package: Path) -> None:
         raise ValueError(f"There is no directory {str(package.parent)!r}: make it, or choose another.")
     if package.exists():
         raise ValueError(f"{str(package)!r} is there already: choose another name or another directory.")
-    from vaebench.estimators import ESTIMATORS
+    from vaebench.gradients.estimators import ESTIMATORS
 
     if name in set(ESTIMATORS):
         raise ValueError(f"There is already an estimator called {name!r}; choose another name.")

@@ -11,7 +11,7 @@ from vaebench.cli.common import AsJson, print_json, refusing
 from vaebench.cli.run import Results
 
 if TYPE_CHECKING:
-    from vaebench.trajectory import Trajectory
+    from vaebench.training.trajectory import Trajectory
 
 
 def report(
@@ -37,14 +37,14 @@ def report(
 
 
 def _write(names: list[str], results: Path, out: Path) -> tuple[list[Path], Path]:
-    from vaebench.experiments import Place
+    from vaebench.experiments import ResultDirectory
     from vaebench.experiments.studies import find_studies
     from vaebench.report import write, write_index
-    from vaebench.summary import summarise
+    from vaebench.report.summarising import summarise
 
     written = []
     for study in find_studies(results, names or None):
-        places = {arm.label: Place(results, arm.experiment) for arm in study.arms}
+        places = {arm.label: ResultDirectory(results, arm.experiment) for arm in study.arms}
         missing = [label for label, place in places.items() if not place.complete()]
         if missing and names:
             raise ValueError(f"{study.title} lacks {missing[0]}; finish it: vaebench resume {study.title}")

@@ -16,7 +16,7 @@ from vaebench.cli.common import AsJson, print_json, refusing
 
 if TYPE_CHECKING:
     from vaebench.experiments import Experiment, Progress
-    from vaebench.experiments.engine import Outcome
+    from vaebench.experiments.scheduling.engine import Outcome
     from vaebench.experiments.studies import Study
 
 Results = Annotated[Path, typer.Option(envvar="VAEBENCH_RESULTS", help="Where results are kept.")]
@@ -71,14 +71,14 @@ def resume(
         vaebench resume activations --jobs 1
     """
     with refusing("resume"):
-        from vaebench.experiments import Place
+        from vaebench.experiments import ResultDirectory
         from vaebench.experiments.studies import find_studies
 
         found = find_studies(results, names or None)
         studies = [
             study
             for study in found
-            if names or any(not Place(results, arm.experiment).complete() for arm in study.arms)
+            if names or any(not ResultDirectory(results, arm.experiment).complete() for arm in study.arms)
         ]
     if not studies:
         typer.echo(f"Nothing in {results} is unfinished.", err=True)
@@ -92,7 +92,7 @@ def _study(what: str, scale: str, settings: dict[str, Any]) -> Study:
 
     path = Path(what)
     study = read_study(path) if path.suffix == ".json" or path.is_file() else preset(what, scale)
-    return study.on(**{name: value for name, value in settings.items() if value is not None})
+    return study.with_settings(**{name: value for name, value in settings.items() if value is not None})
 
 
 def _run_studies(
@@ -105,8 +105,8 @@ def _run_studies(
     as_json: bool,
 ) -> None:
     """Run, say what came out, exit."""
-    from vaebench.checks import available_device
     from vaebench.experiments.studies import keep_study
+    from vaebench.support.checks import available_device
 
     arms = {arm.experiment.hash: arm.experiment for study in studies for arm in study.arms}
     found = {} if data is None else {"directory": str(data)}
@@ -130,8 +130,8 @@ def outcomes_of(
     experiments: list[Experiment], results: Path, jobs: int, scheduler: str | None, found: dict[str, Any]
 ) -> dict[str, Outcome]:
     """Run experiments behind a bar, stopping when asked to; outcomes by hash, of those that ended."""
-    from vaebench.experiments.cluster import run_on_cluster
-    from vaebench.experiments.engine import run_all
+    from vaebench.experiments.scheduling.cluster import run_on_cluster
+    from vaebench.experiments.scheduling.engine import run_all
 
     asked: list[int] = []
     total = sum(experiment.steps for experiment in experiments)
@@ -185,13 +185,13 @@ def _bar(total: int, experiments: int) -> Iterator[Callable[[Progress], None]]:
 
 def _tell(command: str, studies: Sequence[Study], outcomes: dict[str, Outcome], results: Path, as_json: bool) -> int:
     """Print what came out of every arm; the exit status."""
-    from vaebench.experiments import Place
-    from vaebench.summary import summarise
+    from vaebench.experiments import ResultDirectory
+    from vaebench.report.summarising import summarise
 
     rows, stopped = [], False
     for study in studies:
         for arm in study.arms:
-            outcome, place = outcomes.get(arm.experiment.hash), Place(results, arm.experiment)
+            outcome, place = outcomes.get(arm.experiment.hash), ResultDirectory(results, arm.experiment)
             row: dict[str, Any] = {"study": study.title, "arm": arm.label, "hash": arm.experiment.hash}
             if outcome is None or outcome.stopped is not None:
                 stopped = True

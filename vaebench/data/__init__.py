@@ -11,7 +11,7 @@ from vaebench.data.decoded import celeba
 from vaebench.data.embedded import TEST_COLUMNS, diabetes, digits, linear_gaussian, patches
 from vaebench.data.fetched import cifar100, mnist
 from vaebench.data.files import DamagedFileError, data_directory
-from vaebench.registry import Registry
+from vaebench.support.registry import Registry
 
 __all__ = [
     "DATA",

@@ -14,8 +14,8 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from vaebench.checks import one_of
-from vaebench.data.files import DamagedFileError, Directory, Progress, data_directory
+from vaebench.data.files import DamagedFileError, Directory, ProgressCallback, data_directory
+from vaebench.support.checks import one_of
 
 FOLDER, PARTITION = "img_align_celeba", "list_eval_partition.txt"
 URL = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -27,7 +27,7 @@ ENTRY = re.compile(r"(?P<name>\S+\.jpg) +(?P<split>[012]) *")
 Shape = tuple[int, ...]
 
 
-def celeba(split: str = "train", directory: Directory = None, progress: Progress = None) -> Tensor:
+def celeba(split: str = "train", directory: Directory = None, progress: ProgressCallback = None) -> Tensor:
     """The faces of CelebA (Liu et al., 2015): 162,770 for training, 19,867 for validation and 19,962 for testing.
 
     Read from the aligned JPEGs `img_align_celeba/000001.jpg`, ... of 178 x 218 and `list_eval_partition.txt` in the
@@ -109,7 +109,7 @@ def _photographs(folder: Path, names: Sequence[str]) -> list[Path]:
     return [folder / FOLDER / name for name in names]
 
 
-def _write(cache: Path, shape: Shape, photographs: Sequence[Path], progress: Progress) -> None:
+def _write(cache: Path, shape: Shape, photographs: Sequence[Path], progress: ProgressCallback) -> None:
     """Decode into a partial file, renamed when whole."""
     if (free := shutil.disk_usage(cache.parent).free) < (needed := math.prod(shape)):
         raise OSError(f"{cache} needs {needed / 1e9:.2f} GB and {free / 1e9:.2f} GB are free: make room for it.")
@@ -121,7 +121,7 @@ def _write(cache: Path, shape: Shape, photographs: Sequence[Path], progress: Pro
         partial.unlink(missing_ok=True)
 
 
-def _decode(photographs: Sequence[Path], images: np.memmap, progress: Progress) -> None:
+def _decode(photographs: Sequence[Path], images: np.memmap, progress: ProgressCallback) -> None:
     """Fill the images block by block, on all cores: Pillow decodes without the interpreter's lock."""
 
     def fill(start: int) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.checks import available_device, one_of, positive_integer, within
+from vaebench.support.checks import available_device, one_of, positive_integer, within
 
 TEST_COLUMNS = 128
 TRAINING_DIGITS = 1500

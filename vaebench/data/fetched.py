@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.checks import one_of
-from vaebench.data.files import DamagedFileError, Directory, Progress, Source, data_directory, fetched
+from vaebench.data.files import DamagedFileError, Directory, ProgressCallback, Source, data_directory, fetched
+from vaebench.support.checks import one_of
 
 MNIST = {
     "train": Source(
@@ -36,7 +36,7 @@ RECORD = LABELS + 3 * 32 * 32
 UNREADABLE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.ReadError)
 
 
-def mnist(split: str = "train", directory: Directory = None, progress: Progress = None) -> Tensor:
+def mnist(split: str = "train", directory: Directory = None, progress: ProgressCallback = None) -> Tensor:
     """The handwritten digits of MNIST (LeCun et al., 1998), 60,000 for training and 10,000 for testing.
 
     Read from `train-images-idx3-ubyte` or `t10k-images-idx3-ubyte`, plain or .gz, in the directory; the .gz is
@@ -55,7 +55,7 @@ def mnist(split: str = "train", directory: Directory = None, progress: Progress 
     return _idx_images(plain if plain.exists() else fetched(source, folder, progress))
 
 
-def cifar100(split: str = "train", directory: Directory = None, progress: Progress = None) -> Tensor:
+def cifar100(split: str = "train", directory: Directory = None, progress: ProgressCallback = None) -> Tensor:
     """The small photographs of CIFAR-100 (Krizhevsky, 2009), 50,000 for training and 10,000 for testing.
 
     Read from the binary version: `cifar-100-binary/train.bin` or `test.bin` in the directory, or else inside

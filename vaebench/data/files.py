@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Directory = str | os.PathLike[str] | None
-Progress = Callable[[int, int], None] | None
+ProgressCallback = Callable[[int, int], None] | None
 
 CHUNK = 2**20
 
@@ -54,7 +54,7 @@ def data_directory(directory: Directory = None) -> Path:
     return platformdirs.user_cache_path("vaebench")
 
 
-def fetched(source: Source, directory: Path, progress: Progress = None) -> Path:
+def fetched(source: Source, directory: Path, progress: ProgressCallback = None) -> Path:
     """A file in the directory, downloaded if it is not there; only a download is compared with the checksum.
 
     Args:
@@ -86,7 +86,7 @@ def fetched(source: Source, directory: Path, progress: Progress = None) -> Path:
     return path
 
 
-def _download(source: Source, target: Path, progress: Progress) -> None:
+def _download(source: Source, target: Path, progress: ProgressCallback) -> None:
     import pooch
 
     bar: Any = _Bar(progress) if progress else False  # pooch takes any bar, and annotates a bool

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaebench.activations import relu, soft_clip, tanh
-from vaebench.checks import available_device
 from vaebench.data import DATA
-from vaebench.distributions import Bernoulli
-from vaebench.estimators import ESTIMATORS, Estimator, Loss
-from vaebench.experiments.experiment import Experiment, Part
-from vaebench.models import MODELS, GaussianRegression, MeanField, gaussian
-from vaebench.optimizers import OPTIMIZERS, OptimizerFactory
+from vaebench.experiments.experiment import ComponentSpec, Experiment
+from vaebench.gradients.estimators import ESTIMATORS, Estimator
+from vaebench.gradients.loss import Loss
+from vaebench.models import MODELS, GaussianRegression, MeanFieldModel, gaussian
+from vaebench.models.activations import relu, soft_clip, tanh
+from vaebench.models.distributions import Bernoulli
+from vaebench.support.checks import available_device
+from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
 
 START = 2**31  # what separates a seed's start from its training
 OPTIONS: dict[str, Mapping[str, Callable[..., Any]]] = {
@@ -69,7 +70,7 @@ def build(experiment: Experiment, **found: Any) -> Problem:
     assert train is not None
     table = train
     models = tuple(_model(experiment.model, table, settings | {"seed": seed}) for seed in experiment.seeds)
-    if isinstance(models[0], MeanField):
+    if isinstance(models[0], MeanFieldModel):
         train, test = table[:, -1].expand(1, -1), None  # one example: the response
     optimizer = OPTIMIZERS[experiment.optimizer.name]
     _require_options(experiment.optimizer, optimizer, ("parameters", "lr"))
@@ -77,7 +78,7 @@ def build(experiment: Experiment, **found: Any) -> Problem:
     return Problem(models, ESTIMATORS[experiment.estimator], train, test, rule)
 
 
-def _data(part: Part, split: str, settings: Mapping[str, Any]) -> Tensor | None:
+def _data(part: ComponentSpec, split: str, settings: Mapping[str, Any]) -> Tensor | None:
     factory = DATA[part.name]
     _require_options(part, factory, ())
     taken = signature(factory).parameters
@@ -90,7 +91,7 @@ def _data(part: Part, split: str, settings: Mapping[str, Any]) -> Tensor | None:
     return rows.to(settings["device"]) if small else rows
 
 
-def _model(part: Part, table: Tensor, settings: Mapping[str, Any]) -> nn.Module:
+def _model(part: ComponentSpec, table: Tensor, settings: Mapping[str, Any]) -> nn.Module:
     factory = MODELS[part.name]
     _require_options(part, factory, ("dtype", "device", "generator"))
     made = {name: _option(name, value, table) for name, value in part.options.items()}
@@ -103,7 +104,7 @@ def _model(part: Part, table: Tensor, settings: Mapping[str, Any]) -> nn.Module:
 
 
 def _option(name: str, value: Any, table: Tensor) -> Any:
-    if not isinstance(value, Part):
+    if not isinstance(value, ComponentSpec):
         return value
     known = OPTIONS.get(name, {})
     if value.name not in known:
@@ -113,7 +114,7 @@ def _option(name: str, value: Any, table: Tensor) -> Any:
     return factory(**({"table": table} if "table" in signature(factory).parameters else {}), **value.options)
 
 
-def _require_options(part: Part, factory: Callable[..., Any], given: tuple[str, ...]) -> None:
+def _require_options(part: ComponentSpec, factory: Callable[..., Any], given: tuple[str, ...]) -> None:
     taken = [name for name in signature(factory).parameters if name not in given]
     unknown = sorted(set(part.options) - set(taken))
     if unknown:

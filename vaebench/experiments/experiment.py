@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
-from vaebench.checks import positive_integer
-from vaebench.objectives import Objective
-from vaebench.schedules import Schedule
+from vaebench.gradients.objectives import Objective
+from vaebench.support.checks import positive_integer
+from vaebench.training.schedules import Schedule
 
 DTYPES = ("float32", "float64")
 SHORT = {"K": "objective.samples", "alpha": "objective.alpha", "beta": "objective.beta", "B": "batch_size"}
@@ -17,38 +17,40 @@ SHORT |= {"C": "schedule.scale", "activations": "model.activations"}
 
 
 @dataclass(frozen=True)
-class Part:
+class ComponentSpec:
     """A registered part and the arguments it is made with, which may be parts themselves.
 
     Attributes:
         name: in its registry.
         options: arguments by name, as JSON holds them, or parts.
 
-    >>> Part("conv_vae", {"size": 32, "activations": Part("soft_clip", {"sharpness": 2.0})}).plain()
+    >>> ComponentSpec("conv_vae", {"size": 32, "activations": ComponentSpec("soft_clip", {"sharpness": 2.0})}).to_dict()
     {'name': 'conv_vae', 'size': 32, 'activations': {'name': 'soft_clip', 'sharpness': 2.0}}
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The part as a JSON object, its name under "name"."""
-        made = {key: value.plain() if isinstance(value, Part) else value for key, value in self.options.items()}
+        made = {
+            key: value.to_dict() if isinstance(value, ComponentSpec) else value for key, value in self.options.items()
+        }
         return {"name": self.name} | made
 
     @staticmethod
-    def read(plain: Any) -> "Part":
-        """The part that `plain` wrote; a bare string is a part without options."""
+    def from_dict(plain: Any) -> "ComponentSpec":
+        """The part that `to_dict` wrote; a bare string is a part without options."""
         if isinstance(plain, str):
-            return Part(plain)
+            return ComponentSpec(plain)
         if not isinstance(plain, Mapping) or not isinstance(plain.get("name"), str):
             raise ValueError(f'A part must be a name, or an object with a "name", got {plain!r}.')
         rest = {key: value for key, value in plain.items() if key != "name"}
-        return Part(plain["name"], {key: _part_or_value(value) for key, value in rest.items()})
+        return ComponentSpec(plain["name"], {key: _part_or_value(value) for key, value in rest.items()})
 
 
 def _part_or_value(value: Any) -> Any:
-    return Part.read(value) if isinstance(value, Mapping) else value
+    return ComponentSpec.from_dict(value) if isinstance(value, Mapping) else value
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Experiment:
         steps: n.
         batch_size: B.
         seeds: one member each.
-        probes: names of what is measured at checkpoints, of `vaebench.experiments.probing`.
+        probes: names of what is measured at checkpoints, of `vaebench.experiments.probes.catalogue`.
         measures: how much.
         dtype: "float32" or "float64".
         device: "cpu", "cuda", ...
@@ -102,11 +104,11 @@ class Experiment:
         ValueError: if a value is out of range.
     """
 
-    data: Part
-    model: Part
+    data: ComponentSpec
+    model: ComponentSpec
     objective: Objective
     estimator: str
-    optimizer: Part
+    optimizer: ComponentSpec
     schedule: Schedule
     steps: int
     batch_size: int
@@ -124,17 +126,17 @@ class Experiment:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The experiment as a JSON object."""
         simple = {name: getattr(self, name) for name in ("estimator", "steps", "batch_size", "dtype", "device")}
-        parts = {name: getattr(self, name).plain() for name in ("data", "model", "optimizer")}
+        parts = {name: getattr(self, name).to_dict() for name in ("data", "model", "optimizer")}
         settings = {name: asdict(getattr(self, name)) for name in ("objective", "schedule", "measures")}
         made = parts | simple | settings | {"seeds": list(self.seeds), "probes": list(self.probes)}
         return {one.name: made[one.name] for one in fields(self)}
 
     @staticmethod
-    def read(plain: Mapping[str, Any]) -> "Experiment":
-        """The experiment that `plain` wrote.
+    def from_dict(plain: Mapping[str, Any]) -> "Experiment":
+        """The experiment that `to_dict` wrote.
 
         Args:
             plain: the JSON object; what has a default may be missing.
@@ -145,7 +147,8 @@ class Experiment:
         Raises:
             ValueError: if a field is unknown, missing or out of range.
         """
-        readers = {"data": Part.read, "model": Part.read, "optimizer": Part.read, "seeds": tuple, "probes": tuple}
+        readers: dict[str, Any] = dict.fromkeys(("data", "model", "optimizer"), ComponentSpec.from_dict)
+        readers |= {"seeds": tuple, "probes": tuple}
         readers |= {"objective": _reader(Objective), "schedule": _reader(Schedule), "measures": _reader(Measures)}
         unknown = sorted(set(plain) - {one.name for one in fields(Experiment)})
         if unknown:
@@ -158,7 +161,7 @@ class Experiment:
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits that name the experiment's result."""
-        canonical = json.dumps(self.plain(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -219,7 +222,7 @@ def _with(experiment: Experiment, path: str, value: Any) -> Experiment:
     if name not in {one.name for one in fields(Experiment)}:
         raise ValueError(f"An experiment has no setting {name!r}; it has {_names(Experiment)}, {', '.join(SHORT)}.")
     old = getattr(experiment, name)
-    if inner and isinstance(old, Part):
+    if inner and isinstance(old, ComponentSpec):
         value = replace(old, options={**old.options, inner: value})
     elif inner:
         value = replace(old, **{inner: value})
@@ -227,6 +230,6 @@ def _with(experiment: Experiment, path: str, value: Any) -> Experiment:
 
 
 def _label(name: str, value: Any) -> str:
-    if isinstance(value, Part):
+    if isinstance(value, ComponentSpec):
         return " ".join([value.name, *(f"{key}={option}" for key, option in value.options.items())])
     return value if isinstance(value, str) else f"{name}={value}"

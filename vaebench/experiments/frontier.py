@@ -19,22 +19,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vaebench.cost import device_seconds
 from vaebench.experiments.building import build
-from vaebench.experiments.experiment import Arm, Experiment, Part
-from vaebench.experiments.landscape import SPLIT
+from vaebench.experiments.experiment import Arm, ComponentSpec, Experiment
 from vaebench.experiments.presets import SCALES
+from vaebench.experiments.probes.landscape import SPLIT
+from vaebench.experiments.record import Record, read_record
 from vaebench.experiments.running import cost, gradient
 from vaebench.experiments.studies import Study
-from vaebench.objectives import Objective
-from vaebench.schedules import inverse_sqrt
-from vaebench.summary import Record, read_record
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import device_seconds
 from vaebench.theory.series import by_parts
-from vaebench.trajectory import Trajectory
+from vaebench.training.schedules import inverse_sqrt
+from vaebench.training.trajectory import Trajectory
 
 REPEATS = 7
 CHECKED = 3  # of the best forecasts, and the worst, are run
-LEAST = 30  # steps below which no forecast is made
+SHORTEST_FORECAST = 30  # steps below which no forecast is made
 SIZES = {"smoke": ((8, 32), (1, 4)), "default": ((8, 32, 128, 512), (1, 4, 16)), "paper": ((32, 64, 256), (1, 5))}
 BUDGETS = {"smoke": 0.03, "default": 5.0, "paper": 2e6}  # GFLOP
 
@@ -93,7 +93,7 @@ def base(scale: str) -> Experiment:
         raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}.")
     one = SCALES[scale].base
     steps = inverse_sqrt(one.schedule.scale / 10)
-    return replace(one, optimizer=Part("sgd"), schedule=steps, probes=("gradient", "bounds", "curvature"))
+    return replace(one, optimizer=ComponentSpec("sgd"), schedule=steps, probes=("gradient", "bounds", "curvature"))
 
 
 def experiment_of(candidate: Candidate, start: Experiment, steps: int) -> Experiment:
@@ -146,7 +146,7 @@ def pilot(scale: str, budget: float, known: dict[Candidate, Price]) -> Experimen
         The experiment.
     """
     start = base(scale)
-    steps = max(LEAST, int(budget / min(price.gflop for price in known.values())))
+    steps = max(SHORTEST_FORECAST, int(budget / min(price.gflop for price in known.values())))
     middle = Candidate("pathwise", SIZES[scale][0][1], 1)
     return replace(experiment_of(middle, start, steps), probes=(*start.probes, "variance_split"))
 
@@ -165,7 +165,7 @@ def forecasts(trajectory: Trajectory, budget: float, known: dict[Candidate, Pric
     record, found = read_record(trajectory), []
     for candidate, price in known.items():
         steps = min(int(budget / price.gflop), int(record.marks[-1]))
-        if steps >= LEAST:
+        if steps >= SHORTEST_FORECAST:
             values = _law(record, candidate)[:, steps - 1]
             error = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
             found.append(Forecast(candidate, price, steps, float(values.mean()), error))

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from vaebench.experiments.experiment import Arm, Experiment, Measures, Part, grid
+from vaebench.experiments.experiment import Arm, ComponentSpec, Experiment, Measures, grid
 from vaebench.experiments.studies import Study
-from vaebench.objectives import Objective
-from vaebench.registry import Registry
-from vaebench.schedules import inverse_sqrt
+from vaebench.gradients.objectives import Objective
+from vaebench.support.registry import Registry
+from vaebench.training.schedules import inverse_sqrt
 
 Preset = Callable[["Scale"], Study]
 PRESETS: Registry[Preset] = Registry("preset", "vaebench.presets")
@@ -35,16 +35,17 @@ class Scale(NamedTuple):
     batches: tuple[int, ...]
 
 
-def _mlp(hidden: tuple[int, ...], latents: int, variance: float) -> Part:
+def _mlp(hidden: tuple[int, ...], latents: int, variance: float) -> ComponentSpec:
     """A small net with the likelihood of the paper's theorem, N(G(z), c^2 I)."""
-    options = {"activations": Part("relu"), "likelihood": Part("gaussian", {"variance": variance})}
-    return Part("mlp_vae", {"hidden": list(hidden), "latents": latents} | options)
+    options = {"activations": ComponentSpec("relu"), "likelihood": ComponentSpec("gaussian", {"variance": variance})}
+    return ComponentSpec("mlp_vae", {"hidden": list(hidden), "latents": latents} | options)
 
 
 SMOKE = Scale(
     "smoke",
     Experiment(
-        Part("digits"), _mlp((12,), 2, 0.1), Objective(), "pathwise", Part("adam"), inverse_sqrt(0.03), 60, 32,
+        ComponentSpec("digits"), _mlp((12,), 2, 0.1), Objective(), "pathwise", ComponentSpec("adam"),
+        inverse_sqrt(0.03), 60, 32,
         seeds=SEEDS[:3], measures=Measures(4, 4, 64, 200, 50, 20), dtype="float64",
     ),
     (1, 5),
@@ -53,7 +54,7 @@ SMOKE = Scale(
 DEFAULT = Scale(
     "default",
     Experiment(
-        Part("patches", {"size": 8}), _mlp((32, 32), 4, 0.1), Objective(), "pathwise", Part("adam"),
+        ComponentSpec("patches", {"size": 8}), _mlp((32, 32), 4, 0.1), Objective(), "pathwise", ComponentSpec("adam"),
         inverse_sqrt(0.003), 8000, 256, seeds=SEEDS, measures=Measures(8, 16, 256, 2000, 5000, 200),
     ),
     (1, 5, 10, 50, 100),
@@ -62,8 +63,9 @@ DEFAULT = Scale(
 PAPER = Scale(
     "paper",
     Experiment(
-        Part("cifar100"), Part("conv_vae", {"size": 32, "latents": 100, "activations": Part("relu")}), Objective(),
-        "pathwise", Part("adam"), inverse_sqrt(1e-3), 100 * 50_000 // 256, 256, seeds=SEEDS,
+        ComponentSpec("cifar100"),
+        ComponentSpec("conv_vae", {"size": 32, "latents": 100, "activations": ComponentSpec("relu")}), Objective(),
+        "pathwise", ComponentSpec("adam"), inverse_sqrt(1e-3), 100 * 50_000 // 256, 256, seeds=SEEDS,
         measures=Measures(8, 16, 256, 5000, 5000, 1000), device="cuda",
     ),
     (1, 5, 10, 50, 100),
@@ -102,8 +104,8 @@ def _study(name: str, scale: Scale, question: str, axis: str, arms: tuple[Arm, .
 @PRESETS.register
 def activations(scale: Scale) -> Study:
     """SoftClip at s = 1, 2, 5, 10 against ReLU."""
-    clips = [Part("soft_clip", {"sharpness": float(s)}) for s in (1, 2, 5, 10)]
-    arms = grid(scale.base, activations=[Part("relu"), *clips])
+    clips = [ComponentSpec("soft_clip", {"sharpness": float(s)}) for s in (1, 2, 5, 10)]
+    arms = grid(scale.base, activations=[ComponentSpec("relu"), *clips])
     named = {"relu": "ReLU", "soft_clip": "SoftClip"}
     arms = tuple(Arm(" ".join(named.get(word, word) for word in arm.label.split()), arm.experiment) for arm in arms)
     arms = tuple(Arm(arm.label.replace("sharpness=", "s=").replace(".0", ""), arm.experiment) for arm in arms)
@@ -143,7 +145,7 @@ def optimizers(scale: Scale) -> Study:
     scales = {"sgd": c / 10, "adam": c, "amsgrad": c, "adagrad": 3 * c, "rmsprop": c / 3}
     arms = []
     for name, value in scales.items():
-        one = replace(scale.base, optimizer=Part(name), schedule=inverse_sqrt(value))
+        one = replace(scale.base, optimizer=ComponentSpec(name), schedule=inverse_sqrt(value))
         curvature = ("curvature",) if name == "sgd" else ()
         arms.append(Arm(f"{name} C={value:.2g}", replace(one, probes=one.probes + curvature)))
     question = "Which optimizer brings the gradient norm down fastest under steps C / √n, and does SGD keep its bound?"
@@ -162,9 +164,10 @@ def estimators(scale: Scale) -> Study:
 @PRESETS.register
 def bbvi(scale: Scale) -> Study:
     """Black-box VI: Bayesian linear regression on the diabetes study, under SGD within its smoothness bound."""
+    target = ComponentSpec("gaussian_regression", {"noise_variance": 0.5})
     base = Experiment(
-        Part("diabetes"), Part("mean_field", {"target": Part("gaussian_regression", {"noise_variance": 0.5})}),
-        Objective(samples=8), "pathwise", Part("sgd"), inverse_sqrt(1e-4), 60 if scale.name == "smoke" else 5000, 1,
+        ComponentSpec("diabetes"), ComponentSpec("mean_field", {"target": target}), Objective(samples=8), "pathwise",
+        ComponentSpec("sgd"), inverse_sqrt(1e-4), 60 if scale.name == "smoke" else 5000, 1,
         seeds=SEEDS[:3] if scale.name == "smoke" else tuple(range(16)),
         probes=("gradient", "bounds", "curvature", "largest_parameter"), dtype="float64", device="cpu",
         measures=Measures(replicates=64, rows=1),

@@ -9,19 +9,19 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from vaebench.cost import clock, count
-from vaebench.estimators import draw_noise
+from vaebench.data.sampling import with_replacement
 from vaebench.experiments.building import Problem, build
 from vaebench.experiments.experiment import Experiment
-from vaebench.experiments.measuring import Probe, Setting
-from vaebench.experiments.probing import probes_of
-from vaebench.experiments.storage import Place, Unfinished
-from vaebench.fleet import train
+from vaebench.experiments.probes.catalogue import probes_of
+from vaebench.experiments.probes.measuring import Probe, Setting
+from vaebench.experiments.storage import ResultDirectory, Unfinished
+from vaebench.gradients.estimators import draw_noise
+from vaebench.measures.cost import clock, count
 from vaebench.models import minibatch
-from vaebench.records import Checkpoint, State, geometric
-from vaebench.sampling import with_replacement
-from vaebench.snapshots import Snapshot
-from vaebench.trajectory import Trajectory, environment
+from vaebench.training.fleet import train
+from vaebench.training.records import Checkpoint, State, geometric
+from vaebench.training.snapshots import Snapshot
+from vaebench.training.trajectory import Trajectory, environment
 
 EVERY = 60.0  # seconds between snapshots
 
@@ -85,13 +85,13 @@ def run(
     Returns:
         The trajectory; `BusyError` if another process is running it, `Interrupted` if it was stopped.
     """
-    place = Place(root, experiment)
+    place = ResultDirectory(root, experiment)
     with place.taken():
         return place.result() or _go_on(place, experiment, progress, stop, every, found)
 
 
 def _go_on(
-    place: Place,
+    place: ResultDirectory,
     experiment: Experiment,
     progress: Callable[[Progress], None] | None,
     stop: Callable[[], bool] | None,
@@ -141,7 +141,7 @@ def _go_on(
     ):
         rows += last.rows()
     assert last is not None
-    metadata = {"experiment": experiment.plain(), "hash": experiment.hash, "commit": commit()}
+    metadata = {"experiment": experiment.to_dict(), "hash": experiment.hash, "commit": commit()}
     metadata |= environment(last.state.like.device)
     metadata["diverged"] = [one._asdict() for one in last.diverged]
     metadata["cost"] = cost(experiment, problem) | {"seconds per step": meter.seconds() / last.state.step}

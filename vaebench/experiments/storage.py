@@ -17,12 +17,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from vaebench.experiments.experiment import Experiment
-from vaebench.files import write_whole
-from vaebench.records import Divergence
-from vaebench.snapshots import Snapshot
-from vaebench.trajectory import Trajectory, decode, encode
-from vaebench.trajectory import load as load_trajectory
-from vaebench.trajectory import save as save_trajectory
+from vaebench.support.files import write_whole
+from vaebench.training.records import Divergence
+from vaebench.training.snapshots import Snapshot
+from vaebench.training.trajectory import Trajectory, decode, encode
+from vaebench.training.trajectory import load as load_trajectory
+from vaebench.training.trajectory import save as save_trajectory
 
 RESULT, QUESTION, STATE = "trajectory.csv", "experiment.json", "snapshot.safetensors"
 
@@ -46,7 +46,7 @@ class Unfinished:
     seconds: float
 
 
-class Place:
+class ResultDirectory:
     """The directory of one experiment's result."""
 
     def __init__(self, root: Path, experiment: Experiment):
@@ -73,7 +73,7 @@ class Place:
         with lock:
             question = self.directory / QUESTION
             if not question.exists():
-                write_whole(question, json.dumps(self.experiment.plain(), indent=2).encode() + b"\n")
+                write_whole(question, json.dumps(self.experiment.to_dict(), indent=2).encode() + b"\n")
             yield
 
     def result(self) -> Trajectory | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.experiments.experiment import Arm, Experiment
-from vaebench.files import write_whole
+from vaebench.support.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Study:
         """Name and scale, as files are called."""
         return self.name if self.scale == "default" else f"{self.name}-{self.scale}"
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The study as a JSON object."""
         words = {name: getattr(self, name) for name in ("name", "scale", "question", "axis")}
-        arms = [{"label": arm.label, "experiment": arm.experiment.plain()} for arm in self.arms]
+        arms = [{"label": arm.label, "experiment": arm.experiment.to_dict()} for arm in self.arms]
         return words | {"arms": arms}
 
     @staticmethod
-    def read(plain: Mapping[str, Any]) -> "Study":
-        """The study that `plain` wrote.
+    def from_dict(plain: Mapping[str, Any]) -> "Study":
+        """The study that `to_dict` wrote.
 
         Args:
             plain: the JSON object.
@@ -61,12 +61,12 @@ class Study:
             ValueError: if something is missing or out of range.
         """
         try:
-            arms = tuple(Arm(arm["label"], Experiment.read(arm["experiment"])) for arm in plain["arms"])
+            arms = tuple(Arm(arm["label"], Experiment.from_dict(arm["experiment"])) for arm in plain["arms"])
             return Study(plain["name"], plain["scale"], plain["question"], plain["axis"], arms)
         except (KeyError, TypeError) as missing:
             raise ValueError(f"The study cannot be read: {missing} is missing or of the wrong kind.") from None
 
-    def on(self, **settings: Any) -> "Study":
+    def with_settings(self, **settings: Any) -> "Study":
         """The same study with some settings of every experiment replaced, such as `device` or `seeds`."""
         changed = tuple(Arm(arm.label, replace(arm.experiment, **settings)) for arm in self.arms)
         return replace(self, arms=changed)
@@ -91,8 +91,8 @@ def read_study(path: Path) -> Study:
     if not isinstance(plain, Mapping):
         raise ValueError(f"{path} must hold an experiment or a study, an object, got {type(plain).__name__}.")
     if "arms" in plain:
-        return Study.read(plain)
-    arm = Arm(path.stem, Experiment.read(plain))
+        return Study.from_dict(plain)
+    arm = Arm(path.stem, Experiment.from_dict(plain))
     return Study(path.stem, "default", f"What does the experiment {path.stem} do?", "experiment", (arm,))
 
 
@@ -107,7 +107,7 @@ def keep_study(study: Study, root: Path) -> Path:
         The file.
     """
     path = root / f"{study.title}.json"
-    write_whole(path, json.dumps(study.plain(), indent=2).encode() + b"\n")
+    write_whole(path, json.dumps(study.to_dict(), indent=2).encode() + b"\n")
     return path
 
 

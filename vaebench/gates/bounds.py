@@ -13,9 +13,10 @@ from torch import Tensor
 from vaebench.gates.path import Path
 from vaebench.gates.reference import Reference
 from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
-from vaebench.records import Stacked, geometric
-from vaebench.schedules import Schedule
+from vaebench.gradients.loss import Parameters
 from vaebench.theory import envelopes, ledger, predictions
+from vaebench.training.records import geometric
+from vaebench.training.schedules import Schedule
 
 TOLERANCE = 0.05  # of the identity, for what is of higher order in the step
 SAFETY = 1.5  # factor on the largest curvature seen, where it is not known along the whole path
@@ -37,14 +38,14 @@ class Curvature(NamedTuple):
     hessians: Tensor
 
 
-def unflatten(vectors: Tensor, like: Stacked) -> Stacked:
+def unflatten(vectors: Tensor, like: Parameters) -> Parameters:
     """Undo `flat`: (S, p) to parameters by name, with the shapes of `like`."""
     shapes = {name: tensor.shape[1:] for name, tensor in like.items()}
     pieces = vectors.split([shape.numel() for shape in shapes.values()], -1)
     return {n: v.unflatten(-1, s) if s else v.squeeze(-1) for (n, s), v in zip(shapes.items(), pieces, strict=True)}
 
 
-def curvature(path: Path, reference: Reference, like: Stacked) -> Curvature:
+def curvature(path: Path, reference: Reference, like: Parameters) -> Curvature:
     """The curvature met on the prefix of a path; of all members where Hessians are cheap, else of the first two.
 
     Args:
@@ -75,7 +76,7 @@ def _t(margin: np.ndarray) -> tuple[float, float]:
     return float(margin.mean()), max(error, 1e-300)
 
 
-def values(path: Path, reference: Reference, like: Stacked) -> np.ndarray:
+def values(path: Path, reference: Reference, like: Parameters) -> np.ndarray:
     """Exact values of f along the watched prefix and at its end, (S, n + 1)."""
     n = path.prefix
     last, _ = reference.evaluate(unflatten(path.end, like))
@@ -186,7 +187,7 @@ def envelope(path: Path, values: np.ndarray, found: Curvature, used: Tensor, sch
     )
 
 
-def adam_ledger(path: Path, reference: Reference, found: Curvature, like: Stacked) -> Verdict:
+def adam_ledger(path: Path, reference: Reference, found: Curvature, like: Parameters) -> Verdict:
     """(T): the trajectory ledger of torch's Adam at its default betas, after the fact.
 
     Args:
@@ -202,11 +203,11 @@ def adam_ledger(path: Path, reference: Reference, found: Curvature, like: Stacke
     account, start = ledger.AdamLedger.begin(path.before[0]), path.values[0]
     for k in range(n):
         gamma = float(path.gamma[k])
-        account = ledger.enter(account, path.raw[k], path.exact[k], gamma, found.top[k], start=BURN_IN)
+        account = ledger.record_step(account, path.raw[k], path.exact[k], gamma, found.top[k], start=BURN_IN)
         if k + 1 == BURN_IN:
             start, _ = reference.evaluate(unflatten(path.before[k + 1] + ledger.offset(account), like))
     end, _ = reference.evaluate(unflatten(path.end + ledger.offset(account), like))
-    sides = ledger.settle(account, start, end)
+    sides = ledger.sides(account, start, end)
     excess, error = _t(-sides.margin)
     return judge(
         "Adam's ledger",

@@ -1,4 +1,4 @@
-"""Certify a training run: all gates that apply, from gradients at a standstill and from one fleet."""
+"""Certify a training run: all gates that apply, from gradients at rest and from one fleet."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -6,19 +6,19 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
-from vaebench.estimators import Estimator, pathwise
-from vaebench.fleet import train
+from vaebench.data.sampling import SamplerFactory, with_replacement
 from vaebench.gates import bounds, means, variances, walking
 from vaebench.gates.reference import Reference, exact_reference
-from vaebench.gates.running import REPLICATES, Plan, Progress, Run, plan_of, watch_run
-from vaebench.gates.subject import Subject, Trainer, standstill
+from vaebench.gates.running import REPLICATES, Plan, Run, StageCallback, plan_of, watch_run
+from vaebench.gates.subject import Subject, Trainer, gradients_at_rest
 from vaebench.gates.verdict import LEVEL, Verdict, judge
+from vaebench.gradients.estimators import Estimator, pathwise
+from vaebench.gradients.objectives import Objective
 from vaebench.models import check_input
-from vaebench.objectives import Objective
-from vaebench.optimizers import OPTIMIZERS
-from vaebench.records import Divergence
-from vaebench.sampling import SamplerFactory, with_replacement
-from vaebench.schedules import Schedule, inverse_sqrt
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import OPTIMIZERS
+from vaebench.training.records import Divergence
+from vaebench.training.schedules import Schedule, inverse_sqrt
 
 FALSE_ALARM = 13 * LEVEL + 3 * means.MEAN_LEVEL  # of all gates together; see `certify`
 
@@ -41,7 +41,7 @@ def certify(
     law: str | None = None,
     sampler: SamplerFactory = with_replacement,
     trainer: Trainer = train,
-    progress: Progress | None = None,
+    progress: StageCallback | None = None,
 ) -> list[Verdict]:
     """Run every gate that applies to a model, an estimator and a training loop, all of them black boxes.
 
@@ -66,7 +66,7 @@ def certify(
         reported: the surrogate whose values the code reports as the bound.
         law: the estimator whose law in K is claimed; default the estimator's name.
         sampler: of the minibatches.
-        trainer: the training loop under test, with the signature of `vaebench.fleet.train`.
+        trainer: the training loop under test, with the signature of `vaebench.training.fleet.train`.
         progress: called with a line of text when something begins or is left out.
 
     Returns:
@@ -131,33 +131,33 @@ def _standing(
     trusted: nn.Module,
     reported: Estimator,
     law: str,
-    say: Progress,
+    say: StageCallback,
 ) -> list[Verdict]:
     generator, seeds = plan.generator(subject.data.device), plan.seeds()
     places, points = list(run.points), list(run.points.values())
     say(f"drawing {plan.replicates} gradients at {', '.join(places)}")
-    draws = [standstill(subject.at(point), plan.replicates, seeds) for point in points]
+    draws = [gradients_at_rest(subject.at_parameters(point), plan.replicates, seeds) for point in points]
     verdicts = [variances.separate_rows(subject, generator)]
     if exact is None:
-        theirs = [means.trusted_draws(subject.at(p), trusted, p, plan.replicates, generator) for p in points]
+        theirs = [means.trusted_draws(subject.at_parameters(p), trusted, p, plan.replicates, generator) for p in points]
         verdicts.append(means.gradient_mean_two_sample(places, draws, theirs))
     else:
         values, found = means.exact_at(exact, points)
         verdicts.append(means.gradient_mean(places, draws, found, generator))
         verdicts.append(means.bound_value(subject, points, values, generator, reported))
     middle = len(points) // 2
-    here = subject.at(points[middle])
+    here = subject.at_parameters(points[middle])
     size = subject.batch_size
     factor = max(2, min(8, len(subject.data) // size))
     say("variance against B and K")
-    large = standstill(here, plan.replicates // 2, seeds, factor * size)
+    large = gradients_at_rest(here, plan.replicates // 2, seeds, factor * size)
     verdicts.append(variances.variance_in_batch(draws[middle], large, factor))
     pairs = {size: draws[middle], factor * size: large}
     verdicts.append(variances.independent_draws(here, pairs, generator))
     if not variances.has_law(law, subject.objective.alpha):
         say(f"left out: variance in K, no law is recorded for {law!r} at alpha = {subject.objective.alpha:g}")
         return verdicts
-    late, x = subject.at(points[-1]), subject.data[:size]
+    late, x = subject.at_parameters(points[-1]), subject.data[:size]
     if not variances.light(late, x, generator):
         say("left out: variance in K, its law needs lighter importance weights")
         return verdicts
@@ -170,7 +170,7 @@ def _walking(
     schedule: Callable[[int], float],
     optimizer: str,
     plan: Plan,
-    say: Progress,
+    say: StageCallback,
 ) -> list[Verdict]:
     path, generator = run.path, plan.generator(exact.data.device)
     assert path is not None

@@ -7,13 +7,14 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from vaebench.estimators import Estimator, Loss, pathwise
 from vaebench.gates.reference import Reference
 from vaebench.gates.subject import Draws, Subject, loss_of
 from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
-from vaebench.moments import Parameters, fresh, gradients
-from vaebench.probes import bound
-from vaebench.statistics import hotelling, hotelling_two_sample
+from vaebench.gradients.estimators import Estimator, pathwise
+from vaebench.gradients.loss import Loss, Parameters
+from vaebench.measures.moments import fresh, gradients
+from vaebench.measures.probes import bound
+from vaebench.support.statistics import hotelling, hotelling_two_sample
 
 MEAN_LEVEL = 1e-8  # of one test of a mean: nominal, low because gradients are not normal
 PROJECTIONS = 64

@@ -11,8 +11,9 @@ from torch.func import grad, vmap
 
 from vaebench.gates.reference import Reference, flat
 from vaebench.gates.subject import Subject, loss_of
-from vaebench.moments import fresh, loss_function
-from vaebench.records import Stacked, Step
+from vaebench.gradients.loss import Parameters, loss_function
+from vaebench.measures.moments import fresh
+from vaebench.training.records import Step
 
 ROUNDING = 1e-6  # of a step, that the claimed rule may differ by
 
@@ -60,7 +61,7 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Recorder:
-    """An observer for `vaebench.fleet.train` that gathers a `Path`.
+    """An observer for `vaebench.training.fleet.train` that gathers a `Path`.
 
     Attributes:
         subject: what is under test.
@@ -114,7 +115,7 @@ class Recorder:
         if kept["finite"] and (not self.worst or error > self.worst[0].error):
             self.worst[:] = [Mismatch(error, step.number)]
 
-    def _independent(self, stacked: Stacked) -> Tensor:
+    def _independent(self, stacked: Parameters) -> Tensor:
         loss = loss_of(self.subject)
         members = len(next(iter(stacked.values())))
         x, noise = fresh(loss, self.subject.data, self.subject.batch_size, self.generator).take(members)
@@ -132,7 +133,7 @@ class Recorder:
         return Path(numbers, gamma, before, raw, moved, values, exact, end, control, self.kept["blocks"])
 
 
-def mismatch(before: Stacked, expected: Stacked, actual: Stacked) -> float:
+def mismatch(before: Parameters, expected: Parameters, actual: Parameters) -> float:
     """Largest difference of two steps from one point, over 1e-6 of the step plus 16 units in the last place."""
     errors = []
     for name, start in before.items():

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, grad_and_value, jacrev, vmap
 
-from vaebench.estimators import Estimator, Loss, exact
+from vaebench.gradients.estimators import Estimator, exact
+from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
+from vaebench.gradients.objectives import Objective
 from vaebench.models import ConjugateModel, LatentModel
-from vaebench.moments import Parameters, loss_function, own_parameters
-from vaebench.objectives import Objective
-from vaebench.records import Stacked
-from vaebench.theory import iwae
+from vaebench.theory import quadrature
 
 HELD = 2**23  # numbers in one quadrature, before members take turns
 FINE = {1: (181, 480), 2: (81, 320)}  # rules that coarser ones are held against, by the number of latents
@@ -24,11 +23,11 @@ AGREEMENT = {1: 1e-6, 2: 1e-4}  # of gradients, relative, by the number of laten
 
 
 def flat(stacked: Parameters) -> Tensor:
-    """Stacked parameters or gradients (S, *shape) by name, side by side: (S, p), in the order of the names."""
+    """Parameters parameters or gradients (S, *shape) by name, side by side: (S, p), in the order of the names."""
     return torch.cat([tensor.flatten(1) for tensor in stacked.values()], 1)
 
 
-def quadrature(points: int, outer: int, dimension: int) -> Estimator:
+def exact_by_quadrature(points: int, outer: int, dimension: int) -> Estimator:
     """The exact bound as an estimator without variance: quadrature over one or two latents.
 
     Args:
@@ -39,17 +38,17 @@ def quadrature(points: int, outer: int, dimension: int) -> Estimator:
     Returns:
         An estimator that does not look at its noise.
     """
-    hermite, even = iwae.gauss_hermite(min(points, 41), dimension), iwae.trapezoid(points, dimension)
+    hermite, even = quadrature.gauss_hermite(min(points, 41), dimension), quadrature.trapezoid(points, dimension)
 
     def integrate(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
         rule = hermite if objective.alpha == 1 else even
-        rule = iwae.Rule(*(part.to(x) for part in rule))
+        rule = quadrature.Rule(*(part.to(x) for part in rule))
         q = model.posterior(x)
         z = q.transport(rule.nodes.unsqueeze(1).expand(-1, len(x), -1))
         log_w = objective.log_weights(model, x, z, q).mT
         if objective.alpha == 1:
-            return iwae.elbo(log_w, rule)
-        return iwae.importance_bound(log_w, rule, objective.samples, objective.alpha, outer)
+            return quadrature.elbo(log_w, rule)
+        return quadrature.importance_bound(log_w, rule, objective.samples, objective.alpha, outer)
 
     return integrate
 
@@ -74,13 +73,13 @@ class Reference:
     def _unused(self) -> Tensor:
         return self.data.new_zeros(self.loss.objective.samples, len(self.data), self.loss.model.latents)
 
-    def evaluate(self, stacked: Stacked) -> tuple[Tensor, Tensor]:
+    def evaluate(self, stacked: Parameters) -> tuple[Tensor, Tensor]:
         """Values (S,) and gradients (S, p) at stacked parameters."""
         both = vmap(grad_and_value(loss_function(self.loss)), (0, None, None), chunk_size=self.chunk)
         gradients, values = both(stacked, self.data, self._unused)
         return values, flat(gradients)
 
-    def hessians(self, stacked: Stacked) -> Tensor:
+    def hessians(self, stacked: Parameters) -> Tensor:
         """Dense Hessians (S, p, p); for small models."""
         value = loss_function(self.loss)
         shapes = {name: tensor.shape[1:] for name, tensor in stacked.items()}
@@ -114,7 +113,7 @@ def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> R
         return None
     points, outer = rule
     numbers = len(data) * points**model.latents * (outer if objective.alpha != 1 else 1)
-    surrogate = quadrature(points, outer, model.latents)
+    surrogate = exact_by_quadrature(points, outer, model.latents)
     return Reference(Loss(model, surrogate, objective), data, "quadrature", max(1, HELD // numbers))
 
 
@@ -122,7 +121,7 @@ def _sufficient(model: LatentModel, objective: Objective, data: Tensor) -> tuple
     few = data[:4]  # a rule is chosen per example, so a few examples decide
 
     def gradient(points: int, outer: int) -> Tensor:
-        loss = Loss(model, quadrature(points, outer, model.latents), objective)
+        loss = Loss(model, exact_by_quadrature(points, outer, model.latents), objective)
         found = grad(loss_function(loss))(own_parameters(loss), few, few)
         return torch.cat([g.flatten() for g in found.values()])
 

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 import torch
 
-from vaebench.checks import positive_integer
 from vaebench.gates.path import Mismatch, Path, Recorder, watch
 from vaebench.gates.reference import Reference
 from vaebench.gates.subject import Subject
-from vaebench.moments import Parameters
-from vaebench.records import Checkpoint, Divergence, Stacked
+from vaebench.gradients.loss import Parameters
+from vaebench.support.checks import positive_integer
+from vaebench.training.records import Checkpoint, Divergence
 
-Progress = Callable[[str], None]
+StageCallback = Callable[[str], None]
 PREFIX, PAIRS = 80, 20  # steps watched where the reference is a quadrature
 CONTROLS = 200  # steps with an independent gradient
-REPLICATES, LEAST = 4000, 800  # gradients at a point: wanted, and at least
+REPLICATES, FEWEST_REPLICATES = 4000, 800  # gradients at a point: wanted, and at least
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Run:
     worst: Mismatch | None
     diverged: tuple[Divergence, ...]
     points: dict[str, Parameters]
-    like: Stacked
+    like: Parameters
 
 
 def plan_of(steps: int, members: int, replicates: int, seed: int) -> Plan:
@@ -83,13 +83,13 @@ def plan_of(steps: int, members: int, replicates: int, seed: int) -> Plan:
         raise ValueError("members must be at least 2, one seed has no standard error, got 1.")
     if positive_integer("steps", steps) < 100:
         raise ValueError(f"steps must be at least 100 for the gates of a run, got {steps}.")
-    if positive_integer("replicates", replicates) < LEAST or replicates % 8:
-        raise ValueError(f"replicates must be at least {LEAST} and a multiple of 8, got {replicates}.")
+    if positive_integer("replicates", replicates) < FEWEST_REPLICATES or replicates % 8:
+        raise ValueError(f"replicates must be at least {FEWEST_REPLICATES} and a multiple of 8, got {replicates}.")
     return Plan(steps, members, replicates, seed)
 
 
 def watch_run(
-    subject: Subject, schedule: Callable[[int], float], exact: Reference | None, plan: Plan, say: Progress
+    subject: Subject, schedule: Callable[[int], float], exact: Reference | None, plan: Plan, say: StageCallback
 ) -> Run:
     """Train, watching every step if the reference is cheap, else the first hundred and pairs of later ones.
 

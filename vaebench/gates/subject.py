@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from vaebench.estimators import Estimator, Loss
-from vaebench.fleet import train
-from vaebench.moments import Moments, Parameters, gather
-from vaebench.objectives import Objective
-from vaebench.optimizers import OptimizerFactory
-from vaebench.records import Checkpoint, Step
-from vaebench.sampling import SamplerFactory, whole, with_replacement
+from vaebench.data.sampling import SamplerFactory, whole, with_replacement
+from vaebench.gradients.estimators import Estimator
+from vaebench.gradients.loss import Loss, Parameters
+from vaebench.gradients.objectives import Objective
+from vaebench.measures.moments import Moments, gather
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import OptimizerFactory
+from vaebench.training.records import Checkpoint, Step
 
 Trainer = Callable[..., Iterator[Checkpoint]]
 ROUNDS = 8  # zero-length steps per member
@@ -31,7 +32,7 @@ class Subject:
         batch_size: B.
         rule: the optimizer that is claimed.
         sampler: of the minibatches.
-        trainer: the training loop, with the signature of `vaebench.fleet.train`.
+        trainer: the training loop, with the signature of `vaebench.training.fleet.train`.
     """
 
     model: nn.Module
@@ -43,7 +44,7 @@ class Subject:
     sampler: SamplerFactory = with_replacement
     trainer: Trainer = train
 
-    def at(self, parameters: Parameters) -> "Subject":
+    def at_parameters(self, parameters: Parameters) -> "Subject":
         """The same at other parameters, by their names in `Loss`."""
         model = copy.deepcopy(self.model)
         with torch.no_grad():
@@ -51,11 +52,11 @@ class Subject:
                 parameter.copy_(parameters[f"model.{name}"])
         return replace(self, model=model)
 
-    def of(self, samples: int) -> "Subject":
+    def with_samples(self, samples: int) -> "Subject":
         """The same with another number of samples K."""
         return replace(self, objective=replace(self.objective, samples=samples))
 
-    def on(self, x: Tensor) -> "Subject":
+    def on_batch(self, x: Tensor) -> "Subject":
         """The same with one fixed batch: every law is conditional on x."""
         return replace(self, data=x, batch_size=len(x), sampler=whole)
 
@@ -86,7 +87,7 @@ class Draws:
         return gather([chosen], len(next(iter(chosen.values()))))
 
 
-def standstill(subject: Subject, count: int, seeds: Iterator[int], batch_size: int | None = None) -> Draws:
+def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_size: int | None = None) -> Draws:
     """Gradients at the subject's parameters: many members take a few steps of size zero.
 
     Args:

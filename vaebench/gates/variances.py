@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from vaebench.estimators import draw_noise
-from vaebench.gates.subject import Draws, Subject, loss_of, standstill
+from vaebench.gates.subject import Draws, Subject, gradients_at_rest, loss_of
 from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
-from vaebench.moments import fresh, gradients, parameter_groups
-from vaebench.probes import ess, gradient_variance, snr
+from vaebench.gradients.estimators import draw_noise
+from vaebench.measures.moments import fresh, gradients, parameter_groups
+from vaebench.measures.probes import ess, gradient_variance, snr
 from vaebench.theory.predictions import importance_exponents
 
 SLOPE = 0.05  # what a log-log slope may be off by beside its error
@@ -94,7 +94,7 @@ def light(subject: Subject, x: Tensor, generator: torch.Generator) -> bool:
     """Whether every row's weights are even enough for the laws in K: always at alpha = 1, else by effective samples."""
     if subject.objective.alpha == 1:
         return True
-    many, model = subject.of(2 * LAST).objective, subject.model
+    many, model = subject.with_samples(2 * LAST).objective, subject.model
     with torch.no_grad():
         q = model.posterior(x)  # pyright: ignore[reportCallIssue]
         noise = draw_noise(model, x, many, generator)  # pyright: ignore[reportArgumentType]
@@ -119,7 +119,7 @@ def laws_in_samples(subject: Subject, x: Tensor, law: str, count: int, seeds: It
     """
     alpha, factor = subject.objective.alpha, LAST / FIRST
     groups = parameter_groups(loss_of(subject), x)
-    low, high = (standstill(subject.of(k).on(x), count, seeds) for k in (FIRST, LAST))
+    low, high = (gradients_at_rest(subject.with_samples(k).on_batch(x), count, seeds) for k in (FIRST, LAST))
     allowed, blocks = (SLOPE if alpha == 1 else ASYMPTOTIC), {"encoder": groups["phi"], "decoder": groups["theta"]}
     blocks = {block: names for block, names in blocks.items() if names}
     variance, ratio = {}, {}

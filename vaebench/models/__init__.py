@@ -4,7 +4,7 @@ Every prior is N(0, I). Factories take the generator that draws the parameters, 
 """
 
 from vaebench.models.linear import LinearVAE, linear_vae
-from vaebench.models.mean_field import GaussianRegression, MeanField, PoissonRegression, mean_field
+from vaebench.models.mean_field import GaussianRegression, MeanFieldModel, PoissonRegression, mean_field
 from vaebench.models.protocol import (
     MODELS,
     ConjugateModel,
@@ -24,7 +24,7 @@ __all__ = [
     "GaussianRegression",
     "LatentModel",
     "LinearVAE",
-    "MeanField",
+    "MeanFieldModel",
     "PoissonRegression",
     "as_input",
     "check_input",

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from vaebench.checks import available_device, positive_integer
-from vaebench.distributions import Gaussian
+from vaebench.models.distributions import Gaussian
 from vaebench.models.protocol import MODELS, expected_gaussian_log_likelihood, gaussian
+from vaebench.support.checks import available_device, positive_integer
 
 
 class LinearVAE(nn.Module):

@@ -5,9 +5,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from vaebench.checks import available_device
-from vaebench.distributions import Gaussian, Likelihood, Poisson
+from vaebench.models.distributions import Gaussian, Likelihood, Poisson
 from vaebench.models.protocol import MODELS, expected_gaussian_log_likelihood, gaussian
+from vaebench.support.checks import available_device
 
 
 class Target(Protocol):
@@ -70,7 +70,7 @@ class PoissonRegression(nn.Module):
         return (x * mean - (mean + 0.5 * variance).exp() - torch.lgamma(x + 1)).sum(1)
 
 
-class MeanField(nn.Module):
+class MeanFieldModel(nn.Module):
     """q = N(mu, diag e^{2w}) for one fixed posterior (Ranganath et al., 2014).
 
     The whole data set is one example: x is y as a row (1, n), or a batch of copies of it.
@@ -103,7 +103,7 @@ class MeanField(nn.Module):
 
 
 @MODELS.register
-def mean_field(target: Target, device: torch.device | str = "cpu") -> MeanField:
+def mean_field(target: Target, device: torch.device | str = "cpu") -> MeanFieldModel:
     """Black-box VI started at the prior, mu = 0 and w = 0, in the dtype of the target's features.
 
     Args:
@@ -114,4 +114,4 @@ def mean_field(target: Target, device: torch.device | str = "cpu") -> MeanField:
         The model.
     """
     zeros = target.features.new_zeros(target.features.shape[1])
-    return MeanField(target, zeros, zeros.clone()).to(available_device(device))
+    return MeanFieldModel(target, zeros, zeros.clone()).to(available_device(device))

@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from vaebench.checks import within
-from vaebench.distributions import HALF_LOG_TWO_PI, Bernoulli, Gaussian, Likelihood
-from vaebench.registry import Registry
+from vaebench.models.distributions import HALF_LOG_TWO_PI, Bernoulli, Gaussian, Likelihood
+from vaebench.support.checks import within
+from vaebench.support.registry import Registry
 
 MODELS: Registry[Callable[..., "LatentModel"]] = Registry("model", "vaebench.models")
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from vaebench.activations import Activations, SoftClip, relu, soft_clip, tanh
-from vaebench.checks import available_device, positive_integer
-from vaebench.distributions import Bernoulli, Gaussian, Likelihood
+from vaebench.models.activations import Activations, SoftClip, relu, soft_clip, tanh
+from vaebench.models.distributions import Bernoulli, Gaussian, Likelihood
+from vaebench.models.networks import CONV_SHAPES, conv_decoder, conv_encoder, initialise, mlp
 from vaebench.models.protocol import MODELS, gaussian
-from vaebench.networks import CONV_SHAPES, conv_decoder, conv_encoder, initialise, mlp
+from vaebench.support.checks import available_device, positive_integer
 
 
 class VAE(nn.Module):

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from scipy import stats
 
-from vaebench.moments import Estimate
 from vaebench.report.study import Result
 from vaebench.report.wording import estimate, number, several, share, symbol
+from vaebench.support.statistics import Estimate
 
-APART = 2.0  # standard errors
+CLEAR_DIFFERENCE = 2.0  # standard errors
 RARE = 0.05
 QUANTITIES = {
     "Convergence": ("|grad|^2", "T_n"),
@@ -95,14 +95,14 @@ def _compare(entries: list[Entry], arms: int) -> str:
     if math.isnan(gap):
         return f"{text}. One seed has no standard error: whether this is chance cannot be said."
     text += f": {gap:.1f} standard errors apart"
-    if gap <= APART:
+    if gap <= CLEAR_DIFFERENCE:
         return f"{text}, which chance explains. These seeds do not tell the arms apart."
     rate = chance(best, worst, len(entries))
     if rate >= RARE:
         return f"{text}, but {len(entries)} equal arms lie as far apart in {share(rate)} of studies: not settled."
     text = f"{text}, a clear difference ({len(entries)} equal arms lie as far apart in {share(rate)} of studies)."
-    near = [entry.label for entry in entries[1:] if not distance(best, entry) > APART]
-    return f"{text} Within {APART:.0f} standard errors of the best: {several(near)}." if near else text
+    near = [entry.label for entry in entries[1:] if not distance(best, entry) > CLEAR_DIFFERENCE]
+    return f"{text} Within {CLEAR_DIFFERENCE:.0f} standard errors of the best: {several(near)}." if near else text
 
 
 def distance(first: Entry, second: Entry) -> float:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from vaebench.summary import Band
+from vaebench.report.bands import Band
 
 # Okabe & Ito (2008), without the yellow, which fades on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9", "#E69F00")
@@ -59,7 +59,7 @@ class Curve(NamedTuple):
     place: int
 
 
-class Scale(NamedTuple):
+class AxisScale(NamedTuple):
     """The vertical axis: what it says, whether it is logarithmic, and from which step on it is fitted."""
 
     label: str
@@ -67,7 +67,7 @@ class Scale(NamedTuple):
     start: float = 1.0
 
 
-def draw(curves: Sequence[Curve], scale: Scale, size: tuple[float, float] = SMALL) -> Figure:
+def draw(curves: Sequence[Curve], scale: AxisScale, size: tuple[float, float] = SMALL) -> Figure:
     """Draw curves over the logarithm of the step, from step 1 on.
 
     Args:
@@ -92,7 +92,7 @@ def draw(curves: Sequence[Curve], scale: Scale, size: tuple[float, float] = SMAL
     return figure
 
 
-def below_zero(curves: Sequence[Curve], scale: Scale) -> int:
+def below_zero(curves: Sequence[Curve], scale: AxisScale) -> int:
     """How many means are left out of a logarithmic axis because they are not above zero.
 
     Args:
@@ -159,7 +159,7 @@ def _visible(curve: Curve, start: float = 1.0) -> Curve:
     return curve._replace(band=Band(step[kept], *finite))
 
 
-def _prepare(curve: Curve, scale: Scale) -> Curve:
+def _prepare(curve: Curve, scale: AxisScale) -> Curve:
     found = _visible(curve, scale.start)
     step, mean, low, high = found.band
     above = (np.where(part > 0, part, np.nan) for part in (mean, high))
@@ -174,7 +174,7 @@ def _thin(step: np.ndarray, start: float) -> np.ndarray:
     return found[np.unique(np.searchsorted(step[found], wanted).clip(max=len(found) - 1))]
 
 
-def _plot(axes: Axes, curves: Sequence[Curve], scale: Scale) -> list[Line2D]:
+def _plot(axes: Axes, curves: Sequence[Curve], scale: AxisScale) -> list[Line2D]:
     """Draw, and return the lines in the order in which they end, the highest first."""
     axes.set_xscale("log")
     means = np.concatenate([curve.band.mean for curve in curves])

@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 
 from vaebench.experiments.frontier import Forecast
 from vaebench.experiments.studies import Study
-from vaebench.moments import Estimate
 from vaebench.report.answer import Sentence
 from vaebench.report.figures import COLOURS, DASHES, MARKERS, STYLE, inline, png, svg
 from vaebench.report.page import FORMAT, environment
 from vaebench.report.wording import estimate, number
 from vaebench.report.writing import replaced
+from vaebench.support.statistics import Estimate
 
-APART = 2.0  # standard errors
+CLEAR_DIFFERENCE = 2.0  # standard errors
 
 
 def write_frontier(
@@ -71,7 +71,7 @@ def write_frontier(
             figure=Markup(inline(vector, alt)),
             rows=[(one, reached.get(one.candidate.label)) for one in found],
             estimate=estimate,
-            experiments=json.dumps(study.plain(), indent=2),
+            experiments=json.dumps(study.to_dict(), indent=2),
         )
     )
     with replaced(directory) as temporary:
@@ -79,7 +79,7 @@ def write_frontier(
         (temporary / "tables").mkdir()
         (temporary / "index.html").write_text(page, "utf-8")
         (temporary / "report.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
-        (temporary / "experiments.json").write_text(json.dumps(study.plain(), indent=2) + "\n", "utf-8")
+        (temporary / "experiments.json").write_text(json.dumps(study.to_dict(), indent=2) + "\n", "utf-8")
         (temporary / "figures" / "frontier.svg").write_text(vector, "utf-8")
         (temporary / "figures" / "frontier.png").write_bytes(png(figure))
         table.to_csv(temporary / "tables" / "frontier.csv", index=False, float_format="%.10g")
@@ -89,7 +89,9 @@ def write_frontier(
 def agrees(forecast: Forecast, found: Estimate) -> bool:
     """Whether a forecast is within a quarter, or two standard errors, of what was reached."""
     error = np.hypot(found.error, forecast.error)
-    return abs(forecast.value - found.value) <= max(0.25 * abs(found.value), APART * float(np.nan_to_num(error)))
+    return abs(forecast.value - found.value) <= max(
+        0.25 * abs(found.value), CLEAR_DIFFERENCE * float(np.nan_to_num(error))
+    )
 
 
 def _answers(found: Sequence[Forecast], reached: Mapping[str, Estimate]) -> tuple[list[Sentence], int, int]:
@@ -147,7 +149,7 @@ def _draw(found: Sequence[Forecast], reached: Mapping[str, Estimate]) -> Figure:
             )
         for one in found:
             if (got := reached.get(one.candidate.label)) is not None:
-                ends = {"yerr": APART * got.error, "capsize": 3, "markersize": 9, "markerfacecolor": "none"}
+                ends = {"yerr": CLEAR_DIFFERENCE * got.error, "capsize": 3, "markersize": 9, "markerfacecolor": "none"}
                 axes.errorbar(one.price.gflop, got.value, fmt="o", color="black", **ends)
         axes.errorbar([], [], fmt="o", color="black", markersize=9, markerfacecolor="none", label="reached, ± 2 s.e.")
         axes.set_xscale("log")

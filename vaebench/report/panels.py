@@ -7,10 +7,10 @@ import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from vaebench.report.figures import LARGE, SMALL, Curve, Scale, below_zero, draw, inline, svg
+from vaebench.report.bands import Band, Line, Summary
+from vaebench.report.figures import LARGE, SMALL, AxisScale, Curve, below_zero, draw, inline, svg
 from vaebench.report.study import Result, file_name
 from vaebench.report.wording import number, several, symbol
-from vaebench.summary import Band, Line, Summary
 
 BAND = "Lines are means over seeds, shading their 95 % Student band."
 GRADIENT = (
@@ -25,7 +25,7 @@ BOUND = "Lower is better. The last factor of 100 of the steps."
 NEGATIVE = "{} estimates below zero have no place on a logarithmic axis: the estimate is unbiased, the gradient small."
 TAIL = 100  # a linear axis shows the steps from the last one over this on
 DECADES = 30.0  # from which ratio of largest to smallest on an axis is logarithmic
-SQUARED = Scale("‖∇f‖²")
+SQUARED = AxisScale("‖∇f‖²")
 MEASURED, PREDICTED, ENVELOPE = 0, 1, 3  # places of an arm's own curves
 
 
@@ -75,7 +75,7 @@ def comparisons(results: Sequence[Result]) -> list[Panel]:
     found = []
     if len(results) > 1:
         curves = _of_arms(results, lambda summary: summary.running)
-        found.append(_panel("running", "Running average Tₙ", RUNNING, curves, Scale("Tₙ"), results))
+        found.append(_panel("running", "Running average Tₙ", RUNNING, curves, AxisScale("Tₙ"), results))
         for data in _names(results, lambda summary: summary.bounds):
             curves = _of_arms(results, lambda summary, data=data: summary.bounds.get(data))
             title = f"Negative bound, {data}"
@@ -116,7 +116,7 @@ def _against_theory(result: Result, summary: Summary) -> Panel:
         curves.append(Curve("prediction", _line(summary.prediction), PREDICTED))
         words.append(f"It should be near the prediction ({summary.prediction.label}).")
     title = "Running average Tₙ and theory" if len(curves) > 1 else "Running average Tₙ"
-    return _panel(f"{result.name}-running", title, " ".join(words), curves, Scale("Tₙ"), [result])
+    return _panel(f"{result.name}-running", title, " ".join(words), curves, AxisScale("Tₙ"), [result])
 
 
 def _line(line: Line) -> Band:
@@ -128,7 +128,7 @@ def _panel(
     title: str,
     caption: str,
     curves: Sequence[Curve],
-    scale: Scale,
+    scale: AxisScale,
     results: Sequence[Result],
     size: tuple[float, float] = SMALL,
 ) -> Panel:
@@ -160,12 +160,14 @@ def _names(results: Sequence[Result], choose: Callable[[Summary], dict[str, Band
     return list(dict.fromkeys(name for result in results if result.summary for name in choose(result.summary)))
 
 
-def _nats(curves: Sequence[Curve]) -> Scale:
-    return Scale("negative bound (nats)", False, max(1.0, max(float(curve.band.step[-1]) for curve in curves) / TAIL))
+def _nats(curves: Sequence[Curve]) -> AxisScale:
+    return AxisScale(
+        "negative bound (nats)", False, max(1.0, max(float(curve.band.step[-1]) for curve in curves) / TAIL)
+    )
 
 
-def _fitting(name: str, curves: Sequence[Curve]) -> Scale:
+def _fitting(name: str, curves: Sequence[Curve]) -> AxisScale:
     means = np.concatenate([curve.band.mean for curve in curves])
     means = means[np.isfinite(means)]
     wide = len(means) > 0 and means.min() > 0 and means.max() / means.min() > DECADES
-    return Scale(symbol(name), bool(wide))
+    return AxisScale(symbol(name), bool(wide))

@@ -7,8 +7,8 @@ from typing import Any
 
 from vaebench.experiments.studies import Study
 from vaebench.gates.verdict import Verdict
-from vaebench.summary import Summary
-from vaebench.trajectory import Trajectory
+from vaebench.report.bands import Summary
+from vaebench.training.trajectory import Trajectory
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def results(study: Study, trajectories: Mapping[str, Trajectory], summaries: Map
             raise ValueError(f"Arm {arm.label!r} ({arm.hash}) has no trajectory: run it first, or leave the arm out.")
         name = f"{file_name(arm.label)[:40]}-{file_name(arm.hash)[:8]}"
         trajectory, summary = trajectories[arm.hash], summaries.get(arm.hash)
-        found.append(Result(arm.label, name, arm.hash, arm.experiment.plain(), trajectory, summary, place))
+        found.append(Result(arm.label, name, arm.hash, arm.experiment.to_dict(), trajectory, summary, place))
         if summary is None and found[-1].kept:
             raise ValueError(f"Arm {arm.label!r} ({arm.hash}) has no summary, though not every seed diverged: add it.")
     return found

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from vaebench.report.bands import Summary
 from vaebench.report.study import Result
 from vaebench.report.wording import estimate, number, symbol
-from vaebench.summary import Summary
 
 
 class Cell(NamedTuple):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from vaebench.moments import Estimate
+from vaebench.support.statistics import Estimate
 
 NAMES = {"|grad|^2": "‖∇f‖²", "T_n": "Tₙ"}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -14,7 +14,7 @@ import numpy as np
 from vaebench.theory.series import Array, inverse_sqrt_steps
 
 
-class Moments(NamedTuple):
+class AdamConstants(NamedTuple):
     """Adam's constants and the problem's.
 
     Attributes:
@@ -37,7 +37,7 @@ class Moments(NamedTuple):
         return math.log1p(self.bound**2 / ((1 - self.beta2) * self.epsilon))
 
 
-def _price(m: Moments, step: float, smoothness: float) -> float:
+def _price(m: AdamConstants, step: float, smoothness: float) -> float:
     # The constant E of Défossez et al. (2022), Theorems 2 and 4.
     d, r, slow = m.dimension, m.bound, 1 - m.beta2
     if m.beta1 == 0:
@@ -48,13 +48,13 @@ def _price(m: Moments, step: float, smoothness: float) -> float:
     return curvature + noise + 2 * step**2 * d * smoothness**2 * m.beta1 / (ratio * slow**1.5)
 
 
-def _ordered(moments: Moments) -> None:
+def _ordered(moments: AdamConstants) -> None:
     if not 0 <= moments.beta1 < moments.beta2 < 1:
         given = f"beta1 = {moments.beta1}, beta2 = {moments.beta2}"
         raise ValueError(f"Adam's bounds need 0 <= beta1 < beta2 < 1, not {given}.")
 
 
-def constant_step(initial_gap: float, step: float, smoothness: float, moments: Moments, horizon: int) -> float:
+def constant_step(initial_gap: float, step: float, smoothness: float, moments: AdamConstants, horizon: int) -> float:
     """(D): E|grad f(x_tau)|^2 at constant alpha (Défossez et al., 2022, Theorems 2 and 4).
 
     2 R a_0 / (alpha N') + E [ln(1 + R^2/((1-b2) eps)) / N' - (N/N') ln b2], N' = N - b1/(1-b1), where
@@ -82,7 +82,7 @@ def constant_step(initial_gap: float, step: float, smoothness: float, moments: M
     return start + _price(moments, step, smoothness) * decay / effective
 
 
-def decreasing_step(gap: float, scale: float, smoothness: float, moments: Moments, horizon: int) -> Array:
+def decreasing_step(gap: float, scale: float, smoothness: float, moments: AdamConstants, horizon: int) -> Array:
     """(D'): T_n at alpha_k = C / sqrt(k) without momentum; (D)'s lemmas over alpha_k, summed by parts.
 
     T_n <= (2R/n) {D sqrt(n)/C + d [A (2R/sqrt(1-b2) + L C/(2(1-b2)))
@@ -115,7 +115,7 @@ def decreasing_step(gap: float, scale: float, smoothness: float, moments: Moment
     return 2 * r / n * (gap * np.sqrt(n) / scale + moments.dimension * (once + lasting))
 
 
-def floor(moments: Moments) -> float:
+def floor(moments: AdamConstants) -> float:
     """What (D) and (D') leave at fixed beta2 as steps vanish and n grows, in units of squared gradients.
 
     Args:
@@ -127,7 +127,7 @@ def floor(moments: Moments) -> float:
     Raises:
         ValueError: if not 0 <= beta1 < beta2 < 1.
 
-    >>> [round(floor(Moments(beta1, 0.999, 1e-8, 1.0, 1)), 3) for beta1 in (0.0, 0.9)]
+    >>> [round(floor(AdamConstants(beta1, 0.999, 1e-8, 1.0, 1)), 3) for beta1 in (0.0, 0.9)]
     [0.127, 3.849]
     """
     _ordered(moments)

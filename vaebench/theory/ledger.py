@@ -7,7 +7,7 @@ and u_k = g_k + c m_{k-1}: y_k - y_{k-1} = -Gamma_{k-1} g_k + (Gamma_{k-1} - Gam
                                      + L sum E[c |x_{k-1}-x_{k-2}| |y_k-y_{k-1}| + |y_k-y_{k-1}|^2 / 2],
 
 sums over k0 < k <= n (virtual iterates as in Chen, Liu, Sun & Hong, 2019; derived from the two lines
-above and the L-Lipschitz gradient). Feed every step to `enter`; it stores only sums, so runs may be long.
+above and the L-Lipschitz gradient). Feed every step to `record_step`; it stores only sums, so runs may be long.
 Begin summing after some fifty steps, or the transient of 1 - b1^k dominates.
 """
 
@@ -56,7 +56,7 @@ class AdamLedger(NamedTuple):
         return cls(zero, zero, zero, zero, 0, total, total, total)
 
 
-def enter(
+def record_step(
     ledger: AdamLedger,
     estimate: Tensor,
     gradient: Tensor,
@@ -116,7 +116,7 @@ def offset(ledger: AdamLedger, beta1: float = 0.9) -> Tensor:
     return beta1 / (1 - beta1) * ledger.move
 
 
-def settle(ledger: AdamLedger, value_at_start: Tensor, value_at_end: Tensor) -> Inequality:
+def sides(ledger: AdamLedger, value_at_start: Tensor, value_at_end: Tensor) -> Inequality:
     """Both sides of (T), per member; the mean margin over members is not negative in expectation.
 
     Args:

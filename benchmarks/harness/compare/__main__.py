@@ -13,7 +13,7 @@ from asv.util import UserError
 
 from benchmarks.harness import gate
 from benchmarks.harness.compare.job import LAUNCHES, PAIRS, SCRATCH, Finding, compare, export
-from vaebench.files import write_whole
+from vaebench.support.files import write_whole
 
 
 def progress(done: int) -> None:

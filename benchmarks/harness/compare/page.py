@@ -26,8 +26,8 @@ from benchmarks.harness.compare.curve import (
 )
 from benchmarks.harness.compare.job import FALSE_ALARMS, INDIFFERENT, LAUNCHES, PAIRS, verdict
 from benchmarks.harness.compare.trials import KINDS, RECORDS, TRIALS, read
-from vaebench.files import write_whole
 from vaebench.report.figures import COLOURS, DASHES, MARKERS, STYLE
+from vaebench.support.files import write_whole
 
 DEFAULT = LAUNCHES * PAIRS
 INDEX = """# How often `make compare` errs

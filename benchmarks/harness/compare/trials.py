@@ -16,7 +16,7 @@ from asv.util import UserError
 from benchmarks.harness import gate
 from benchmarks.harness.compare.job import DESIGN, SCRATCH, compare, export
 from benchmarks.harness.machine import describe
-from vaebench.files import write_whole
+from vaebench.support.files import write_whole
 
 RECORDS = Path("reports/history/compare")  # a folder for each kind of machine
 TRIALS = "trials.jsonl"

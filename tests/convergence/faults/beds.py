@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebench.estimators import analytic_kl, pathwise
+from vaebench.gradients.estimators import analytic_kl, pathwise
+from vaebench.gradients.objectives import Objective
 from vaebench.models import LinearVAE
-from vaebench.objectives import Objective
-from vaebench.schedules import inverse_sqrt
+from vaebench.training.schedules import inverse_sqrt
 
 SPREAD = (0.7, 0.5, 0.3, 0.25, 0.2, 0.15)
 

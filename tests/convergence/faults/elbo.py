@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 
 from tests.convergence.faults.catalogue import fault
-from vaebench.distributions import Gaussian
-from vaebench.estimators import analytic_kl, doubly_reparameterized, leave_one_out, pathwise
+from vaebench.gradients.estimators import analytic_kl, doubly_reparameterized, leave_one_out, pathwise
+from vaebench.gradients.objectives import Objective
 from vaebench.models import LinearVAE
-from vaebench.objectives import Objective
+from vaebench.models.distributions import Gaussian
 
 
 def parts(model, x, noise, q=None):

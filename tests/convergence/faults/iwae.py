@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 
 from tests.convergence.faults.catalogue import fault
-from vaebench.estimators import analytic_kl, doubly_reparameterized, pathwise
+from vaebench.gradients.estimators import analytic_kl, doubly_reparameterized, pathwise
 
 
 def log_weights(model, x, noise, objective, frozen=False, stopped=False):

@@ -6,10 +6,10 @@ from unittest.mock import patch
 import torch
 
 from tests.convergence.faults.catalogue import fault
-from vaebench import fleet, optimizers
-from vaebench.fleet import train
-from vaebench.sampling import epochwise, whole, with_replacement
-from vaebench.schedules import polynomial
+from vaebench.data.sampling import epochwise, whole, with_replacement
+from vaebench.training import fleet, optimizers
+from vaebench.training.fleet import train
+from vaebench.training.schedules import polynomial
 
 
 def loop(name, source="listed", rule="any", note="", bed="elbo"):
@@ -29,7 +29,7 @@ def loop(name, source="listed", rule="any", note="", bed="elbo"):
 
 
 def slowed(change):
-    """A change of the claimed schedule that keeps the standstill a standstill."""
+    """A change of the claimed schedule that keeps the gradients_at_rest a gradients_at_rest."""
     return lambda parts: {"schedule": lambda n: change(parts["schedule"], n)}
 
 
@@ -116,7 +116,7 @@ loop("weight decay 1e-3, recorded so", source="further")(stepping(decay, in_plac
 loop(
     "every 50th gradient dropped, recorded so",
     source="further",
-    note="2 % less progress is below the resolution of 600 steps; after the first 8 no standstill sees it",
+    note="2 % less progress is below the resolution of 600 steps; after the first 8 no gradients_at_rest sees it",
 )(stepping(skip, in_place=True))
 
 
@@ -199,8 +199,8 @@ def streaming(name, note=""):
             def altered(streams):
                 return change(original(streams))
 
-            original = fleet.abreast
-            with patch.object(fleet, "abreast", altered):
+            original = fleet.joint_draws
+            with patch.object(fleet, "joint_draws", altered):
                 yield from train(*args, **options)
 
         fault("elbo", name, source="further", note=note)(lambda base: {"trainer": trainer})

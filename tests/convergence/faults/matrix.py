@@ -11,8 +11,8 @@ import torch
 
 from tests.convergence.faults import elbo, iwae, loops  # noqa: F401 (importing them registers the faults)
 from tests.convergence.faults.catalogue import FAULTS, Fault
-from vaebench.files import write_whole
 from vaebench.gates import Verdict, certify
+from vaebench.support.files import write_whole
 
 GATES = (
     "divergence",

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tests.convergence.faults.catalogue import FAULTS
 from tests.convergence.faults.matrix import GATES, Row, read
-from vaebench.files import write_whole
 from vaebench.gates import FALSE_ALARM
+from vaebench.support.files import write_whole
 
 HEAD = """# Planted faults and the gates that see them
 

@@ -1,0 +1,153 @@
+"""Which examples and which noise a gradient is made of: samplers of indices, and streams of both.
+
+A sampler factory is `(size, batch_size, generator) -> Sampler`; a sampler maps a number of draws n to indices
+(n, B). Convergence theory needs `with_replacement`: there successive minibatches are independent.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebench.support.checks import positive_integer
+
+Sampler = Callable[[int], Tensor]
+SamplerFactory = Callable[[int, int, torch.Generator], Sampler]
+BLOCK = 2**16  # random numbers that a stream of `joint_draws` draws at once: part of what a seed means
+
+
+def with_replacement(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
+    """Independent minibatches of independent, uniform examples.
+
+    Args:
+        size: number of examples N.
+        batch_size: B.
+        generator: source of the draws; the indices live on its device.
+
+    Returns:
+        The sampler.
+    """
+    size, batch_size = positive_integer("size", size), positive_integer("batch_size", batch_size)
+
+    def sample(n: int) -> Tensor:
+        return torch.randint(size, (n, batch_size), generator=generator, device=generator.device)
+
+    return sample
+
+
+def epochwise(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
+    """Disjoint minibatches of a fresh permutation per epoch; a last, incomplete one is dropped.
+
+    What most training code does. Two minibatches of one epoch are negatively correlated: see `grad_sq`.
+
+    Args:
+        size: number of examples N.
+        batch_size: B, at most N.
+        generator: source of the draws; the indices live on its device.
+
+    Returns:
+        The sampler.
+
+    Raises:
+        ValueError: if B exceeds N.
+    """
+    batches = positive_integer("size", size) // positive_integer("batch_size", batch_size)
+    if batches < 1:
+        raise ValueError(f"batch_size must be at most {size}, the number of examples, got {batch_size}.")
+
+    def epoch() -> Tensor:
+        order = torch.randperm(size, generator=generator, device=generator.device)
+        return order[: batches * batch_size].view(batches, batch_size)
+
+    return _buffered(epoch)
+
+
+def whole(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
+    """The same batch at every draw: all examples, in order.
+
+    Args:
+        size: number of examples N.
+        batch_size: must be N.
+        generator: the indices live on its device; nothing is drawn.
+
+    Returns:
+        The sampler.
+
+    Raises:
+        ValueError: if batch_size is not N.
+    """
+    if batch_size != size:
+        raise ValueError(f"batch_size must be {size}, the number of examples, for whole batches, got {batch_size}.")
+    indices = torch.arange(size, device=generator.device)
+    return lambda n: indices.expand(n, size)
+
+
+def repeated(sampler: Sampler, times: int) -> Sampler:
+    """Each minibatch of a sampler so many times in a row: the nested design of `gradient_split`.
+
+    Args:
+        sampler: source of the minibatches.
+        times: draws that share a minibatch.
+
+    Returns:
+        The sampler.
+    """
+    times = positive_integer("times", times)
+    return _buffered(lambda: sampler(1).expand(times, -1))
+
+
+def _buffered(block: Callable[[], Tensor]) -> Sampler:
+    kept: list[Tensor] = []
+
+    def sample(n: int) -> Tensor:
+        while sum(map(len, kept)) < n:
+            kept.append(block())
+        rows = torch.cat(kept)
+        kept[:] = [rows[n:]]
+        return rows[:n]
+
+    return sample
+
+
+class Stream(NamedTuple):
+    """Independent replicates of what one gradient is made of: a minibatch and its noise.
+
+    Attributes:
+        sampler: makes indices.
+        noise_shape: (K, B, D).
+        dtype: of the noise.
+        generator: source of the noise, on the device where it is to live.
+    """
+
+    sampler: Sampler
+    noise_shape: tuple[int, int, int]
+    dtype: torch.dtype
+    generator: torch.Generator
+
+    def draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """Indices (n, B) and standard normal noise (n, K, B, D); the values depend on how n is split over calls."""
+        indices, device = self.sampler(n), self.generator.device
+        noise = torch.randn((n, *self.noise_shape), generator=self.generator, dtype=self.dtype, device=device)
+        return indices, noise
+
+
+def block_length(stream: Stream) -> int:
+    """Draws that `joint_draws` makes at once; between blocks, the state of the generator is that of the stream."""
+    samples, batch_size, latents = stream.noise_shape
+    return max(1, min(256, BLOCK // (batch_size * (samples * latents + 1))))
+
+
+def joint_draws(streams: Sequence[Stream]) -> Iterator[tuple[Tensor, Tensor]]:
+    """One draw of every stream at a time, made in blocks whose length does not depend on the number of streams.
+
+    Args:
+        streams: S streams of one noise shape.
+
+    Yields:
+        Indices (S, B) and noise (S, K, B, D), without end.
+    """
+    block = block_length(streams[0])
+    while True:
+        indices, noise = zip(*(stream.draw(block) for stream in streams), strict=True)
+        yield from zip(torch.stack(indices, 1), torch.stack(noise, 1), strict=True)

@@ -1,0 +1,163 @@
+"""Two reports of pytest-benchmark: claims with their bounds, exact counters, and times."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vaebench.experiments.comparison.change import (
+    EXACT,
+    Change,
+    align,
+    counter,
+    joint_error,
+    number,
+    ratio,
+    read_json,
+    settings,
+)
+
+ROUNDS = 5  # the fewest whose quartiles say something
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the convergence tests keep of a verdict: it stands while the statistic is at most the bound.
+
+    Attributes:
+        value: the statistic.
+        bound: the largest that passes.
+        error: standard error of the statistic, if recorded.
+    """
+
+    value: float
+    bound: float
+    error: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the claim stands."""
+        return self.value <= self.bound
+
+    @property
+    def note(self) -> str:
+        """The bound, and whether it is exceeded."""
+        return f"allowed {self.bound:.4g}" + ("" if self.passed else ", fails")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that a benchmark recorded.
+
+    Attributes:
+        value: the number.
+        exact: whether it is a counter, and lower is better.
+    """
+
+    value: float
+    exact: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Time:
+    """Seconds of one benchmark.
+
+    Attributes:
+        value: their median.
+        least: their minimum.
+        quartiles: the first and the third.
+        rounds: how often it was timed.
+    """
+
+    value: float
+    least: float
+    quartiles: tuple[float, float]
+    rounds: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run of the tests.
+
+    Attributes:
+        machine: what it ran on.
+        quantities: by the benchmark's full name, and after a colon what was measured besides its claim.
+    """
+
+    machine: Mapping[str, Any]
+    quantities: Mapping[str, Claim | Number | Time]
+
+
+def read(path: Path) -> Report:
+    """Read a report that `pytest --benchmark-json` wrote.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: if the file is damaged or is something else.
+    """
+    document = read_json(path)
+    try:
+        machine = document["machine_info"]
+        about = {"python": machine["python_version"], "processor": machine["cpu"].get("brand_raw")}
+        found = [pair for entry in document["benchmarks"] for pair in _quantities(entry)]
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise ValueError(f"{path} is no report of pytest-benchmark: make one with pytest --benchmark-json.") from None
+    return Report(about, dict(found))
+
+
+def compare(before: Report, after: Report) -> list[Change]:
+    """Compare two reports.
+
+    Args:
+        before: the first.
+        after: the second.
+
+    Returns:
+        The rows. A claim that stood and fails, and an exact counter that rose, have crossed their bounds.
+    """
+    return settings(before.machine, after.machine) + align(before.quantities, after.quantities, _judge)
+
+
+def _quantities(entry: Mapping[str, Any]) -> Iterator[tuple[str, Claim | Number | Time]]:
+    name, kept, times = entry["fullname"], entry["extra_info"], entry["stats"]
+    if "claim" in kept:
+        error = kept.get("standard_error")
+        yield name, Claim(float(kept["statistic"]), float(kept["bound"]), None if error is None else float(error))
+    else:
+        numbers = {key: value for key, value in kept.items() if type(value) in (int, float)}
+        yield from ((f"{name}: {key}", Number(value, key in EXACT)) for key, value in numbers.items())
+    spread = (float(times["q1"]), float(times["q3"]))
+    yield f"{name}: time", Time(float(times["median"]), float(times["min"]), spread, int(times["rounds"]))
+
+
+def _judge(name: str, before: Claim | Number | Time, after: Claim | Number | Time) -> Change:
+    match before, after:
+        case Claim(), Claim():
+            return _judge_claim(name, before, after)
+        case Time(), Time():
+            return _judge_time(name, before, after)
+        case Number(exact=True), Number(exact=True):
+            return counter(name, before.value, after.value)
+    return number(name, before.value, after.value)
+
+
+def _judge_claim(name: str, before: Claim, after: Claim) -> Change:
+    note = after.note + (f", allowed {before.bound:.4g} before" if before.bound != after.bound else "")
+    row = number(name, before.value, after.value, joint_error(before.error, after.error), note)
+    if before.passed == after.passed:
+        return row
+    return replace(row, kind="crossed" if before.passed else "recovered")
+
+
+def _judge_time(name: str, before: Time, after: Time) -> Change:
+    apart = before.quartiles[1] < after.quartiles[0] or after.quartiles[1] < before.quartiles[0]
+    kind = "time" if apart and min(before.rounds, after.rounds) >= ROUNDS else "same"
+    note = f"median {ratio(before.value, after.value)}, minimum {ratio(before.least, after.least)}"
+    return Change(name, before.value, after.value, None, kind, note)

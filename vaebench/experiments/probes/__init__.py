@@ -1,0 +1,1 @@
+"""What an experiment measures at checkpoints, by name (`catalogue`)."""

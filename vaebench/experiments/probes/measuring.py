@@ -1,0 +1,36 @@
+"""What every probe of an experiment is made from, and drawn from.
+
+Every number is drawn from generators of (seed, step) or of the seed alone, so that a run that was interrupted
+measures the same.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaebench.experiments.building import Problem
+from vaebench.experiments.experiment import Experiment
+from vaebench.gradients.loss import Parameters
+from vaebench.training.records import State
+
+Probe = Callable[[State], Tensor]
+
+
+class Setting(NamedTuple):
+    """What probes are made from."""
+
+    experiment: Experiment
+    problem: Problem
+    marks: Sequence[int]
+
+
+def each_member(state: State, measure: Callable[[Parameters, torch.Generator], object], fixed: bool = False) -> Tensor:
+    """One measurement per member, with a generator of its seed and, unless `fixed`, of the step."""
+
+    def seeded(parameters: Parameters, seed: int) -> object:
+        mixed = (seed * 1_000_003 + (0 if fixed else state.step + 1)) % 2**40
+        return measure(parameters, torch.Generator(device=state.like.device).manual_seed(2**41 + mixed))
+
+    return state.each_seed(seeded)

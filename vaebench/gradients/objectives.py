@@ -1,0 +1,71 @@
+"""Objectives: a bound is a function of the log-weight matrix, shape (K, B)."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaebench.models import LatentModel
+from vaebench.models.distributions import Gaussian, standard_normal_log_prob
+from vaebench.support.checks import positive_integer, within
+
+NEGLIGIBLE = 64.0  # nats below the largest: e^-64 = 2e-28 is lost beside 1 in float64
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The VR-IWAE bound of the beta-weighted log-weights (Daudel et al., 2023).
+
+    log w = log p(x|z) + beta (log p(z) - log q(z|x)) and
+    L = 1/(1 - alpha) E log (1/K) sum_k w_k^{1 - alpha}: the IWAE bound (Burda et al., 2016) at alpha = 0, its
+    limit the ELBO at alpha = 1, the beta-ELBO (Higgins et al., 2017) at alpha = 1 and beta != 1.
+
+    Attributes:
+        samples: K.
+        alpha: in [0, 1].
+        beta: weight of the Kullback-Leibler term, at least 0.
+
+    Raises:
+        ValueError: if one of them is out of range.
+
+    >>> Objective(samples=5, alpha=0).name
+    'IWAE (K=5)'
+    """
+
+    samples: int = 1
+    alpha: float = 1.0
+    beta: float = 1.0
+
+    def __post_init__(self):
+        positive_integer("samples", self.samples)
+        within("alpha", self.alpha, 0, 1)
+        within("beta", self.beta, 0)
+
+    @property
+    def name(self) -> str:
+        """The bound's name in the literature."""
+        limits = {0.0: "IWAE", 1.0: "ELBO"}
+        bound = limits.get(float(self.alpha), f"VR-IWAE (alpha={self.alpha:g})")
+        prefix = "" if self.beta == 1 else f"beta={self.beta:g} "
+        return f"{prefix}{bound} (K={self.samples})"
+
+    def log_weights(self, model: LatentModel, x: Tensor, z: Tensor, q: Gaussian) -> Tensor:
+        """log w of samples z (K, B, D) drawn from q, for x (B, *event); (K, B) in nats."""
+        ratio = standard_normal_log_prob(z) - q.log_prob(z)
+        return model.likelihood(z).log_prob(x) + self.beta * ratio
+
+    def bound(self, log_w: Tensor) -> Tensor:
+        """The bound's one-draw estimate from log-weights (K, ...); (...) in nats, finite for any finite ones."""
+        if self.alpha == 1:
+            return log_w.mean(0)
+        return (torch.logsumexp(self._tempered(log_w), 0) - math.log(len(log_w))) / (1 - self.alpha)
+
+    def weights(self, log_w: Tensor) -> Tensor:
+        """Normalised weights, the bound's derivative in log_w (K, ...): softmax of (1 - alpha) log w over K."""
+        return torch.softmax(self._tempered(log_w), 0)
+
+    def _tempered(self, log_w: Tensor) -> Tensor:
+        """(1 - alpha) log w, minus infinity where too small to count: its gradients would be denormal, and slow."""
+        tempered = (1 - self.alpha) * log_w
+        return tempered.masked_fill(tempered < tempered.detach().amax(0) - NEGLIGIBLE, -math.inf)

@@ -1,0 +1,190 @@
+"""What a computation costs: exact counters, and clocks that are right on every device.
+
+Counters are properties of the dispatched operations, the same on every run and machine with the same torch:
+gate on them. Time is a measurement: record it.
+"""
+
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+from weakref import WeakSet
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from vaebench.support.checks import available_device, positive_integer
+
+
+class Cost(NamedTuple):
+    """Exact cost of one call.
+
+    Attributes:
+        flops: floating-point operations of matrix products and convolutions, a multiply-add being two.
+        ops: operations dispatched to the backend, views included.
+        peak_bytes: most bytes held at once by tensors made during the call, libraries' workspaces aside.
+    """
+
+    flops: int
+    ops: int
+    peak_bytes: int
+
+
+class _StorageLedger(TorchDispatchMode):
+    """Counts operations and follows the storages they make; those made before weigh nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.ops = self.peak_bytes = 0
+        self._bytes = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in self._tensors((args, kwargs)):
+            self._bytes.setdefault(tensor.untyped_storage(), 0)
+        result = func(*args, **(kwargs or {}))
+        self.ops += 1
+        for tensor in self._tensors(result):
+            storage = tensor.untyped_storage()
+            self._bytes.setdefault(storage, storage.nbytes())
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes())
+        return result
+
+    def live_bytes(self) -> int:
+        return sum(self._bytes.values())
+
+    def bytes_of(self, tensor: Tensor) -> int:
+        return self._bytes.get(tensor.untyped_storage()) or 0
+
+    @staticmethod
+    def _tensors(tree: Any) -> list[Tensor]:
+        return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def count(function: Callable[[], object]) -> Cost:
+    """Count one call exactly. It is called three times: warm-up, FLOPs, the rest.
+
+    Args:
+        function: the computation, able to run repeatedly; whatever it returns is dropped.
+
+    Returns:
+        The cost of one call after the first.
+
+    >>> a = torch.ones(4, 8)
+    >>> count(lambda: a @ a.T)
+    Cost(flops=256, ops=2, peak_bytes=64)
+    """
+    function()
+    with FlopCounterMode(display=False) as flops:
+        function()
+    with _StorageLedger() as ledger:
+        function()
+    return Cost(flops.get_total_flops(), ledger.ops, ledger.peak_bytes)
+
+
+def peak_bytes(function: Callable[[], object]) -> int:
+    """`Cost.peak_bytes` of one call alone, on any device.
+
+    It also serves where `count` cannot, as FLOPs are not counted of a backward pass inside of a backward pass, and on
+    the device "meta", which knows sizes and no numbers.
+
+    Args:
+        function: the computation, called once.
+
+    Returns:
+        Bytes.
+
+    >>> a = torch.ones(4, 8, device="meta")
+    >>> peak_bytes(lambda: a @ a.T)
+    64
+    """
+    with _StorageLedger() as ledger:
+        function()
+    return ledger.peak_bytes
+
+
+class _Kept:
+    """A tensor that a graph keeps, detached: one that knew its graph would keep the graph alive in turn."""
+
+    def __init__(self, tensor: Tensor):
+        self.tensor = tensor.detach()
+
+
+def saved_bytes(forward: Callable[[], object]) -> int:
+    """Bytes that a forward pass keeps for the backward one, each storage once, parameters and inputs aside.
+
+    Args:
+        forward: builds the graph; not under `torch.func` transforms, which know no saved-tensor hooks.
+
+    Returns:
+        Bytes.
+
+    >>> a = torch.ones(4, requires_grad=True)
+    >>> saved_bytes(lambda: a.exp().sum())
+    16
+    """
+    packed: WeakSet[_Kept] = WeakSet()  # an entry lives as long as the graph that holds it
+    with _StorageLedger() as ledger:
+
+        def pack(tensor: Tensor) -> _Kept:
+            packed.add(kept := _Kept(tensor))
+            return kept
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+            graph = forward()
+        tensors = {kept.tensor.untyped_storage()._cdata: kept.tensor for kept in packed}
+        total = sum(ledger.bytes_of(tensor) for tensor in tensors.values())
+    del graph
+    return total
+
+
+def clock(device: str | torch.device) -> Callable[[], float]:
+    """A wall clock, in seconds, that waits for the device to finish before it reads.
+
+    Args:
+        device: where the timed work runs.
+
+    Returns:
+        The clock.
+    """
+    device = available_device(device)
+    if device.type != "cuda":
+        return time.perf_counter
+
+    def synchronised() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return synchronised
+
+
+def device_seconds(function: Callable[[], object], device: str | torch.device, repeats: int) -> list[float]:
+    """Time each of several calls on the device's own clock: CUDA events, or the wall clock on a CPU.
+
+    Args:
+        function: the computation.
+        device: where it runs.
+        repeats: number of timed calls, after one warm-up.
+
+    Returns:
+        Seconds, one per call.
+    """
+    device, repeats = available_device(device), positive_integer("repeats", repeats)
+    function()
+    if device.type != "cuda":
+        marks = [time.perf_counter()]
+        for _ in range(repeats):
+            function()
+            marks.append(time.perf_counter())
+        return [end - start for start, end in pairwise(marks)]
+    with torch.cuda.device(device):
+        events = [torch.cuda.Event(enable_timing=True) for _ in range(repeats + 1)]
+        events[0].record()
+        for event in events[1:]:
+            function()
+            event.record()
+        torch.cuda.synchronize()
+    return [1e-3 * start.elapsed_time(end) for start, end in pairwise(events)]

@@ -1,0 +1,232 @@
+"""Gradient replicates and their first two moments, from which `vaebench.measures.probes` computes.
+
+What a replicate is decides what is measured: `fresh` draws minibatch and noise, `conditional` the noise alone.
+Parameters are dicts under the names of `Loss` ("model.W"); without any, the module's own are used.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from vaebench.data.sampling import Sampler, Stream, repeated, whole, with_replacement
+from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
+from vaebench.models import minibatch
+from vaebench.support.checks import positive_integer
+from vaebench.support.statistics import Estimate
+
+STORED = 2**22  # numbers held in sums of gradients before replicates share them
+CHUNK = 2**20  # numbers in gradients taken at once under vmap
+LARGE_NET_GROUPS = 16
+
+
+class Replicates(NamedTuple):
+    """Data, the stream of what a replicate draws of it, and a parameter of the model; `x, noise = take(n)`."""
+
+    data: Tensor
+    stream: Stream
+    like: Tensor
+
+    def take(self, n: int) -> tuple[Tensor, Tensor]:
+        """Minibatches (n, B, *event) and noise (n, K, B, D)."""
+        indices, noise = self.stream.draw(n)
+        return minibatch(self.data, indices, self.like), noise
+
+
+def fresh(loss: Loss, data: Tensor, batch_size: int, generator: torch.Generator) -> Replicates:
+    """Replicates with a fresh minibatch, drawn with replacement, and fresh noise: the gradients of training."""
+    return replicates(loss, data, with_replacement(len(data), batch_size, generator), batch_size, generator)
+
+
+def conditional(loss: Loss, x: Tensor, generator: torch.Generator) -> Replicates:
+    """Replicates with fresh noise on one fixed batch x: everything is conditional on that batch."""
+    return replicates(loss, x, whole(len(x), len(x), generator), len(x), generator)
+
+
+def nested(loss: Loss, data: Tensor, batch_size: int, inner: int, generator: torch.Generator) -> Replicates:
+    """Fresh minibatches, each with `inner` >= 2 draws of noise in a row, for `gradient_split`."""
+    sampler = repeated(with_replacement(len(data), batch_size, generator), inner)
+    return replicates(loss, data, sampler, batch_size, generator)
+
+
+def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
+    """Replicates of any sampler's minibatches, with fresh noise.
+
+    Args:
+        loss: its model and objective give the noise its shape.
+        data: (N, *event).
+        sampler: makes indices (n, B).
+        batch_size: B.
+        generator: source of the noise, on the device of the model.
+
+    Returns:
+        The replicates.
+    """
+    shape, like = (loss.objective.samples, batch_size, loss.model.latents), next(loss.parameters())
+    return Replicates(data, Stream(sampler, shape, like.dtype, generator), like)
+
+
+def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:
+    """Names of all parameters ("whole"), the encoder's ("phi": posterior(x) depends on them), the rest ("theta").
+
+    Args:
+        loss: the loss.
+        x: any data, (B, *event).
+
+    Returns:
+        Three tuples of names, as in `loss.named_parameters()`.
+    """
+    names, tensors = zip(*loss.named_parameters(), strict=True)
+    with torch.enable_grad():
+        q = loss.model.posterior(x[:1])
+        found = torch.autograd.grad(q.mean.sum() + q.log_std.sum(), tensors, allow_unused=True)
+    phi = tuple(name for name, used in zip(names, found, strict=True) if used is not None)
+    return {"whole": names, "phi": phi, "theta": tuple(name for name in names if name not in phi)}
+
+
+def gradients(
+    loss: Loss, draws: Replicates, count: int, parameters: Parameters | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """Gradients of independent replicates, in chunks: many at once of small nets, one by one of large ones.
+
+    Args:
+        loss: the loss.
+        draws: what a replicate is.
+        count: number of replicates R.
+        parameters: where; default the module's own.
+
+    Yields:
+        Gradients by name, each (n, *shape), with n adding up to R.
+    """
+    parameters = own_parameters(loss) if parameters is None else parameters
+    chunk = max(1, min(256, CHUNK // sum(p.numel() for p in parameters.values())))
+    one = grad(loss_function(loss))
+    many = vmap(one, in_dims=(None, 0, 0))
+    for start in range(0, count, chunk):
+        x, noise = draws.take(min(chunk, count - start))
+        if chunk == 1:
+            yield {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}
+        else:
+            yield many(parameters, x, noise)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """First and second moments of R gradient replicates in J equal groups, by parameter.
+
+    Attributes:
+        along: inner products of the groups' sums with the sum of all, (J,) each.
+        own: squared norms of the groups' sums, (J,) each.
+        squares: the groups' sums of squared norms, (J,) each.
+        mean: mean gradients, as the parameters.
+        group_size: R / J.
+    """
+
+    along: dict[str, Tensor]
+    own: dict[str, Tensor]
+    squares: dict[str, Tensor]
+    mean: dict[str, Tensor]
+    group_size: int
+
+
+def gradient_moments(
+    loss: Loss,
+    draws: Replicates,
+    count: int,
+    parameters: Parameters | None = None,
+    groups: int | None = None,
+) -> Moments:
+    """Gather the moments of R gradient replicates, in memory of J times the parameters.
+
+    Args:
+        loss: the loss.
+        draws: what a replicate is.
+        count: number of replicates R.
+        parameters: where; default the module's own.
+        groups: J, the units of the jackknife, a divisor of R; default R, or 16 when R gradients are too
+            many to hold.
+
+    Returns:
+        The moments; `gather` says what it refuses.
+    """
+    parameters = own_parameters(loss) if parameters is None else parameters
+    return gather(gradients(loss, draws, count, parameters), count, groups)
+
+
+def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | None = None) -> Moments:
+    """The moments of R gradients that were drawn elsewhere.
+
+    Args:
+        chunks: gradients by name, each (n, *shape), with n adding up to R.
+        count: R.
+        groups: J, as in `gradient_moments`.
+
+    Returns:
+        The moments.
+
+    Raises:
+        ValueError: if there are fewer than 3 groups, or R is not a multiple of J.
+    """
+    chunks = iter(chunks)
+    first = next(chunks)
+    if groups is None:
+        size = sum(g[0].numel() for g in first.values())
+        groups = count if count * size <= STORED else LARGE_NET_GROUPS
+    if positive_integer("groups", groups) < 3 or positive_integer("count", count) % groups:
+        raise ValueError(f"count must be a multiple of groups, and groups at least 3, got {count} and {groups}.")
+    sums = {name: g.new_zeros(groups, g[0].numel()) for name, g in first.items()}
+    squares = {name: g.new_zeros(groups, dtype=torch.float64) for name, g in first.items()}
+    start = 0
+    for chunk in chain([first], chunks):
+        stop = start + len(next(iter(chunk.values())))
+        for name, g in chunk.items():
+            owner = torch.arange(start, stop, device=g.device) // (count // groups)
+            sums[name].index_add_(0, owner, g.flatten(1))
+            squares[name].index_add_(0, owner, g.flatten(1).square().sum(1, dtype=torch.float64))
+        start = stop
+    along, own, mean = {}, {}, {}
+    for name, owned in sums.items():
+        total = owned.sum(0)
+        along[name] = (owned * total).sum(1, dtype=torch.float64)
+        own[name] = owned.square().sum(1, dtype=torch.float64)
+        mean[name] = (total / count).view_as(first[name][0])
+    return Moments(along, own, squares, mean, count // groups)
+
+
+class Sums(NamedTuple):
+    """|sum g|^2, sum |g|^2 and the sum of squared group sums, over `number` replicates; leading axes broadcast."""
+
+    total: Tensor
+    squares: Tensor
+    groups: Tensor
+    number: int
+
+
+Statistic = Callable[[Sums], Tensor]
+
+
+def jackknife(moments: Moments, statistic: Statistic, names: Iterable[str] | None = None) -> Estimate:
+    """A statistic of the moments, with its jackknife standard error over the groups.
+
+    Args:
+        moments: the moments.
+        statistic: of their sums.
+        names: the parameters to count; default all.
+
+    Returns:
+        Value and standard error; 0 of no parameters.
+    """
+    names = tuple(moments.own if names is None else names)
+    if not names:
+        return Estimate(0.0, 0.0)
+    parts = (moments.along, moments.own, moments.squares)
+    along, own, squares = (torch.stack([part[name] for name in names]).sum(0) for part in parts)
+    groups, total = len(own), along.sum()
+    value = statistic(Sums(total, squares.sum(), own.sum(), groups * moments.group_size))
+    rest = (groups - 1) * moments.group_size
+    spread = statistic(Sums(total - 2 * along + own, squares.sum() - squares, own.sum() - own, rest))
+    return Estimate(float(value), float(((groups - 1) * spread.var(correction=0)).sqrt()))

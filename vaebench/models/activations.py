@@ -1,0 +1,179 @@
+"""Activations: generalised soft clipping and the paper's choices for the layers of a VAE."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaebench.models.elementary import compiling, expanded, log1p, sigmoid
+from vaebench.support.checks import within
+
+
+def _reach(x: Tensor, sharpness: float) -> float:
+    """How far from a corner e^{-s distance} is a normal number: beyond, exp takes thirty times as long."""
+    return (-math.log(torch.finfo(x.dtype).tiny) - 1) / sharpness
+
+
+def _decay(x: Tensor, corner: float, sharpness: float) -> Tensor:
+    """e^{-s|x - corner|}; 0 beyond the reach, unless the corner is at zero, where values that small count."""
+    if corner == 0:
+        return x.abs().mul_(-sharpness).exp_()
+    reach = _reach(x, sharpness)
+    near = x.clamp(corner - reach, corner + reach).sub_(corner).abs_().mul_(-sharpness).exp_()
+    return F.threshold(near, 3 * torch.finfo(x.dtype).tiny, 0.0, inplace=True)  # at the reach it is e times the tiniest
+
+
+class _SoftClip(torch.autograd.Function):
+    """Soft clipping that saves its input alone.
+
+    With a = e^{-s|x - low|} and b = e^{-s|x - high|}, f(x) = clamp(x, low, high) + log1p((a - b) / (1 + b)) / s equals
+    the defining formula for every x, and no term overflows or cancels. f'(x) = (1 - e^{-s(high - low)})
+    sigmoid(s(x - low)) sigmoid(s(high - x)).
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, sharpness: float, low: float, high: float) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        below, above = _decay(wide, low, sharpness), _decay(wide, high, sharpness)
+        below.sub_(above).div_(above.add_(1)).log1p_()
+        return wide.clamp(low, high).add_(below, alpha=1 / sharpness).to(x.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, float, float, float], output: Tensor) -> None:
+        x, ctx.sharpness, ctx.low, ctx.high = inputs
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+
+    @staticmethod
+    def slope(ctx: Any) -> Tensor:
+        (x,) = ctx.saved_tensors
+        scale = -math.expm1(-ctx.sharpness * (ctx.high - ctx.low))
+        reach = _reach(x, ctx.sharpness)
+        rising = x.clamp(max=ctx.low + reach).sub_(ctx.low).mul_(ctx.sharpness).sigmoid_()
+        falling = x.clamp(min=ctx.high - reach).sub_(ctx.high).mul_(-ctx.sharpness).sigmoid_()
+        return scale * rising * falling
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return grad * _SoftClip.slope(ctx), None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, *_: None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return tangent * _SoftClip.slope(ctx)
+
+
+def _far(x: Tensor, sharpness: float, low: float, high: float) -> bool:
+    """Whether, to rounding, no number sees both corners: half-way, where it matters most, neither moves the value."""
+    limits = torch.finfo(torch.promote_types(x.dtype, torch.float32))
+    seen = math.exp(-sharpness * (high - low) / 2) / sharpness
+    return seen <= max(limits.tiny, limits.eps / 32 * abs(low + high))
+
+
+def _expansion(x: Tensor, sharpness: float, low: float, high: float) -> Tensor:
+    """The same by its value and two derivatives at x, for torch.compile, which knows no Function under vmap."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    fixed = wide.detach()
+    if _far(x, sharpness, low, high):  # the nearer corner alone counts: of a and b the other is 0
+        depth, reach = torch.minimum(fixed - low, high - fixed), _reach(fixed, sharpness)
+        decay = (-sharpness * depth.clamp(-math.inf if low == 0 or high == 0 else -reach, reach).abs()).exp()
+        side = (sharpness * ((low + high) / 2 - fixed)).clamp(-1, 1)  # a sign, but for where it does not matter
+        slope, rise = sigmoid(depth < 0, decay), log1p(decay) * side
+        bend = slope * (1 - slope) * side
+    else:
+        below, above = _decay(fixed, low, sharpness), _decay(fixed, high, sharpness)
+        rising, falling = sigmoid(fixed < low, below), sigmoid(fixed > high, above)
+        slope = -math.expm1(-sharpness * (high - low)) * rising * falling
+        rise, bend = log1p((below - above) / (1 + above)), slope * (falling - rising)
+    return expanded(wide, fixed.clamp(low, high) + rise / sharpness, slope, sharpness * bend).to(x.dtype)
+
+
+class SoftClip(nn.Module):
+    """Generalised soft clipping, a smooth map of the real line onto (low, high).
+
+    f(x) = (1/s) log((1 + e^{s(x - low)}) / (1 + e^{s(x - high)})) + low (Surendran, Godichon-Baggioni &
+    Le Corff, AISTATS 2025). It is the identity well inside, 0 < f' <= tanh(s(high - low)/4), |f''| <= s/4.
+    Exact and finite for every finite input, half precision included.
+    """
+
+    def __init__(self, sharpness: float, low: float, high: float):
+        """Set the range and how sharply it is reached.
+
+        Args:
+            sharpness: s > 0; the corners are about 1/s wide.
+            low: lower limit.
+            high: upper limit.
+
+        Raises:
+            ValueError: if sharpness is not positive or the range is empty.
+        """
+        super().__init__()
+        self.sharpness = within("sharpness", sharpness, 0)
+        self.low, self.high = within("low", low, -math.inf), within("high", high, -math.inf)
+        if not (self.sharpness > 0 and self.low < self.high):
+            raise ValueError(
+                f"SoftClip needs sharpness > 0 and low < high, got sharpness {sharpness}, low {low}, high {high}."
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Clip softly.
+
+        Args:
+            x: any shape.
+
+        Returns:
+            Same shape and dtype, values in [low, high].
+        """
+        if compiling():
+            return _expansion(x, self.sharpness, self.low, self.high)
+        return _SoftClip.apply(x, self.sharpness, self.low, self.high)  # pyright: ignore[reportReturnType]
+
+    def extra_repr(self) -> str:
+        """Describe the module in its repr.
+
+        Returns:
+            The three settings.
+        """
+        return f"sharpness={self.sharpness:g}, low={self.low:g}, high={self.high:g}"
+
+
+class Activations(NamedTuple):
+    """The activations of a VAE: of hidden layers, and of the encoder's mean and log-variance outputs."""
+
+    hidden: nn.Module
+    mean: nn.Module
+    log_variance: nn.Module
+
+
+def relu() -> Activations:
+    """ReLU in hidden layers, unclipped heads.
+
+    Returns:
+        The activations.
+    """
+    return Activations(nn.ReLU(), nn.Identity(), nn.Identity())
+
+
+def tanh() -> Activations:
+    """Hyperbolic tangent in hidden layers, unclipped heads.
+
+    Returns:
+        The activations.
+    """
+    return Activations(nn.Tanh(), nn.Identity(), nn.Identity())
+
+
+def soft_clip(sharpness: float) -> Activations:
+    """The paper's soft clipping: hidden (0, 50), mean (-50, 50), log-variance (-20, 20).
+
+    Args:
+        sharpness: s, tried at 1, 2, 5 and 10 in the paper.
+
+    Returns:
+        The activations.
+    """
+    ranges = ((0, 50), (-50, 50), (-20, 20))
+    return Activations(*(SoftClip(sharpness, low, high) for low, high in ranges))

@@ -1,0 +1,161 @@
+"""Distributions whose noise is an argument.
+
+Parameters and values broadcast to (K, B, *event); `log_prob` sums everything behind the first two axes and
+returns (K, B). `torch.distributions` takes neither noise nor a generator, and a Distribution cannot leave
+`torch.func.vmap`; these are plain tuples of tensors.
+"""
+
+import math
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vaebench.models.elementary import compiling, expanded, log1p, sigmoid
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+class Likelihood(Protocol):
+    """What a decoder returns: a distribution over x."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Expected x, (K, B, *event)."""
+        ...
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of `value` (B, *event), in nats, (K, B)."""
+        ...
+
+
+def sum_event(elementwise: Tensor) -> Tensor:
+    """Sum everything behind the first two axes: (K, B, *event) -> (K, B).
+
+    Args:
+        elementwise: tensor of shape (K, B, *event).
+
+    Returns:
+        Tensor of shape (K, B).
+    """
+    return elementwise.flatten(2).sum(2)
+
+
+class Gaussian(NamedTuple):
+    """Independent Gaussians.
+
+    `mean` has shape (B, *event) or (K, B, *event); `log_std` broadcasts against it.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+
+    def transport(self, noise: Tensor) -> Tensor:
+        """Carry standard normal noise (K, B, *event) to samples of this distribution.
+
+        Args:
+            noise: standard normal draws, (K, B, *event).
+
+        Returns:
+            mean + std * noise, (K, B, *event), differentiable in the parameters.
+        """
+        return torch.addcmul(self.mean, self.log_std.exp(), noise)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats.
+
+        Args:
+            value: points, broadcastable to (K, B, *event).
+
+        Returns:
+            (K, B).
+        """
+        standardised = (value - self.mean) * (-self.log_std).exp()
+        return sum_event(-0.5 * standardised.square() - self.log_std - HALF_LOG_TWO_PI)
+
+    def kl_to_standard_normal(self) -> Tensor:
+        """Kullback-Leibler divergence KL(self || N(0, I)) in nats (Kingma & Welling, 2014, appendix B).
+
+        Returns:
+            (B,), for parameters of shape (B, D).
+        """
+        divergence = 0.5 * (self.mean.square() + torch.expm1(2 * self.log_std)) - self.log_std
+        return divergence.flatten(1).sum(1)
+
+    def detach(self) -> "Gaussian":
+        """The same distribution, frozen: no gradient reaches its parameters.
+
+        Returns:
+            A Gaussian of detached tensors.
+        """
+        return Gaussian(self.mean.detach(), self.log_std.detach())
+
+
+class Bernoulli(NamedTuple):
+    """Independent Bernoullis from logits; x in [0, 1] is taken as in continuous pixel data."""
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Probability of a one, (K, B, *event)."""
+        return self.logits.sigmoid()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats, exact for any logit (no clamp).
+
+        Args:
+            value: (B, *event) in [0, 1].
+
+        Returns:
+            (K, B).
+        """
+        if compiling():
+            return sum_event(_compiled_bernoulli(self.logits, value))
+        target = value.expand_as(self.logits)
+        return -sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"))
+
+
+def _compiled_bernoulli(logits: Tensor, value: Tensor) -> Tensor:
+    """Log-probabilities x l - softplus(l) with one exponential, where torch's, compiled, take three and a logarithm."""
+    fixed = logits.detach()
+    size = fixed.abs()
+    decay = (-size).exp()
+    slope = sigmoid(fixed < 0, decay)
+    at_once = value * fixed - 0.5 * (fixed + size) - log1p(decay)  # cancels where it must
+    return expanded(logits, at_once, value - slope, slope * (slope - 1))
+
+
+class Poisson(NamedTuple):
+    """Independent Poissons from log-rates."""
+
+    log_rate: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """Rate, (K, B, *event)."""
+        return self.log_rate.exp()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability of counts in nats.
+
+        Args:
+            value: counts, (B, *event).
+
+        Returns:
+            (K, B).
+        """
+        return sum_event(value * self.log_rate - self.log_rate.exp() - torch.lgamma(value + 1))
+
+
+def standard_normal_log_prob(value: Tensor) -> Tensor:
+    """Log-density of N(0, I), the prior of every model, in nats.
+
+    Args:
+        value: (K, B, D).
+
+    Returns:
+        (K, B).
+    """
+    return sum_event(-0.5 * value.square() - HALF_LOG_TWO_PI)

@@ -1,0 +1,141 @@
+"""What a recorded experiment says: bands over seeds, the theorem's running average, its envelope, verdicts.
+
+The inequalities are evaluated at every step (`vaebench.experiments.record`, `vaebench.theory.envelopes`).
+
+For SGD two lines are drawn, both with f_* cancelled:
+
+    T_n = (1/n) {sum_k (f(x_{k-1}) - f(x_k)) / gamma_k + (1/2) sum_k gamma_k E g_k' H_k g_k}   to second order,
+    T_n <= (1/n) {the same sum                        + (1/2) sum_k gamma_k L E |g_k|^2},
+
+with L 1.5 times the largest curvature met: conditional on constants measured on this run. For the other optimizers
+the known bounds exceed the trivial one by orders of magnitude; their envelope has the theorem's shape,
+A (1 + log n) / sqrt(n), and A is the smallest that covers the first tenth of the run.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import stats
+
+from vaebench.experiments.record import Record, read_record
+from vaebench.gates.verdict import Verdict, judge
+from vaebench.report.bands import Line, Summary, band_of, final_of
+from vaebench.theory.constants import measured_smoothness
+from vaebench.theory.envelopes import uniform_telescoped
+from vaebench.theory.series import by_parts
+from vaebench.training.trajectory import Trajectory
+
+AGREEMENT = 0.1  # by which a prediction to second order in the step may be off
+FITTED = 0.1  # of the run, from which a measured rate constant is taken
+SLOPE = 0.1  # by which the logarithm of T_n sqrt(n) / (1 + log n) may grow over the last factor of ten
+CHANCE = 1e-3  # of failing a true claim: what a handful of seeds can bear
+FEWEST_SEEDS = 3  # seeds without which nothing is judged
+EXTRA_PROBES = {
+    "encoder_snr": "encoder SNR",
+    "largest_parameter": "largest parameter",
+    "grad_variance": "gradient variance",
+}
+
+
+def summarise(trajectory: Trajectory) -> Summary:
+    """Evaluate a recorded experiment.
+
+    Args:
+        trajectory: of `vaebench.experiments.run`.
+
+    Returns:
+        The summary. Members that diverged are left out of every mean, and fail the verdict that none did;
+        `read_record` says what it refuses.
+    """
+    record = read_record(trajectory)
+    running = record.running()
+    marks = record.marks[1:]
+    envelope, prediction = _sgd_lines(record, running) if _is_sgd(trajectory, record) else (_rate_line(running), None)
+    names = {"train": "bound_train", "test": "bound_test"}
+    bounds = {name: band_of(record.marks, record.columns[c]) for name, c in names.items() if c in record.columns}
+    extra = {name: band_of(record.marks, record.columns[c]) for c, name in EXTRA_PROBES.items() if c in record.columns}
+    return Summary(
+        band_of(record.marks, record.columns["grad_sq"]),
+        band_of(marks, running[:, marks - 1]),
+        _thin(envelope, marks),
+        None if prediction is None else _thin(prediction, marks),
+        bounds,
+        extra,
+        final_of(record, running),
+        trajectory.metadata["cost"],
+        tuple(_verdicts(trajectory, record, running, (envelope, prediction))),
+    )
+
+
+def _is_sgd(trajectory: Trajectory, record: Record) -> bool:
+    needed = {"bound_train", "grad_variance", "top_curvature", "gradient_curvature"}
+    return trajectory.metadata["experiment"]["optimizer"]["name"] == "sgd" and needed <= record.columns.keys()
+
+
+def _smoothness(record: Record) -> float:
+    curvatures = record.columns["top_curvature"]
+    return float(measured_smoothness(curvatures[np.isfinite(curvatures)]))
+
+
+def _sgd_lines(record: Record, running: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Envelope and prediction of every seed's T_n, (S, n) each."""
+    gamma, values, squares = record.steps(), record.everywhere("bound_train"), record.everywhere("grad_sq")[:, :-1]
+    noise, curved = (record.everywhere(name)[:, :-1] for name in ("grad_variance", "gradient_curvature"))
+    found = uniform_telescoped(gamma, squares, values, _smoothness(record), noise)
+    second = (by_parts(gamma, values) + np.cumsum(gamma * curved, 1) / 2) / np.arange(1, len(gamma) + 1)
+    return running + found.right - found.left, second
+
+
+def _rate(steps: int) -> np.ndarray:
+    n = np.arange(1, steps + 1)
+    return (1 + np.log(n)) / np.sqrt(n)
+
+
+def _rate_line(running: np.ndarray) -> np.ndarray:
+    """The theorem's shape over all seeds' mean, (1, n)."""
+    mean, rate = running.mean(0), _rate(running.shape[1])
+    early = max(1, int(FITTED * len(mean)))
+    return ((mean / rate)[:early].max() * rate)[None]
+
+
+def _thin(line: np.ndarray, marks: np.ndarray) -> Line:
+    labels = {True: "A (1 + log n) / √n, A from the first tenth", False: "from constants measured on this run"}
+    return Line(marks, line.mean(0)[marks - 1], labels[len(line) == 1])
+
+
+def _verdicts(
+    trajectory: Trajectory, record: Record, running: np.ndarray, lines: tuple[np.ndarray, np.ndarray | None]
+) -> list[Verdict]:
+    found = trajectory.metadata["diverged"]
+    where = {"first": f"seed {found[0]['seed']} at step {found[0]['step']}"} if found else {}
+    verdicts = [judge("finite", "No member left the finite numbers", len(found), 0, 0.0, where)]
+    if len(running) < FEWEST_SEEDS:
+        return verdicts
+    envelope, prediction = lines
+    if prediction is None:
+        return [*verdicts, _rate_verdict(running)]
+    margin = (running - envelope)[:, -1]
+    constants = {"L": _smoothness(record), "T_n / envelope": float(running[:, -1].mean() / envelope[:, -1].mean())}
+    claim = "T_n stays below the theorem's bound, given the constants measured on this run"
+    verdicts.append(_at_most("envelope", claim, margin, 0.0, constants))
+    ratio = running[:, -1] / prediction[:, -1]
+    off = {"T_n / prediction": float(ratio.mean()), "seeds": len(ratio)}
+    claim = f"T_n is within {AGREEMENT:.0%} of its second-order prediction"
+    verdicts.append(_at_most("prediction", claim, np.sign(ratio.mean() - 1) * (ratio - 1), AGREEMENT, off))
+    return verdicts
+
+
+def _rate_verdict(running: np.ndarray) -> Verdict:
+    level = np.log(running / _rate(running.shape[1]))
+    growth = level[:, -1] - level[:, max(0, running.shape[1] // 10 - 1)]
+    claim = "T_n √n / (1 + log n) does not grow over the last factor of ten of the steps"
+    return _at_most("rate", claim, growth, SLOPE, {"growth of its logarithm": float(growth.mean())})
+
+
+def _at_most(gate: str, claim: str, values: np.ndarray, allowed: float, evidence: Mapping[str, object]) -> Verdict:
+    """One-sided t-test over seeds that the mean is at most what is allowed."""
+    mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
+    statistic = (mean - allowed) / error if error > 0 else math.copysign(math.inf, mean - allowed)
+    threshold = float(stats.t.isf(CHANCE, len(values) - 1))
+    return judge(gate, claim, float(statistic), threshold, CHANCE, evidence)

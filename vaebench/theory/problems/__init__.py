@@ -1,0 +1,1 @@
+"""Problems with known answers: the linear VAE and its gradient noise, Gaussian and Poisson regression."""

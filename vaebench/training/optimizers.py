@@ -1,0 +1,164 @@
+"""Optimizers by name: torch.optim's, and two kinds of Adam of our own.
+
+All update elementwise, so that one optimizer on stacked parameters is one optimizer per member of a fleet.
+`foreach` is chosen explicitly: torch's automatic choice depends on the device and would move the counted cost.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vaebench.support.registry import Registry
+from vaebench.training.adam import FusedAdam, TheoremAdam
+
+OptimizerFactory = Callable[[list[Tensor], float], Optimizer]
+OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimizer", "vaebench.optimizers")
+
+
+@OPTIMIZERS.register
+def sgd(parameters: Iterable[Tensor], lr: float) -> Optimizer:
+    """x <- x - lr g.
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma; a schedule overwrites it at every step.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.SGD(parameters, lr=lr, foreach=True)
+
+
+@OPTIMIZERS.register
+def adam(
+    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> Optimizer:
+    """Adam (Kingma & Ba, 2015).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        betas: decay of the two moments.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, foreach=True)
+
+
+@OPTIMIZERS.register
+def fused_adam(
+    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> Optimizer:
+    """`adam` in one kernel: steps of small nets are shorter by up to a third.
+
+    Its vectorised loop rounds the last elements of a tensor otherwise than those before: the member of a fleet is
+    the solo run of its seed to rounding, where with `adam` it is so bit for bit.
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        betas: decay of the two moments.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return FusedAdam(parameters, lr, betas, eps)
+
+
+@OPTIMIZERS.register
+def amsgrad(
+    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> Optimizer:
+    """Adam with the running maximum of the second moment (Reddi et al., 2018).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        betas: decay of the two moments.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, amsgrad=True, foreach=True)
+
+
+@OPTIMIZERS.register
+def adagrad(parameters: Iterable[Tensor], lr: float, eps: float = 1e-10) -> Optimizer:
+    """Adagrad (Duchi et al., 2011).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.Adagrad(parameters, lr=lr, eps=eps, foreach=True)
+
+
+@OPTIMIZERS.register
+def rmsprop(parameters: Iterable[Tensor], lr: float, alpha: float = 0.99, eps: float = 1e-8) -> Optimizer:
+    """RMSprop (Tieleman & Hinton, 2012).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        alpha: decay of the second moment.
+        eps: added to the root.
+
+    Returns:
+        The optimizer.
+    """
+    return torch.optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=eps, foreach=True)
+
+
+@OPTIMIZERS.register
+def theorem_adam(
+    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> Optimizer:
+    """The Adam of Defossez et al. (2022).
+
+    Args:
+        parameters: tensors to update.
+        lr: gamma.
+        betas: b1 < b2 < 1.
+        eps: inside the root.
+
+    Returns:
+        The optimizer.
+    """
+    return TheoremAdam(parameters, lr, betas, eps)
+
+
+def check_elementwise(optimizer: OptimizerFactory) -> None:
+    """Refuse an optimizer that mixes members of a fleet: one's step must not change with another's gradient.
+
+    Args:
+        optimizer: (parameters, lr) -> optimizer.
+
+    Raises:
+        ValueError: if it does.
+    """
+
+    def first_member(other: float) -> Tensor:
+        stacked = [torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)]
+        rule = optimizer(stacked, 0.1)
+        for _ in range(2):
+            for tensor in stacked:
+                tensor.grad = torch.ones_like(tensor)
+                tensor.grad[1] = other
+            rule.step()
+        return torch.cat([tensor[0].flatten() for tensor in stacked])
+
+    if not torch.equal(first_member(0.0), first_member(1e30)):
+        raise ValueError(
+            "The optimizer lets one member's gradient change another's step, as clipping by the global norm does; "
+            "use an elementwise optimizer, or train one seed per fleet."
+        )

@@ -1,0 +1,102 @@
+"""Snapshots: everything that the future of a fleet depends on, as tensors by name.
+
+A fleet that is started from a snapshot goes on exactly as the one it was taken of: same minibatches, same noise,
+same checkpoints.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from vaebench.data.sampling import Stream
+from vaebench.gradients.loss import Parameters
+from vaebench.training.records import Divergence
+
+Taken = Sequence[tuple[Tensor, Tensor]]
+Found = tuple[Divergence, ...]
+
+
+class Snapshot(NamedTuple):
+    """A fleet between two steps.
+
+    Attributes:
+        step: steps taken.
+        parameters: stacked, (S, *shape).
+        optimizer: its state, by "<number of the parameter>.<name>"; integers as int64 scalars.
+        generators: states of the members' generators, (S, bytes).
+        losses: of the steps since the last checkpoint, (n, S).
+        grad_sq: of the same steps, (n, S).
+        diverged: members found to have diverged before that.
+    """
+
+    step: int
+    parameters: Parameters
+    optimizer: dict[str, Tensor]
+    generators: Tensor
+    losses: Tensor
+    grad_sq: Tensor
+    diverged: Found
+
+
+def capture(
+    step: int, parameters: Parameters, optimizer: Optimizer, streams: Sequence[Stream], taken: Taken, diverged: Found
+) -> Snapshot:
+    """Take a snapshot, of copies.
+
+    Args:
+        step: steps taken.
+        parameters: stacked.
+        optimizer: of one parameter group; its step size is the schedule's and is left out.
+        streams: one per member, between two blocks of draws.
+        taken: losses and squared gradients (S,) of the steps since the last checkpoint, at least one.
+        diverged: members found to have diverged.
+
+    Returns:
+        The snapshot.
+    """
+    losses, squares = (torch.stack(part) for part in zip(*taken, strict=True))
+    states = optimizer.state_dict()["state"]
+    return Snapshot(
+        step,
+        {name: stacked.detach().clone() for name, stacked in parameters.items()},
+        {
+            f"{number}.{name}": torch.as_tensor(value).detach().clone()
+            for number, state in states.items()
+            for name, value in state.items()
+            if value is not None
+        },
+        torch.stack([stream.generator.get_state() for stream in streams]),
+        losses,
+        squares,
+        diverged,
+    )
+
+
+def restore(snapshot: Snapshot, parameters: Parameters, optimizer: Optimizer, streams: Sequence[Stream]) -> None:
+    """Bring a fleet that was set up afresh to where it was.
+
+    Args:
+        snapshot: of a fleet of the same models, optimizer and seeds.
+        parameters: stacked; changed in place.
+        optimizer: freshly made on them.
+        streams: freshly made.
+    """
+    with torch.no_grad():
+        for name, stacked in parameters.items():
+            stacked.copy_(snapshot.parameters[name])
+    optimizer.load_state_dict(
+        {"state": _nested(snapshot.optimizer), "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+    for stream, state in zip(streams, snapshot.generators, strict=True):
+        stream.generator.set_state(state.clone().cpu())  # torch ignores the offset of a view
+
+
+def _nested(saved: Mapping[str, Tensor]) -> dict[int, dict[str, object]]:
+    states: dict[int, dict[str, object]] = {}
+    for key, value in saved.items():
+        number, _, name = key.partition(".")
+        states.setdefault(int(number), {})[name] = int(value) if value.dtype == torch.int64 else value.clone()
+    return states
