@@ -13,8 +13,11 @@ from vaebench.gates.running import REPLICATES, Plan, Run, StageCallback, plan_of
 from vaebench.gates.subject import Subject, Trainer, gradients_at_rest
 from vaebench.gates.verdict import LEVEL, Verdict, judge
 from vaebench.gradients.estimators import Estimator, pathwise
+from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.models import check_input
+from vaebench.gradients.trial import check_gradient
+from vaebench.models import as_input
+from vaebench.support.layers import like_parameters
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS
 from vaebench.training.records import Divergence
@@ -77,7 +80,7 @@ def certify(
             L C > 1 at the start for SGD.
     """
     plan = plan_of(steps, members, replicates, seed)
-    check_input(model, data)  # pyright: ignore[reportArgumentType]
+    data = as_input(check_gradient(Loss(model, estimator, objective), data), like_parameters(model))  # pyright: ignore[reportArgumentType]
     say = progress or _silent
     subject = Subject(model, estimator, objective, data, batch_size, OPTIMIZERS[optimizer], sampler, trainer)
     say("looking for an exact reference")
@@ -105,7 +108,8 @@ def _name(estimator: Estimator) -> str:
 
 
 def _require_small_steps(exact: Reference, model: nn.Module, schedule: Callable[[int], float]) -> None:
-    start = {f"model.{name}": p.detach().unsqueeze(0) for name, p in model.named_parameters()}
+    names = own_parameters(exact.loss)
+    start = {name: model.get_parameter(name.removeprefix("model.")).detach().unsqueeze(0) for name in names}
     if sum(p.numel() for p in start.values()) > bounds.DENSE:
         return
     top, first = float(torch.linalg.eigvalsh(exact.hessians(start))[0, -1]), schedule(1)

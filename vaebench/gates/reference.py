@@ -24,7 +24,7 @@ AGREEMENT = {1: 1e-6, 2: 1e-4}  # of gradients, relative, by the number of laten
 
 def flat(stacked: Parameters) -> Tensor:
     """Parameters parameters or gradients (S, *shape) by name, side by side: (S, p), in the order of the names."""
-    return torch.cat([tensor.flatten(1) for tensor in stacked.values()], 1)
+    return torch.cat([tensor.reshape(len(tensor), -1) for tensor in stacked.values()], 1)
 
 
 def exact_by_quadrature(points: int, outer: int, dimension: int) -> Estimator:

@@ -48,8 +48,8 @@ class Subject:
         """The same at other parameters, by their names in `Loss`."""
         model = copy.deepcopy(self.model)
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(parameters[f"model.{name}"])
+            for name, value in parameters.items():
+                model.get_parameter(name.removeprefix("model.")).copy_(value)
         return replace(self, model=model)
 
     def with_samples(self, samples: int) -> "Subject":
@@ -74,7 +74,7 @@ class Draws:
     @property
     def flat(self) -> Tensor:
         """Side by side, (R, p)."""
-        return torch.cat([g.flatten(1) for g in self.gradients.values()], 1).double()
+        return torch.cat([g.reshape(len(g), -1) for g in self.gradients.values()], 1).double()
 
     @property
     def finite(self) -> bool:

@@ -15,8 +15,10 @@ from torch.func import grad, vmap
 
 from vaebench.data.sampling import Sampler, Stream, repeated, whole, with_replacement
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
-from vaebench.models import minibatch
+from vaebench.gradients.trial import check_loss, require_trainable
+from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
+from vaebench.support.layers import explaining, like_parameters
 from vaebench.support.statistics import Estimate
 
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
@@ -66,24 +68,28 @@ def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, gene
     Returns:
         The replicates.
     """
-    shape, like = (loss.objective.samples, batch_size, loss.model.latents), next(loss.parameters())
+    data = check_loss(loss, data)
+    shape, like = (loss.objective.samples, batch_size, loss.model.latents), like_parameters(loss)
     return Replicates(data, Stream(sampler, shape, like.dtype, generator), like)
 
 
 def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:
-    """Names of all parameters ("whole"), the encoder's ("phi": posterior(x) depends on them), the rest ("theta").
+    """Names of all trained parameters ("whole"), of those that posterior(x) depends on ("phi"), of the rest ("theta").
 
     Args:
         loss: the loss.
         x: any data, (B, *event).
 
     Returns:
-        Three tuples of names, as in `loss.named_parameters()`.
+        Three tuples of names, as in `own_parameters`.
     """
-    names, tensors = zip(*loss.named_parameters(), strict=True)
+    require_trainable(loss)
+    x = as_input(check_input(loss.model, x)[:1], like_parameters(loss))
+    names, own = tuple(own_parameters(loss)), dict(loss.named_parameters())
     with torch.enable_grad():
-        q = loss.model.posterior(x[:1])
-        found = torch.autograd.grad(q.mean.sum() + q.log_std.sum(), tensors, allow_unused=True)
+        q = loss.model.posterior(x)
+        total = sum((part.sum() for part in q if part.requires_grad), x.new_zeros((), requires_grad=True))
+        found = torch.autograd.grad(total, [own[name] for name in names], allow_unused=True)
     phi = tuple(name for name, used in zip(names, found, strict=True) if used is not None)
     return {"whole": names, "phi": phi, "theta": tuple(name for name in names if name not in phi)}
 
@@ -102,16 +108,19 @@ def gradients(
     Yields:
         Gradients by name, each (n, *shape), with n adding up to R.
     """
+    require_trainable(loss)
     parameters = own_parameters(loss) if parameters is None else parameters
     chunk = max(1, min(256, CHUNK // sum(p.numel() for p in parameters.values())))
     one = grad(loss_function(loss))
     many = vmap(one, in_dims=(None, 0, 0))
     for start in range(0, count, chunk):
         x, noise = draws.take(min(chunk, count - start))
-        if chunk == 1:
-            yield {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}
-        else:
-            yield many(parameters, x, noise)
+        with explaining(loss, "The loss"):
+            if chunk == 1:
+                found = {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}
+            else:
+                found = many(parameters, x, noise)
+        yield found
 
 
 @dataclass(frozen=True)
@@ -178,15 +187,19 @@ def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | Non
         groups = count if count * size <= STORED else LARGE_NET_GROUPS
     if positive_integer("groups", groups) < 3 or positive_integer("count", count) % groups:
         raise ValueError(f"count must be a multiple of groups, and groups at least 3, got {count} and {groups}.")
-    sums = {name: g.new_zeros(groups, g[0].numel()) for name, g in first.items()}
+    sums = {
+        name: g.new_zeros(groups, g[0].numel(), dtype=torch.promote_types(g.dtype, torch.float32))
+        for name, g in first.items()
+    }
     squares = {name: g.new_zeros(groups, dtype=torch.float64) for name, g in first.items()}
     start = 0
     for chunk in chain([first], chunks):
         stop = start + len(next(iter(chunk.values())))
         for name, g in chunk.items():
             owner = torch.arange(start, stop, device=g.device) // (count // groups)
-            sums[name].index_add_(0, owner, g.flatten(1))
-            squares[name].index_add_(0, owner, g.flatten(1).square().sum(1, dtype=torch.float64))
+            rows = g.reshape(len(g), -1).to(sums[name].dtype)
+            sums[name].index_add_(0, owner, rows)
+            squares[name].index_add_(0, owner, rows.square().sum(1, dtype=torch.float64))
         start = stop
     along, own, mean = {}, {}, {}
     for name, owned in sums.items():

@@ -15,9 +15,11 @@ from torch.func import grad, vjp
 
 from vaebench.gradients.estimators import Estimator, exact, pathwise
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
+from vaebench.gradients.trial import check_loss, require_trainable
 from vaebench.measures.moments import Moments, Sums, jackknife
 from vaebench.models import as_input
 from vaebench.support.checks import positive_integer
+from vaebench.support.layers import like_parameters
 from vaebench.support.statistics import Estimate
 
 
@@ -139,8 +141,11 @@ def exact_gradient(loss: Loss, data: Tensor, parameters: Parameters | None = Non
         Gradients by name.
     """
     parameters = own_parameters(loss) if parameters is None else parameters
-    unused = data.new_zeros(loss.objective.samples, len(data), loss.model.latents)
-    return grad(loss_function(Loss(loss.model, exact, loss.objective)))(parameters, data, unused)
+    closed = Loss(loss.model, exact, loss.objective)
+    require_trainable(closed)
+    x = as_input(check_loss(closed, data), like_parameters(loss))
+    unused = x.new_zeros(loss.objective.samples, len(x), loss.model.latents)
+    return grad(loss_function(closed))(parameters, x, unused)
 
 
 def squared_norm(gradient: Parameters, names: Iterable[str] | None = None) -> float:
@@ -182,13 +187,14 @@ def bound(
     if positive_integer("draws", draws) < 2:
         raise ValueError("draws must be at least 2 for a standard error, got 1.")
     parameters = own_parameters(loss) if parameters is None else parameters
-    value = loss_function(Loss(loss.model, reported, loss.objective))
+    value = Loss(loss.model, reported, loss.objective)
+    data, value, like = check_loss(value, data), loss_function(value), like_parameters(loss)
     k, d = loss.objective.samples, loss.model.latents
     totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
     with torch.no_grad():
         for draw in range(draws):
             for rows in data.split(batch_size):
-                x = as_input(rows, next(iter(parameters.values())))
+                x = as_input(rows, like)
                 noise = torch.randn(k, len(x), d, generator=generator, dtype=x.dtype, device=x.device)
                 totals[draw] -= value(parameters, x, noise).double() * len(x)
     values = totals / len(data)

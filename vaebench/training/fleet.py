@@ -20,8 +20,10 @@ from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
 from vaebench.gradients.memory import Differentiator
 from vaebench.gradients.objectives import Objective
-from vaebench.models import check_input, minibatch
+from vaebench.gradients.trial import check_gradient
+from vaebench.models import minibatch
 from vaebench.models.elementary import compiling
+from vaebench.support.layers import like_parameters
 from vaebench.training.optimizers import OptimizerFactory, check_elementwise
 from vaebench.training.records import Checkpoint, State, Step, divergences, geometric
 from vaebench.training.schedules import Schedule
@@ -56,7 +58,7 @@ def train(
         model: where all members start, or one model per seed; left alone.
         estimator: of the gradient.
         objective: the bound.
-        data: (N, *event); floats on the model's device, or bytes anywhere, which become pixels batch by batch.
+        data: (N, *event), as `check_input` takes them; bytes stay bytes, and become pixels batch by batch.
         optimizer: (parameters, lr) -> optimizer; elementwise, as those of `vaebench.training.optimizers` are.
         schedule: gamma_n, asked for n = 1, 2, ...
         steps: number of steps.
@@ -75,7 +77,8 @@ def train(
         The checkpoints, made as they are asked for; the last one comes early if every member diverged.
 
     Raises:
-        ValueError: if seeds, models, data or checkpoints do not fit, or the optimizer is not elementwise.
+        ValueError: if seeds, models, data or checkpoints do not fit, or the optimizer is not elementwise;
+            `check_gradient` says what else is refused.
     """
     marks = geometric(steps) if checkpoints is None else tuple(checkpoints)
     if len(marks) < 2 or marks[0] != 0 or marks[-1] != steps or any(a >= b for a, b in pairwise(marks)):
@@ -86,7 +89,7 @@ def train(
     if len(seeds) > 1:
         check_elementwise(optimizer)
     losses = [Loss(one, estimator, objective) for one in models]  # pyright: ignore[reportArgumentType]
-    check_input(losses[0].model, data)
+    data = check_gradient(losses[0], data)
     parameters = _stack(losses)
     streams = [_stream(losses[0], data, batch_size, sampler, seed) for seed in seeds]
     rule = optimizer(list(parameters.values()), schedule(1))
@@ -105,7 +108,7 @@ def train(
 
 
 def _stream(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seed: int) -> Stream:
-    like = next(loss.parameters())
+    like = like_parameters(loss)
     generator = torch.Generator(device=like.device).manual_seed(seed)
     shape = (loss.objective.samples, batch_size, loss.model.latents)
     return Stream(sampler(len(data), batch_size, generator), shape, like.dtype, generator)
@@ -141,12 +144,12 @@ def _moves(
 def _grad_sq(gradients: list[Tensor], joined: bool) -> Tensor:
     """Squared norms (S,): one kernel per parameter, or all joined first, where launches cost more than a copy."""
     if compiling():
-        return sum((g.square().flatten(1).sum(1) for g in gradients), gradients[0].new_zeros(()))
+        return sum((g.square().reshape(len(g), -1).sum(1) for g in gradients), gradients[0].new_zeros(()))
     if joined:
-        return torch.linalg.vector_norm(torch.cat([g.flatten(1) for g in gradients], 1), dim=1).square()
+        return torch.linalg.vector_norm(torch.cat([g.reshape(len(g), -1) for g in gradients], 1), dim=1).square()
     if len(gradients[0]) == 1:  # the same at two thirds of the time
         return torch.stack(torch._foreach_norm(gradients)).square().sum(0, keepdim=True)  # pyright: ignore[reportPrivateImportUsage]
-    return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients]).square().sum(0)
+    return torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients]).square().sum(0)
 
 
 def _recorded(differentiate: Differentiator) -> Differentiator:
@@ -232,15 +235,19 @@ def _copy(parameters: Parameters) -> Parameters:
 
 
 def _stack(losses: Sequence[Loss]) -> Parameters:
-    def layout(loss: Loss) -> dict[str, torch.Size]:
-        return {name: tensor.shape for name, tensor in loss.state_dict().items()}
+    def layout(loss: Loss) -> dict[str, tuple]:
+        kinds = {name: (t.shape, t.dtype, t.device) for name, t in loss.state_dict().items()}
+        return kinds | {name: (*kinds[name], p.requires_grad) for name, p in loss.named_parameters()}
+
+    def fixed(loss: Loss) -> list[Tensor]:
+        return [*loss.buffers(), *(p for p in loss.parameters() if not p.requires_grad)]
 
     first = losses[0]
-    for other in losses[1:]:
-        same = layout(other) == layout(first)
-        if not same or not all(map(torch.equal, first.buffers(), other.buffers())):
+    for other in {id(loss.model): loss for loss in losses[1:]}.values():
+        if layout(other) != layout(first) or not all(map(torch.equal, fixed(first), fixed(other))):
             raise ValueError(
-                "The models of a fleet must have the same parameters by name and shape, and equal buffers."
+                "The models of a fleet must have the same parameters by name, shape and dtype, and equal buffers and "
+                "frozen parameters."
             )
     members = [own_parameters(loss) for loss in losses]
     return {name: torch.stack([member[name] for member in members]).requires_grad_() for name in members[0]}

@@ -41,7 +41,7 @@ class State:
 
     def finite(self) -> Tensor:
         """Which members have finite parameters only, (S,)."""
-        return torch.stack([p.flatten(1).isfinite().all(1) for p in self.parameters.values()]).all(0)
+        return torch.stack([p.reshape(len(p), -1).isfinite().all(1) for p in self.parameters.values()]).all(0)
 
     def each(self, probe: Callable[[Parameters], Any]) -> Tensor:
         """A number, or an `Estimate`, of one member's parameters for each: (S,) or (S, 2); NaN of diverged members."""
@@ -128,7 +128,7 @@ def divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergenc
     Returns:
         Their divergences by seed.
     """
-    sums = torch.stack([p.flatten(1).sum(1) for p in state.parameters.values()]).sum(0)
+    sums = torch.stack([p.reshape(len(p), -1).sum(1) for p in state.parameters.values()]).sum(0)
     table = torch.cat([losses, sums.unsqueeze(0)])
     bad = ~torch.cat([losses.isfinite(), state.finite().unsqueeze(0)])
     first = bad.int().argmax(0).tolist()
