@@ -19,6 +19,7 @@ from vaebench.models.distributions import Bernoulli
 from vaebench.support.checks import available_device
 from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
 
+OWNED = ("split", "dtype", "device", "generator", "seed", "seeds", "event", "features", "progress")
 START = 2**31  # what separates a seed's start from its training
 OPTIONS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "activations": {"relu": relu, "tanh": tanh, "soft_clip": soft_clip},
@@ -73,21 +74,23 @@ def build(experiment: Experiment, **found: Any) -> Problem:
     if isinstance(models[0], MeanFieldModel):
         train, test = table[:, -1].expand(1, -1), None  # one example: the response
     optimizer = OPTIMIZERS[experiment.optimizer.name]
-    _require_options(experiment.optimizer, optimizer, ("parameters", "lr"))
+    require_options(experiment.optimizer, optimizer, ("parameters", "lr"))
     rule = partial(optimizer, **experiment.optimizer.options)
     return Problem(models, ESTIMATORS[experiment.estimator], train, test, rule)
 
 
 def _data(part: ComponentSpec, split: str, settings: Mapping[str, Any]) -> Tensor | None:
     factory = DATA[part.name]
-    _require_options(part, factory, ())
+    require_options(part, factory, ())
     taken = signature(factory).parameters
     if split == "test" and "split" not in taken:
         return None
     offered = {"split": split, "generator": torch.Generator().manual_seed(0)} | dict(settings)
     options = {name: value for name, value in offered.items() if name in taken and value is not None}
-    rows = factory(**(options | dict(part.options)))
-    small = rows.dtype == torch.uint8 and settings["device"].type != "cpu"
+    rows = _made(part, lambda: factory(**(options | dict(part.options))))
+    small = isinstance(rows, Tensor) and rows.dtype == torch.uint8 and settings["device"].type != "cpu"
+    if not isinstance(rows, Tensor):
+        raise ValueError(f"The data set {part.name} must be a tensor, and is a {type(rows).__name__}.")
     return rows.to(settings["device"]) if small else rows
 
 
