@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from vaebench.experiments.experiment import Arm, Experiment
 from vaebench.support.files import read_json, write_whole
-from vaebench.support.texts import escaped, file_like_name, printable, sentence, shown
+from vaebench.support.registry import nearest
+from vaebench.support.texts import file_like_name, printable, sentence, shown
 
 KEPT = "kept by vaebench"  # marks a study's file that may be replaced
 RESERVED = {"index.html"}
@@ -180,13 +181,14 @@ def find_studies(root: Path, titles: Sequence[str] | None) -> FoundStudies:
 
     Raises:
         LookupError: if there is none of a title.
-        ValueError: if one that was asked for cannot be read.
+        ValueError: if one that was asked for holds no study.
+        OSError: if it cannot be read.
     """
     known = {path.stem: path for path in sorted(root.glob("*.json")) if not path.name.startswith(".")}
     for title in titles or ():
         if title not in known:
-            there = ", ".join(map(escaped, known)) or "none"
-            raise LookupError(f"There is no study {shown(title)} in {root}; there: {there}. Run it first.")
+            hint = nearest(title, known) if known else "."
+            raise LookupError(f"There is no study {shown(title)} in {root}{hint} Run it first.")
     found = FoundStudies([], {})
     for title in titles or known:
         try:

@@ -83,7 +83,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 return point.load()
             except (Exception, SystemExit) as trouble:
                 raise BrokenPartError(f"The {self.kind} {name!r} of {point.value} {_broke(trouble)}") from trouble
-        raise UnknownNameError(f"There is no {self.kind} {shown(name)}{_nearest(str(name), self)}")
+        raise UnknownNameError(f"There is no {self.kind} {shown(name)}{nearest(str(name), self)}")
 
     def __iter__(self) -> Iterator[str]:
         own = list(self._parts)
@@ -119,7 +119,7 @@ def imported(kind: str, name: str) -> Any:
     found: Any = _module(kind, name, path)
     for step in attribute.split("."):
         if not hasattr(found, step):
-            hint = _nearest(step, [known for known in dir(found) if not known.startswith("_")])
+            hint = nearest(step, [known for known in dir(found) if not known.startswith("_")])
             raise UnknownNameError(f"There is no {step!r} in {path}, where the {kind} {name!r} should be{hint}")
         found = getattr(found, step)
     if not callable(found):
@@ -142,7 +142,16 @@ def _broke(trouble: BaseException) -> str:
     return f"cannot be imported ({type(trouble).__name__}: {escaped(str(trouble))})."
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that refuses a name: the nearest one that is known, and all of them.
+
+    Args:
+        name: what was asked for.
+        known: what there is.
+
+    Returns:
+        The words, from the punctuation on.
+    """
     there = list(known)
     near = difflib.get_close_matches(name, there, n=1)
     listed = ", ".join(there[:MOST_LISTED]) + (", ..." if len(there) > MOST_LISTED else "")
