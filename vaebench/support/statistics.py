@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import f as f_distribution
+from scipy.special import fdtrc
 from torch import Tensor
 
 
@@ -92,4 +92,4 @@ def _t_squared(difference: Tensor, covariance: Tensor, size: int, freedom: int, 
         return MeanTest(0.0, 1.0)
     statistic = size * float((along[varying].square() / values[varying]).sum())
     scaled = statistic * (freedom - rank + 1) / (freedom * rank)
-    return MeanTest(statistic, float(f_distribution.sf(scaled, rank, freedom - rank + 1)))
+    return MeanTest(statistic, float(fdtrc(rank, freedom - rank + 1, scaled)))
