@@ -47,10 +47,33 @@ def test_presets_survive_json_and_differ_in_every_arm(name, scale):
     assert study.question.endswith("?")
 
 
+def test_the_papers_studies_have_the_papers_size():
+    cifar, celeba = (preset("activations", scale).arms[1].experiment for scale in ("paper", "paper-celeba"))
+    assert (cifar.data.name, cifar.steps, cifar.schedule.period) == ("cifar100", 19_600, 196)  # 50,000 / 256
+    assert (celeba.data.name, celeba.steps, celeba.schedule.period) == ("celeba", 63_600, 636)  # 162,770 / 256, up
+    assert cifar.model.options["size"] == 32 and celeba.model.options["size"] == 64
+    for one in (cifar, celeba):
+        assert (one.batch_size, len(one.seeds), one.model.options["latents"]) == (256, 5, 100)
+        assert one.optimizer.name == "adam" and one.schedule(1) == 1e-3
+        assert one.schedule(one.steps) == pytest.approx(1e-4)  # epoch 100
+    labels = [arm.label for arm in preset("samples", "paper-celeba").arms]
+    assert labels == ["K=1", "K=5", "K=10"]
+    assert [arm.label for arm in preset("samples", "paper").arms] == [*labels, "K=50", "K=100"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("scale", ["paper", "paper-celeba"])
+def test_the_theorems_steps_are_all_that_a_theorem_scale_changes(name, scale):
+    for ours, theirs in zip(preset(name, f"{scale}-theorem").arms, preset(name, scale).arms, strict=True):
+        assert ours.experiment.schedule.is_inverse_sqrt
+        assert replace(ours.experiment, schedule=theirs.experiment.schedule) == theirs.experiment
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"steps": BASE.steps + 1},
+        {"schedule": replace(BASE.schedule, period=2)},
         {"seeds": (5,)},
         {"dtype": "float32"},
         {"estimator": "analytic_kl"},
@@ -73,7 +96,7 @@ def test_the_hash_is_that_of_other_machines():
         BASE.schedule,
         1,
         1,
-    ).hash == ("b66205332345")
+    ).hash == ("6ca35a1c8233")
 
 
 def test_a_grid_varies_what_it_is_told():

@@ -16,14 +16,14 @@ STEPS, SEEDS, C = 5000, 8, 0.02
 MARKS = np.array(geometric(STEPS))
 
 
-def recorded(optimizer="adam", diverged=(), steps=STEPS, **columns) -> Trajectory:
+def recorded(optimizer="adam", diverged=(), steps=STEPS, period=1, **columns) -> Trajectory:
     """Columns are functions of the step; seeds scatter around them by a few per cent."""
     random = np.random.default_rng(0)
     marks = np.array(geometric(steps))
     scatter = 1 + 0.05 * random.standard_normal((SEEDS, 1))
     rows = {"step": np.tile(marks, SEEDS), "seed": np.repeat(np.arange(SEEDS), len(marks))}
     rows |= {name: (scatter * [column(m) for m in marks]).ravel() for name, column in columns.items()}
-    experiment = {"optimizer": {"name": optimizer}, "schedule": {"scale": C, "exponent": 0.5}}
+    experiment = {"optimizer": {"name": optimizer}, "schedule": {"scale": C, "exponent": 0.5, "period": period}}
     metadata = {"experiment": experiment, "diverged": list(diverged), "cost": {"peak MB": 1.0}}
     return Trajectory(metadata, pd.DataFrame(rows))
 
@@ -137,3 +137,20 @@ def test_what_was_measured_at_the_end_only_is_reported():
     summary = summarise(recorded(grad_sq=lambda _: 1.0, log_likelihood=lambda m: 5.0 if m == STEPS else math.nan))
     assert isinstance(summary.final["log-likelihood, test"], Estimate)
     assert summary.final["log-likelihood, test"].value == pytest.approx(5, rel=0.1)
+
+
+def test_no_rate_is_claimed_of_steps_that_fall_by_the_epoch():
+    def falling(m):
+        return (m + 1) ** -0.5
+
+    claimed, other = summarise(recorded(grad_sq=falling)), summarise(recorded(grad_sq=falling, period=50))
+    assert "rate" in {one.gate for one in claimed.verdicts} and claimed.envelope is not None
+    assert {one.gate for one in other.verdicts} == {"finite"} and other.envelope is None
+
+
+def test_the_fitted_envelope_says_where_it_was_fitted():
+    envelope = summarise(recorded(grad_sq=lambda m: (m + 1) ** -0.5)).envelope
+    assert envelope is not None and envelope.fitted == STEPS // 10
+    assert envelope.label.endswith("fitted on steps 1 to 500")
+    measured = summarise(quadratic()).envelope
+    assert measured is not None and measured.fitted is None

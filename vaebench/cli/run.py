@@ -27,7 +27,7 @@ Data = Annotated[Path | None, typer.Option(help="Where the files of mnist, cifar
 
 def run(
     what: Annotated[str, typer.Argument(metavar="PRESET|FILE", help="A preset, or a JSON file of a study.")],
-    scale: Annotated[str, typer.Option(help="smoke (seconds), default (minutes), paper (a GPU).")] = "default",
+    scale: Annotated[str, typer.Option(help="smoke, default (minutes), paper or paper-celeba (a GPU).")] = "default",
     results: Results = Path("results"),
     jobs: Jobs = None,
     scheduler: Scheduler = None,

@@ -199,7 +199,7 @@ def _walking(
     if found.hessians.shape[1]:
         verdicts.append(bounds.identity(path, values, found, used))
     product = float(found.top.max()) * schedule(1)
-    if not (isinstance(schedule, Schedule) and schedule.exponent == 0.5) or product >= 2:
+    if not (isinstance(schedule, Schedule) and schedule.is_inverse_sqrt) or product >= 2:
         say(f"left out: the envelope needs steps C / sqrt(n) and L C < 2, and L C = {product:.2g} here")
         return verdicts
     return [*verdicts, bounds.envelope(path, values, found, used, schedule)]

@@ -51,14 +51,14 @@ def summarise(trajectory: Trajectory) -> Summary:
     record = read_record(trajectory)
     running = record.running()
     marks = record.marks[1:]
-    envelope, prediction = _sgd_lines(record, running) if _is_sgd(trajectory, record) else (_rate_line(running), None)
+    envelope, prediction = _lines(trajectory, record, running)
     names = {"train": "bound_train", "test": "bound_test"}
     bounds = {name: band_of(record.marks, record.columns[c]) for name, c in names.items() if c in record.columns}
     extra = {name: band_of(record.marks, record.columns[c]) for c, name in EXTRA_PROBES.items() if c in record.columns}
     return Summary(
         band_of(record.marks, record.columns["grad_sq"]),
         band_of(marks, running[:, marks - 1]),
-        _thin(envelope, marks),
+        None if envelope is None else _thin(envelope, marks, _fitted(running) if prediction is None else None),
         None if prediction is None else _thin(prediction, marks),
         bounds,
         extra,
@@ -66,6 +66,13 @@ def summarise(trajectory: Trajectory) -> Summary:
         trajectory.metadata["cost"],
         tuple(_verdicts(trajectory, record, running, (envelope, prediction))),
     )
+
+
+def _lines(trajectory: Trajectory, record: Record, running: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Envelope and prediction; the theorem's rate is claimed of steps C / sqrt(n) only."""
+    if _is_sgd(trajectory, record):
+        return _sgd_lines(record, running)
+    return (_rate_line(running) if record.schedule.is_inverse_sqrt else None), None
 
 
 def _is_sgd(trajectory: Trajectory, record: Record) -> bool:
@@ -95,24 +102,30 @@ def _rate(steps: int) -> np.ndarray:
 def _rate_line(running: np.ndarray) -> np.ndarray:
     """The theorem's shape over all seeds' mean, (1, n)."""
     mean, rate = running.mean(0), _rate(running.shape[1])
-    early = max(1, int(FITTED * len(mean)))
-    return ((mean / rate)[:early].max() * rate)[None]
+    return ((mean / rate)[: _fitted(running)].max() * rate)[None]
 
 
-def _thin(line: np.ndarray, marks: np.ndarray) -> Line:
-    labels = {True: "A (1 + log n) / √n, A from the first tenth", False: "from constants measured on this run"}
-    return Line(marks, line.mean(0)[marks - 1], labels[len(line) == 1])
+def _fitted(running: np.ndarray) -> int:
+    """The last step that the rate's constant is taken from."""
+    return max(1, int(FITTED * running.shape[1]))
+
+
+def _thin(line: np.ndarray, marks: np.ndarray, fitted: int | None = None) -> Line:
+    label = "from constants measured on this run"
+    if fitted is not None:
+        label = f"A (1 + log n) / √n, A fitted on steps 1 to {fitted:,}"
+    return Line(marks, line.mean(0)[marks - 1], label, fitted)
 
 
 def _verdicts(
-    trajectory: Trajectory, record: Record, running: np.ndarray, lines: tuple[np.ndarray, np.ndarray | None]
+    trajectory: Trajectory, record: Record, running: np.ndarray, lines: tuple[np.ndarray | None, np.ndarray | None]
 ) -> list[Verdict]:
     found = trajectory.metadata["diverged"]
     where = {"first": f"seed {found[0]['seed']} at step {found[0]['step']}"} if found else {}
     verdicts = [judge("finite", "No member left the finite numbers", len(found), 0, 0.0, where)]
-    if len(running) < FEWEST_SEEDS:
-        return verdicts
     envelope, prediction = lines
+    if len(running) < FEWEST_SEEDS or envelope is None:
+        return verdicts
     if prediction is None:
         return [*verdicts, _rate_verdict(running)]
     margin = (running - envelope)[:, -1]
