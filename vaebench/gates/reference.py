@@ -27,6 +27,13 @@ def flat(stacked: Parameters) -> Tensor:
     return torch.cat([tensor.flatten(1) for tensor in stacked.values()], 1)
 
 
+def unflatten(vectors: Tensor, like: Parameters) -> Parameters:
+    """Undo `flat`: (S, p) to parameters by name, with the shapes of `like`."""
+    shapes = {name: tensor.shape[1:] for name, tensor in like.items()}
+    pieces = vectors.split([shape.numel() for shape in shapes.values()], -1)
+    return {n: v.unflatten(-1, s) if s else v.squeeze(-1) for (n, s), v in zip(shapes.items(), pieces, strict=True)}
+
+
 def exact_by_quadrature(points: int, outer: int, dimension: int) -> Estimator:
     """The exact bound as an estimator without variance: quadrature over one or two latents.
 
@@ -89,7 +96,9 @@ class Reference:
             named = {n: v.view(shape) for (n, shape), v in zip(shapes.items(), pieces, strict=True)}
             return value(named, self.data, self._unused)
 
-        return vmap(jacrev(grad(of_vector)), chunk_size=self.chunk)(flat(stacked))
+        vectors = flat(stacked)
+        chunk = None if self.chunk is None else max(1, self.chunk // vectors.shape[1])
+        return vmap(jacrev(grad(of_vector)), chunk_size=chunk)(vectors)
 
 
 def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> Reference | None:
@@ -105,7 +114,7 @@ def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> R
     """
     objective = Objective(objective.samples, objective.alpha, objective.beta)
     if objective.alpha == 1 and isinstance(model, ConjugateModel):
-        return Reference(Loss(model, exact, objective), data, "closed form")
+        return Reference(Loss(model, exact, objective), data, "closed form", max(1, HELD // data.numel()))
     if model.latents > 2 or not isinstance(model, nn.Module):
         return None
     rule = _sufficient(model, objective, data)
