@@ -53,9 +53,9 @@ def curvature(path: Path, reference: Reference, like: Parameters) -> Curvature:
     n = path.prefix
     points = torch.cat([path.before[:n], path.end.unsqueeze(0)])
     cheap = reference.kind == "closed form" and points.shape[-1] <= DENSE
-    marks = geometric(n, 12 if cheap else 2)
+    marks = geometric(n, 8 if cheap else 2)
     if cheap:
-        marks = tuple(sorted({*marks, *range(0, n, max(25, n // 40))}))
+        marks = tuple(sorted({*marks, *range(0, n, max(25, n // 25))}))
     chosen = points[list(marks)] if cheap else points[list(marks), :2]
     found = reference.hessians(unflatten(chosen.flatten(0, 1), like)).unflatten(0, chosen.shape[:2])
     top = torch.linalg.eigvalsh(found)[..., -1]

@@ -273,7 +273,7 @@ def _standing(
     if not variances.light(late, x, generator):
         say("left out: variance in K, its law needs lighter importance weights")
         return verdicts
-    return verdicts + variances.laws_in_samples(late, x, law, plan.replicates, seeds)
+    return verdicts + variances.laws_in_samples(late, x, law, plan.replicates // 2, seeds)
 
 
 def _value(

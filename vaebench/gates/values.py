@@ -24,7 +24,7 @@ def bound_value(
     generator: torch.Generator,
     reported: Estimator,
     trusted: nn.Module,
-    draws: int = 300,
+    draws: int = 120,
 ) -> Verdict:
     """The reported value of minus the bound against the exact one, and against the trusted one at equal noise.
 

@@ -138,13 +138,15 @@ def _correlation(threshold: float, products: Tensor, noise: Tensor) -> float:
 
 def lag_scores(noise: Tensor, lags: int) -> Tensor:
     """|Z| of the autocovariance of the noise (n, S, p) at the lags 1 .. lags, from the members' Gram matrices."""
-    n, total = len(noise), noise.new_zeros(2, lags + 1)
-    start, lag = torch.arange(n, device=noise.device), torch.arange(lags + 1, device=noise.device)
-    inside = start[:, None] + lag < n
+    n, width, total = len(noise), lags + 1, noise.new_zeros(2, lags + 1)
+    start, lag = torch.arange(width, device=noise.device), torch.arange(width, device=noise.device)
     for member in noise.unbind(1):
-        gram = torch.nn.functional.pad((member @ member.T).flatten(), (0, lags + 1))
-        products = gram.as_strided((n, lags + 1), (n + 1, 1)) * inside  # entry (i, l) is that of (i, i + l)
-        total += torch.stack([products.sum(0), products.square().sum(0)])
+        later = torch.nn.functional.pad(member, (0, 0, 0, 2 * width))
+        for first in range(0, n, width):  # a band of the Gram matrix: rows and what follows them by at most the lags
+            gram = later[first : first + width] @ later[first : first + 2 * width].T
+            products = gram.as_strided((width, width), (2 * width + 1, 1))  # entry (i, l) is that of (i, i + l)
+            products = products * (first + start[:, None] + lag < n)
+            total += torch.stack([products.sum(0), products.square().sum(0)])
     scores = total[0].abs() / total[1].sqrt().clamp(min=1e-300)
     return torch.where(scores.isnan(), math.inf, scores)[1:]
 
