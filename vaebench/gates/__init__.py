@@ -6,10 +6,11 @@
 from vaebench.gates.certification import FALSE_ALARM, certify
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gates.reference import Reference, exact_reference
-from vaebench.gates.verdict import Verdict, judge
+from vaebench.gates.verdict import Outcome, Verdict, judge, overall
 
 __all__ = [
     "FALSE_ALARM",
+    "Outcome",
     "Reference",
     "Verdict",
     "certify",
@@ -17,4 +18,5 @@ __all__ = [
     "check_model",
     "exact_reference",
     "judge",
+    "overall",
 ]

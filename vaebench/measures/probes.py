@@ -186,9 +186,33 @@ def bound(
     """
     if positive_integer("draws", draws) < 2:
         raise ValueError("draws must be at least 2 for a standard error, got 1.")
+    values = bound_draws(Loss(loss.model, reported, loss.objective), data, draws, generator, parameters, batch_size)
+    return Estimate(float(values.mean()), float(values.std() / draws**0.5))
+
+
+def bound_draws(
+    loss: Loss,
+    data: Tensor,
+    draws: int,
+    generator: torch.Generator,
+    parameters: Parameters | None = None,
+    batch_size: int = 1024,
+) -> Tensor:
+    """What a surrogate is worth, averaged over the data, once for each draw of the noise of all data.
+
+    Args:
+        loss: minus the mean of the surrogate.
+        data: (N, *event).
+        draws: M.
+        generator: source of the noise, on the device of the model.
+        parameters: where; default the module's own.
+        batch_size: examples evaluated at once.
+
+    Returns:
+        (M,), in nats.
+    """
     parameters = own_parameters(loss) if parameters is None else parameters
-    value = Loss(loss.model, reported, loss.objective)
-    data, value, like = check_loss(value, data), loss_function(value), like_parameters(loss)
+    data, value, like = check_loss(loss, data), loss_function(loss), like_parameters(loss)
     k, d = loss.objective.samples, loss.model.latents
     totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
     with torch.no_grad():
@@ -197,8 +221,7 @@ def bound(
                 x = as_input(rows, like)
                 noise = torch.randn(k, len(x), d, generator=generator, dtype=x.dtype, device=x.device)
                 totals[draw] -= value(parameters, x, noise).double() * len(x)
-    values = totals / len(data)
-    return Estimate(float(values.mean()), float(values.std() / draws**0.5))
+    return totals / len(data)
 
 
 def top_curvature(
