@@ -1,0 +1,245 @@
+"""The mean gradient against a trusted estimator's at the same minibatches and the same noise.
+
+Where no exact gradient can be had, differences d_r = g_r - t_r of one's own gradient and the trusted one's still have
+mean zero if and only if one's own is unbiased, and at equal noise they vary far less than either. They are tested
+along directions in which faults lie: the trusted gradient (a wrong scale), its derivative in beta (a wrong weight of
+the Kullback-Leibler term), the mean difference of an independent half of the draws (anything else, as a whole and by
+parameter), and every coordinate.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from scipy import stats
+from torch import Tensor, nn
+from torch.func import grad, vmap
+
+from vaebench.gates.means import MEAN_LEVEL
+from vaebench.gates.verdict import Verdict, judge
+from vaebench.gradients import Estimator, Loss, Objective, Parameters, loss_function, own_parameters, pathwise
+from vaebench.measures.moments import CHUNK, fresh, parameter_groups
+
+FAMILIES = 3  # named directions, directions of the other half, coordinates: each has a third of the level
+STEP = 0.05  # in beta, for the derivative of the gradient
+POWER = 0.9
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}  # of a difference, beside the largest gradient
+
+
+@dataclass(frozen=True)
+class Along:
+    """What the differences say along one direction d.
+
+    Attributes:
+        value: their mean part <d_r, d> / <d, d>: 0.02 along the gradient is a gradient 2 % too large.
+        error: its standard error.
+        p_value: of zero, before any correction.
+    """
+
+    value: float
+    error: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The test at one point.
+
+    Attributes:
+        named: "scale", "scale, encoder", "scale, decoder", "KL weight", as far as there are such directions.
+        p_value: of all directions together, Bonferroni's.
+        worst: the direction that has it.
+        count: number of pairs R.
+    """
+
+    named: dict[str, Along]
+    p_value: float
+    worst: str
+    count: int
+
+    def smallest(self, name: str) -> float:
+        """The smallest deviation along a named direction that is found with probability 0.9."""
+        critical = stats.t.isf(MEAN_LEVEL / (2 * FAMILIES * len(self.named)), self.count - 1)
+        return float(critical + stats.norm.ppf(POWER)) * self.named[name].error
+
+
+def differences(
+    model: nn.Module,
+    estimator: Estimator,
+    objective: Objective,
+    data: Tensor,
+    batch_size: int,
+    count: int,
+    generator: torch.Generator,
+    parameters: Parameters | None = None,
+    trusted: Estimator = pathwise,
+) -> Differences:
+    """Pairs of gradients at equal minibatches and noise, and what their differences say.
+
+    Args:
+        model: the model.
+        estimator: under test.
+        objective: the bound.
+        data: (N, *event).
+        batch_size: B.
+        count: R, even, at least 64.
+        generator: of minibatches and noise.
+        parameters: where; default the model's own.
+        trusted: an unbiased estimator of the same bound's gradient.
+
+    Returns:
+        The test; at most R differences of p numbers each are looked at, a few at a time.
+
+    Raises:
+        ValueError: if R is odd or below 64.
+    """
+    if count < 64 or count % 2:
+        raise ValueError(f"count must be even and at least 64, got {count}.")
+    mine, theirs = (Loss(model, one, objective) for one in (estimator, trusted))  # pyright: ignore[reportArgumentType]
+    point = own_parameters(mine) if parameters is None else parameters
+    named = _named(theirs, data, batch_size, point, max(64, count // 8), generator)
+    tally = _Tally(named, {name: tensor.numel() for name, tensor in point.items()})
+    first, second = (vmap(grad(loss_function(loss)), (None, 0, 0)) for loss in (mine, theirs))
+    draws, size = fresh(mine, data, batch_size, generator), sum(p.numel() for p in point.values())
+    chunk = max(1, min(256, CHUNK // size))
+    for half in (0, 1):
+        for start in range(0, count // 2, chunk):
+            x, noise = draws.take(min(chunk, count // 2 - start))
+            trust = _flat(second(point, x, noise))
+            tally.enter(_flat(first(point, x, noise)) - trust, float(trust.abs().max()), half)
+        tally.turn()
+    return tally.test(ROUNDING.get(data.dtype, 1e-9))
+
+
+def paired_mean(places: Sequence[str], found: Sequence[Differences]) -> Verdict:
+    """The verdict on pairs at several points, at level 1e-8 each.
+
+    Args:
+        places: names of the points.
+        found: the pairs there.
+
+    Returns:
+        The verdict on the smallest p-value, as -log10 p. Evidence has the deviation of the gradient's scale and of
+        the Kullback-Leibler term's weight with their standard errors, where they are known best, and the smallest
+        deviation that would have been found with probability 0.9.
+    """
+    worst = min(range(len(found)), key=lambda i: found[i].p_value)
+    lowest = found[worst].p_value
+    evidence: dict[str, float | int | str] = {
+        "points": ", ".join(places),
+        "worst": f"{places[worst]}, along {found[worst].worst}",
+        "pairs each": found[worst].count,
+    }
+    for name in ("scale", "KL weight"):
+        known = [one for one in found if name in one.named]
+        if known:
+            best = min(known, key=lambda one, name=name: one.named[name].error)
+            evidence |= {
+                f"{name} off by": best.named[name].value,
+                f"{name} error": best.named[name].error,
+                f"{name}, smallest found": best.smallest(name),
+            }
+    return judge(
+        "gradient mean, paired",
+        "the mean gradient is trusted pathwise's at equal noise (statistic: -log10 p)",
+        -math.log10(lowest) if lowest > 0 else math.inf,
+        -math.log10(MEAN_LEVEL),
+        MEAN_LEVEL * len(found),
+        evidence,
+    )
+
+
+def _flat(gradients: Parameters) -> Tensor:
+    return torch.cat([g.flatten(1) for g in gradients.values()], 1).double()
+
+
+def _named(
+    loss: Loss, data: Tensor, batch_size: int, point: Parameters, count: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Directions (p,) from draws of their own: the mean gradient, by block, and its derivative in beta."""
+    more = Loss(loss.model, loss.estimator, replace(loss.objective, beta=loss.objective.beta + STEP))
+    here, there = (vmap(grad(loss_function(one)), (None, 0, 0)) for one in (loss, more))
+    draws, size = fresh(loss, data, batch_size, generator), sum(p.numel() for p in point.values())
+    chunk = max(1, min(256, CHUNK // size))
+    scale = weight = torch.zeros(size, dtype=torch.float64, device=data.device)
+    for start in range(0, count, chunk):
+        x, noise = draws.take(min(chunk, count - start))
+        gradient = _flat(here(point, x, noise))
+        scale = scale + gradient.sum(0) / count
+        weight = weight + (_flat(there(point, x, noise)) - gradient).sum(0) / (STEP * count)
+    groups, found = parameter_groups(loss, data), {"scale": scale}
+    for title, block in (("scale, encoder", groups["phi"]), ("scale, decoder", groups["theta"])):
+        inside = torch.cat([torch.full((p.numel(),), float(name in block)) for name, p in point.items()])
+        found[title] = scale * inside.to(scale)
+    found["KL weight"] = weight * (loss.objective.beta or 1.0)
+    return {name: direction for name, direction in found.items() if float(direction.norm()) > 0}
+
+
+class _Tally:
+    """Sums over the differences, of which only a few are held at a time."""
+
+    def __init__(self, named: dict[str, Tensor], sizes: dict[str, int]):
+        self.names, self.sizes = list(named), sizes
+        self.named = torch.stack(list(named.values()), 1)
+        self.total, self.squares = (torch.zeros(2, *self.named.shape[:1], dtype=torch.float64) for _ in range(2))
+        self.scores: list[Tensor] = []
+        self.crossed: list[Tensor] = []
+        self.directions: Tensor | None = None
+        self.counts, self.largest = [0, 0], 0.0
+
+    def enter(self, off: Tensor, largest: float, half: int) -> None:
+        """Take in some differences (n, p) of one half of the draws."""
+        self.total[half] += off.sum(0).cpu()
+        self.squares[half] += off.square().sum(0).cpu()
+        self.scores.append(off @ self.named)
+        if self.directions is not None:
+            pieces = off.split(list(self.sizes.values()), 1)
+            along = self.directions.split(list(self.sizes.values()))
+            parts = [piece @ direction for piece, direction in zip(pieces, along, strict=True)]
+            self.crossed.append(torch.stack([sum(parts), *parts], 1))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        self.counts[half] += len(off)
+        self.largest = max(self.largest, largest)
+
+    def turn(self) -> None:
+        """The first half is over: its mean is the direction along which the second is looked at."""
+        if self.directions is None:
+            self.directions = (self.total[0] / self.counts[0]).to(self.named)
+
+    def test(self, rounding: float) -> Differences:
+        """All families together."""
+        slack, count = rounding * self.largest, sum(self.counts)
+        named = {name: self._along(i, slack) for i, name in enumerate(self.names)}
+        assert self.directions is not None
+        pieces = self.directions.split(list(self.sizes.values()))
+        lengths = torch.stack([piece.abs().sum() for piece in (self.directions, *pieces)])
+        crossed = _p_values(torch.cat(self.crossed), slack * lengths)
+        mean = self.total.sum(0) / count
+        variance = (self.squares.sum(0) - count * mean.square()).clamp(min=0) / (count - 1)
+        each = _p(mean, (variance / count).sqrt(), slack, count)
+        families = {
+            **{name: along.p_value * len(named) for name, along in named.items()},
+            **{f"its own mean in {name}": float(p) * len(crossed) for name, p in zip(["all", *self.sizes], crossed, strict=True)},
+            "one coordinate": float(each.min()) * len(each),
+        }  # fmt: skip
+        worst = min(families, key=families.__getitem__)
+        return Differences(named, min(1.0, FAMILIES * families[worst]), worst, count)
+
+    def _along(self, index: int, slack: float) -> Along:
+        direction, scores = self.named[:, index], torch.cat(self.scores)[:, index]
+        square = float(direction.square().sum())
+        p_value = float(_p_values(scores.unsqueeze(1), slack * direction.abs().sum().unsqueeze(0))[0])
+        error = float(scores.std()) / math.sqrt(len(scores))
+        return Along(float(scores.mean()) / square, error / square, p_value)
+
+
+def _p_values(scores: Tensor, slack: Tensor) -> Tensor:
+    """Two-sided p-values of zero means, column by column, (n, m) -> (m,)."""
+    return _p(scores.mean(0), scores.std(0) / math.sqrt(len(scores)), slack, len(scores))
+
+
+def _p(mean: Tensor, error: Tensor, slack: Tensor | float, count: int) -> Tensor:
+    """Student's, less what rounding explains; what is not finite has none."""
+    t = (mean.abs() - slack).clamp(min=0) / error.clamp(min=1e-300)
+    t = torch.where(t.isnan(), math.inf, t)
+    return torch.as_tensor(2 * stats.t.sf(t.cpu().numpy(), count - 1))
