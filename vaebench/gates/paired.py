@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from vaebench.gates.means import MEAN_LEVEL
-from vaebench.gates.verdict import Verdict, judge
+from vaebench.gates.verdict import Verdict, detectable, judge
 from vaebench.gradients import Estimator, Loss, Objective, Parameters, loss_function, own_parameters, pathwise
 from vaebench.measures.moments import CHUNK, fresh, parameter_groups
 
 FAMILIES = 3  # named directions, directions of the other half, coordinates: each has a third of the level
 STEP = 0.05  # in beta, for the derivative of the gradient
-POWER = 0.9
+PILOT = 32  # pairs by which the trusted estimator is chosen that varies most like one's own
+SMALLEST = 0.1  # of the gradient: a gate that would not find a scale as wrong as this has no power
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}  # of a difference, beside the largest gradient
 
 
@@ -60,8 +61,8 @@ class Differences:
 
     def smallest(self, name: str) -> float:
         """The smallest deviation along a named direction that is found with probability 0.9."""
-        critical = stats.t.isf(MEAN_LEVEL / (2 * FAMILIES * len(self.named)), self.count - 1)
-        return float(critical + stats.norm.ppf(POWER)) * self.named[name].error
+        critical = float(stats.t.isf(MEAN_LEVEL / (2 * FAMILIES * len(self.named)), self.count - 1))
+        return detectable(critical, self.count - 1) * self.named[name].error
 
 
 def differences(
@@ -131,15 +132,14 @@ def paired_mean(places: Sequence[str], found: Sequence[Differences]) -> Verdict:
         "worst": f"{places[worst]}, along {found[worst].worst}",
         "pairs each": found[worst].count,
     }
-    for name in ("scale", "KL weight"):
+    smallest = math.inf
+    for name in ("KL weight", "scale"):
         known = [one for one in found if name in one.named]
         if known:
             best = min(known, key=lambda one, name=name: one.named[name].error)
-            evidence |= {
-                f"{name} off by": best.named[name].value,
-                f"{name} error": best.named[name].error,
-                f"{name}, smallest found": best.smallest(name),
-            }
+            smallest = best.smallest(name)
+            off = best.named[name]
+            evidence |= {f"{name} off by": off.value, f"{name} error": off.error, f"{name} found from": smallest}
     return judge(
         "gradient mean, paired",
         "the mean gradient is trusted pathwise's at equal noise (statistic: -log10 p)",
@@ -147,7 +147,44 @@ def paired_mean(places: Sequence[str], found: Sequence[Differences]) -> Verdict:
         -math.log10(MEAN_LEVEL),
         MEAN_LEVEL * len(found),
         evidence,
+        smallest=smallest,
+        limit=SMALLEST,
+        unit="of the gradient's scale",
     )
+
+
+def closest(
+    model: nn.Module,
+    estimator: Estimator,
+    trusted: Sequence[Estimator],
+    objective: Objective,
+    x: Tensor,
+    generator: torch.Generator,
+) -> Estimator:
+    """The trusted estimator from which one's own varies least at equal noise, by draws that nothing else uses.
+
+    Args:
+        model: the model.
+        estimator: under test.
+        trusted: unbiased estimators of the same bound's gradient.
+        objective: the bound.
+        x: a few examples, (B, *event).
+        generator: of the noise.
+
+    Returns:
+        One of the trusted.
+    """
+    losses = [Loss(model, one, objective) for one in (estimator, *trusted)]  # pyright: ignore[reportArgumentType]
+    point = own_parameters(losses[0])
+    chunk = max(1, min(PILOT, CHUNK // sum(p.numel() for p in point.values())))
+    draws = fresh(losses[0], x, len(x), generator)
+    spread = dict.fromkeys(trusted, 0.0)
+    for _ in range(0, PILOT, chunk):
+        batch, noise = draws.take(chunk)
+        mine, *others = (_flat(vmap(grad(loss_function(one)), (None, 0, 0))(point, batch, noise)) for one in losses)
+        for one, other in zip(trusted, others, strict=True):
+            spread[one] += float((mine - other).square().sum())
+    return min(spread, key=spread.__getitem__)
 
 
 def _flat(gradients: Parameters) -> Tensor:
@@ -217,11 +254,10 @@ class _Tally:
         mean = self.total.sum(0) / count
         variance = (self.squares.sum(0) - count * mean.square()).clamp(min=0) / (count - 1)
         each = _p(mean, (variance / count).sqrt(), slack, count)
-        families = {
-            **{name: along.p_value * len(named) for name, along in named.items()},
-            **{f"its own mean in {name}": float(p) * len(crossed) for name, p in zip(["all", *self.sizes], crossed, strict=True)},
-            "one coordinate": float(each.min()) * len(each),
-        }  # fmt: skip
+        families = {name: along.p_value * len(named) for name, along in named.items()}
+        for name, p_value in zip(["all", *self.sizes], crossed.tolist(), strict=True):
+            families[f"its own mean in {name}"] = p_value * len(crossed)
+        families["one coordinate"] = float(each.min()) * len(each)
         worst = min(families, key=families.__getitem__)
         return Differences(named, min(1.0, FAMILIES * families[worst]), worst, count)
 

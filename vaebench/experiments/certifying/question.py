@@ -140,9 +140,9 @@ def ask(
         missing = "data" if data is None else "model"
         raise ValueError(f"A model and data belong together, and there is no {missing}; give both or neither.")
     own = model is not None
-    if model is None or data is None:
-        generator = torch.Generator().manual_seed(seed)
-        model, data = linear_vae(generator=generator), linear_gaussian(generator=generator)
+    generator = torch.Generator().manual_seed(seed)
+    model = linear_vae(generator=generator) if model is None else model
+    data = linear_gaussian(generator=generator) if data is None else data
     question = Question(
         name or getattr(estimator, "__name__", type(estimator).__name__),
         estimator,
