@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vaebench.data import linear_gaussian
-from vaebench.gradients import Estimator, Objective
+from vaebench.gradients import ESTIMATORS, Estimator, Objective
 from vaebench.models import as_input, check_input, linear_vae
 from vaebench.support.checks import one_of, positive_integer, within
 from vaebench.training.optimizers import OPTIMIZERS
@@ -93,8 +94,9 @@ class Question:
     level: Level
 
     def generator(self, salt: int) -> torch.Generator:
-        """A generator of the question's seed; another salt, another stream."""
-        return torch.Generator(self.data.device).manual_seed(self.seed + 2**40 * (salt + 1))
+        """A generator of the question's seed; another salt, another stream (torch's own keeps 32 bits of a seed)."""
+        mixed = int(np.random.SeedSequence([self.seed, salt]).generate_state(1)[0])
+        return torch.Generator(self.data.device).manual_seed(mixed)
 
 
 def ask(
@@ -143,8 +145,9 @@ def ask(
     generator = torch.Generator().manual_seed(seed)
     model = linear_vae(generator=generator) if model is None else model
     data = linear_gaussian(generator=generator) if data is None else data
+    name = name or getattr(estimator, "__name__", type(estimator).__name__)
     question = Question(
-        name or getattr(estimator, "__name__", type(estimator).__name__),
+        f"{name} (yours)" if ESTIMATORS.get(name, estimator) is not estimator else name,
         estimator,
         model,
         _as_rows(data, model),

@@ -1,8 +1,7 @@
 """Is it right? The gates, on reference beds with exact gradients and on one's own model beside trusted estimators."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import count
+from dataclasses import dataclass
 
 import torch
 
@@ -24,7 +23,9 @@ ROWS = 256  # of one's own data, where an exact gradient of all of them is wante
 EXACT_PARAMETERS = 200  # up to which one's own model is judged by the gates of a run, if it has an exact gradient
 WARM, RATE = 200, 1e-3  # steps and step size of Adam that carry one's own model away from its start
 GUARANTEE = frozenset({"telescoped envelope", "identity", "envelope", "Adam's ledger"})
-REFUSALS = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)  # of an estimator that a bed does not suit
+BED_SCALE = 0.01  # C on a reference bed, where its curvature is known
+# Of an estimator that a bed does not suit.
+REFUSALS = (ValueError, LookupError, TypeError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -81,27 +82,29 @@ def _linear(question: Question, left_out: list[str]) -> Iterator[Judged]:
     latents = 2 if q.objective.alpha == 1 else 1
     model, data = beds.linear(q.generator(1), latents)
     place = "linear VAE" if latents == 2 else "linear VAE with one latent"
-    yield from (Judged(place, verdict) for verdict in _gates(q, model, data, level.steps, level.members, left_out))
+    yield from _gates(q, place, beds.Bed(model, data), level.steps, left_out)
 
 
-def _gates(q: Question, model, data, steps: int, members: int, left_out: list[str]) -> list[Verdict]:
+def _gates(q: Question, place: str, bed: beds.Bed, steps: int, left_out: list[str]) -> Iterator[Judged]:
     def hear(line: str) -> None:
-        left_out.extend([line.removeprefix("left out: ")] if line.startswith("left out") else [])
+        said = line.removeprefix("left out: ")
+        left_out.extend([f"{place}: {said}"] if said != line else [])
 
-    return certify(
-        model,
+    found = certify(
+        bed.model,
         q.estimator,
         q.objective,
-        data,
+        bed.data,
         optimizer=q.optimizer,
-        schedule=inverse_sqrt(q.scale),
+        schedule=inverse_sqrt(BED_SCALE if place != OWN else q.scale),
         steps=steps,
-        members=members,
+        members=q.level.members,
         replicates=q.level.replicates,
         seed=q.seed,
         law=q.name,
         progress=hear,
     )
+    yield from (Judged(place, verdict) for verdict in found)
 
 
 def _bed(question: Question, name: str, left_out: list[str]) -> Iterator[Judged]:
@@ -124,7 +127,9 @@ def _bed(question: Question, name: str, left_out: list[str]) -> Iterator[Judged]
 
 
 def _seeds(q: Question) -> Iterator[int]:
-    return (q.seed * 2**20 + number for number in count(2**32))
+    generator = q.generator(9)
+    while True:
+        yield int(torch.randint(2**62, (), generator=generator))
 
 
 def trusted_estimators(question: Question) -> list[Estimator]:
@@ -150,8 +155,7 @@ def _own(question: Question, left_out: list[str]) -> Iterator[Judged]:
     size = sum(p.numel() for p in q.model.parameters())
     exact = exact_reference(q.model, q.objective, few) if size <= EXACT_PARAMETERS else None  # pyright: ignore[reportArgumentType]
     if exact is not None:
-        level = replace(q.level, steps=min(q.level.steps, 1000))
-        yield from (Judged(OWN, v) for v in _gates(q, q.model, few, level.steps, level.members, left_out))
+        yield from _gates(q, OWN, beds.Bed(q.model, few), min(q.level.steps, 1000), left_out)
         return
     left_out.append(
         "your model: bound value, ledgers and envelopes, which need an exact gradient; it is judged beside the "
