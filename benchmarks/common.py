@@ -71,9 +71,17 @@ def _imported(name: str) -> ModuleType:
         absent = missing.name or ""
         if not f"{asked}.".startswith(f"{absent}."):
             raise  # what the module itself needs is not there: that is a fault, and not an older commit
-        if absent == "vaebench" or _recorded(absent):
+        if not _installed() or _recorded(absent):
             raise ImportError(f"This installation of vaebench is broken: it has no {absent}.") from missing
         raise _Missing from missing
+
+
+def _installed() -> bool:
+    """Whether there is a vaebench at all, and not only what is left of its directory."""
+    try:
+        return importlib.import_module("vaebench").__file__ is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _recorded(module: str) -> bool:
