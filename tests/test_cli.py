@@ -15,7 +15,7 @@ from vaebench.gates import Verdict
 
 SHORT = ["check", "--steps", "200", "--members", "4"]
 FAULTY = """
-from vaebench.estimators import pathwise
+from vaebench.gradients import pathwise
 
 def shrunk(model, x, noise, objective):
     return 0.8 * pathwise(model, x, noise, objective)
