@@ -6,6 +6,7 @@ Markdown from gate.txt, compare.txt and certificate.txt, and their outcomes in G
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def comment() -> str:
         text = path.read_text("utf-8").strip() if path.is_file() else "Nothing was printed."
         if len(text) > LONGEST:
             text = f"{text[:LONGEST]}\n... (the rest is in the artifact)"
-        fence = "`" * max(3, 1 + max(map(len, "".join(c if c == "`" else " " for c in text).split()), default=0))
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
         opened = "" if good else " open"
         sections.append(f"<details{opened}><summary>{title}</summary>\n\n{fence}text\n{text}\n{fence}\n\n</details>")
     return "\n".join(["## Benchmarks", "", "| | |", "|---|---|", *summary, "", *sections])

@@ -3,12 +3,14 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vaebench"
@@ -45,6 +47,26 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Link the names of functions, classes and modules in prose to the reference."""
+    if page.file.src_uri.startswith("reference/"):
+        return markdown
+    return re.sub(r"(?<![`\[])`(vaebench\.[\w.]+\w)`(?![`\]])", lambda name: _linked(name[1]), markdown)
+
+
+def _linked(name: str) -> str:
+    module, _, last = name.rpartition(".")
+    if _is_module(name):
+        return f"[`{name}`][{name}]"
+    origin = _origins(module).get(last, module) if _is_module(module) else ""
+    return f"[`{name}`][{origin}.{last}]" if last in _described(origin) else f"`{name}`"
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
 def _pages(room: str) -> Iterator[tuple[str, str]]:
     """Public modules of a room and their pages: the room itself first, packages before what is in them."""
     paths = [path for path in (PACKAGE / room).rglob("*.py") if path.name == "__init__.py" or path.name[0] != "_"]
@@ -57,27 +79,35 @@ def _pages(room: str) -> Iterator[tuple[str, str]]:
 
 def _exports(module: str) -> str:
     """The public names of a package; modules, functions and classes with links to where they are described."""
-    path = ROOT.joinpath(*module.split("."), "__init__.py")
-    if not path.is_file():
-        return ""
-    tree = ast.parse(path.read_text("utf-8"))
+    origins = _origins(module)
+    tree = _tree(module) if origins else ast.Module([], [])
     listed = [ast.literal_eval(n.value) for n in tree.body if isinstance(n, ast.Assign) and _names(n) == ["__all__"]]
-    origins = {
-        name.name: node.module
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module
-        for name in node.names
-    }
     links = [_link(name, origins[name]) for names in listed for name in names if name in origins]
     return f"\nNames that `{module}` exports: {', '.join(links)}.\n" if links else ""
 
 
 def _link(name: str, origin: str) -> str:
-    source = ROOT.joinpath(*origin.split("."))
-    if source.is_dir():
-        return f"[`{name}`][{origin}.{name}]"
-    described = {getattr(node, "name", "") for node in ast.parse(source.with_suffix(".py").read_text("utf-8")).body}
-    return f"[`{name}`][{origin}.{name}]" if name in described else f"`{name}`"
+    known = _is_module(f"{origin}.{name}") or name in _described(origin)
+    return f"[`{name}`][{origin}.{name}]" if known else f"`{name}`"
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    path = ROOT.joinpath(*module.split("."))
+    return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8"))
+
+
+def _origins(package: str) -> dict[str, str]:
+    """Where a package has its names from."""
+    if not ROOT.joinpath(*package.split("."), "__init__.py").is_file():
+        return {}
+    imports = [node for node in _tree(package).body if isinstance(node, ast.ImportFrom) and node.module]
+    return {name.name: str(node.module) for node in imports for name in node.names}
+
+
+def _described(module: str) -> set[str]:
+    """Functions and classes of a module."""
+    return {node.name for node in _tree(module).body if hasattr(node, "name")} if _is_module(module) else set()
 
 
 def _names(assignment: ast.Assign) -> list[str]:
