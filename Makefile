@@ -32,7 +32,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate compare compare-trials dashboard machine test lint studies accuracy faults nulls peers cuda clean
+.PHONY: help bench record gate compare compare-trials dashboard machine test lint docs package studies accuracy faults nulls peers cuda clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -44,6 +44,8 @@ help:
 	@echo 'make record             measure this commit with the quick profile, to commit the results'
 	@echo 'make machine            tell asv about this machine, before using asv by hand'
 	@echo 'make test               lint, type check and test'
+	@echo 'make docs               build the documentation into site/; a broken link is an error'
+	@echo 'make package            build sdist and wheel into dist/, check them, and run the wheel in a fresh environment'
 	@echo 'make studies            run the studies behind reports/FINDINGS.md again, about an hour on two cores'
 	@echo 'make accuracy           what a step of each estimator costs and what it takes to a small gradient, about ten minutes;'
 	@echo '                        the page goes to reports/accuracy'
@@ -95,6 +97,19 @@ lint: $(VENV)/.dev
 	@pyright
 	@lint-imports --no-logo
 
+# Warnings are errors, and nothing is fetched.
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo 'The documentation is in site: open site/index.html.'
+
+# The wheel sees the torch that is installed, and nothing else of this checkout.
+package: $(VENV)/.release
+	@rm -rf dist
+	@python -m build --no-isolation --outdir dist . >/dev/null
+	@twine check --strict dist/*
+	@check-wheel-contents dist/*.whl
+	@python .ci/wheel.py dist/*.whl
+
 # Resumes where it stopped. The page of one study is kept whole, of the others their first figure and their table.
 override STUDIES := activations samples batch beta optimizers estimators bbvi
 studies: $(VENV)/.dev
@@ -130,7 +145,7 @@ cuda:
 	@PYTHONPATH=. "$$PYTHON" -m benchmarks.cuda
 
 clean:
-	rm -rf $(VENV) .asv $(PAGES) .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf $(VENV) .asv $(PAGES) site dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/.python:
@@ -147,6 +162,16 @@ $(VENV)/.dev: $(VENV)/.bench pyproject.toml
 	@echo 'Installing vaebench and the tools that check it'
 	@python -m pip install --quiet flit_core
 	@python -m pip install --quiet --no-build-isolation --editable '.[bench,cluster,dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	@echo 'Installing the tools that build the documentation'
+	@python -m pip install --quiet --no-build-isolation --editable '.[docs]'
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.dev
+	@echo 'Installing the tools that build and check a release'
+	@python -m pip install --quiet --no-build-isolation --editable '.[release]'
 	@touch $@
 
 # Without dependencies: nothing may replace the torch that is tested.
