@@ -87,7 +87,7 @@ def write(folder: Path) -> None:
     """Write README.md from the table."""
     found = tables.read(folder / "steps.csv")
     days = found.assign(days=found["days"].astype(float))
-    devices = list(days.groupby("device", sort=False))
+    devices = [(str(device), own) for device, own in days.groupby("device", sort=False)]
     sums = [f"{own['days'].sum():,.0f} days on {device}" for device, own in devices]
     verdict = (
         f"The paper's {len(days.groupby(['scale', 'study']))} studies by one kind of steps take {'; '.join(sums)}."
@@ -98,7 +98,7 @@ def write(folder: Path) -> None:
     write_whole(folder / "README.md", text.encode())
 
 
-def _device(device: object, found: pd.DataFrame) -> str:
+def _device(device: str, found: pd.DataFrame) -> str:
     lines = []
     for (scale, study), own in found.groupby(["scale", "study"], sort=False):
         seconds = own["whole, seconds per step"].astype(float)
