@@ -96,7 +96,7 @@ def test_the_hash_is_that_of_other_machines():
         BASE.schedule,
         1,
         1,
-    ).hash == ("6ca35a1c8233")
+    ).hash == ("b66205332345")
 
 
 def test_a_grid_varies_what_it_is_told():
@@ -195,7 +195,7 @@ def test_black_box_inference_has_one_example_and_no_test_set():
 
 
 def test_unknown_scales_are_refused():
-    with pytest.raises(ValueError, match="scale must be one of smoke, default, paper, got 'huge'"):
+    with pytest.raises(ValueError, match=r"scale must be one of smoke, default, paper, .*, got 'huge'"):
         preset("beta", "huge")
 
 

@@ -21,7 +21,7 @@ BASE = replace(SMOKE.base, steps=20, measures=Measures(4, 4, 32, 50, 20, 10))
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    study = Study("sizes", "smoke", "Is it so?", "B", grid(BASE, B=[8, 16]))
+    study = Study("sizes", "default", "Is it so?", "B", grid(BASE, B=[8, 16]))
     found = {arm.hash: run(arm.experiment, tmp_path_factory.mktemp("results")) for arm in study.arms}
     return study, found
 

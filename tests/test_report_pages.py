@@ -154,7 +154,7 @@ def test_arms_from_different_or_changed_code_are_said(undrawn, tmp_path):
     trajectories[asked.arms[1].hash].metadata["commit"] = "deadbeef+"
     text = words(write(asked, trajectories, summaries, tmp_path / "report"))
     assert "different commits: caaf8641 and deadbeef+." in text and "had been changed since" in text
-    assert "vaebench run activations --scale smoke" in text and "cpu (x86_64)" in text
+    assert "vaebench run activations --scale default" in text and "cpu (x86_64)" in text
 
 
 def test_a_report_that_cannot_take_its_place_leaves_the_one_before(undrawn, tmp_path, monkeypatch):

@@ -138,8 +138,8 @@ class Experiment:
     def to_dict(self) -> dict[str, Any]:
         """The experiment as a JSON object."""
         simple = {name: getattr(self, name) for name in ("estimator", "steps", "batch_size", "dtype", "device")}
-        parts = {name: getattr(self, name).to_dict() for name in ("data", "model", "optimizer")}
-        settings = {name: asdict(getattr(self, name)) for name in ("objective", "schedule", "measures")}
+        parts = {name: getattr(self, name).to_dict() for name in ("data", "model", "optimizer", "schedule")}
+        settings = {name: asdict(getattr(self, name)) for name in ("objective", "measures")}
         made = parts | simple | settings | {"seeds": list(self.seeds), "probes": list(self.probes)}
         return {one.name: made[one.name] for one in fields(self)}
 

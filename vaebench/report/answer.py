@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from scipy import stats
 
-from vaebench.report.study import Result
+from vaebench.report.study import Result, Study
 from vaebench.report.wording import estimate, number, several, share, symbol
 from vaebench.support.statistics import Estimate
 
@@ -29,6 +29,13 @@ class Sentence(NamedTuple):
 
     about: str
     text: str
+
+
+TRIAL = Sentence(
+    "No conclusion",
+    "This is a smoke run, a trial of the machinery on a few steps: its numbers answer nothing. Run the study at its "
+    "default scale for an answer.",
+)
 
 
 class Entry(NamedTuple):
@@ -58,6 +65,24 @@ class Trust:
     checks: int
     failed: int
     chance: float
+
+
+def is_trial(study: Study) -> bool:
+    """Whether a study only tries the machinery: a smoke run is too short for any conclusion."""
+    return study.scale == "smoke"
+
+
+def found_in(study: Study, results: Sequence[Result]) -> list[Sentence]:
+    """What a page says came out of a study: the answers, or of a trial that there are none.
+
+    Args:
+        study: what was asked.
+        results: of its arms.
+
+    Returns:
+        Sentences.
+    """
+    return [TRIAL] if is_trial(study) else answers(results)
 
 
 def answers(results: Sequence[Result]) -> list[Sentence]:

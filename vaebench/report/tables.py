@@ -10,6 +10,8 @@ from vaebench.report.bands import Summary
 from vaebench.report.study import Result
 from vaebench.report.wording import estimate, number, symbol
 
+BESIDE = " †"  # behind seconds that were measured beside other work, or nobody knows
+
 
 class Cell(NamedTuple):
     """What a cell says, what it is sorted by (None comes last), and whether it is "good" or "bad"."""
@@ -37,7 +39,7 @@ def side_by_side(results: Sequence[Result]) -> Table:
     """
     finals = _names(one.summary.final for one in results if one.summary)
     costs = _names(one.summary.cost for one in results if one.summary)
-    rows = [(one, [_checks(one), _seeds(one), *_numbers(one.summary, finals, costs)]) for one in results]
+    rows = [(one, [_checks(one), _seeds(one), *_numbers(one, finals, costs)]) for one in results]
     return Table(["checks", "seeds", *map(symbol, finals), *costs], rows)
 
 
@@ -50,10 +52,10 @@ def csv_files(results: Sequence[Result]) -> dict[str, bytes]:
     Returns:
         By file name: one row per arm, and for every arm one row per quantity and step.
     """
-    made = {"arms.csv": _csv(pd.DataFrame([_row(one) for one in results]))}
+    made = {"arms.csv": csv(pd.DataFrame([_row(one) for one in results]))}
     for one in results:
         if one.summary:
-            made[f"{one.name}.csv"] = _csv(pd.concat(list(_curves(one.summary)), ignore_index=True))
+            made[f"{one.name}.csv"] = csv(pd.concat(list(_curves(one.summary)), ignore_index=True))
     return made
 
 
@@ -72,13 +74,20 @@ def _seeds(one: Result) -> Cell:
     return Cell(one.warning.replace(" seeds", ""), one.kept, "bad") if one.diverged else Cell(str(one.kept), one.kept)
 
 
-def _numbers(summary: Summary | None, finals: Sequence[str], costs: Sequence[str]) -> Iterator[Cell]:
+def is_seconds(name: str) -> bool:
+    """Whether a cost is measured in seconds, which other work on the machine changes."""
+    return name.startswith("seconds")
+
+
+def _numbers(one: Result, finals: Sequence[str], costs: Sequence[str]) -> Iterator[Cell]:
+    summary = one.summary
     for name in finals:
         found = summary.final.get(name) if summary else None
         yield Cell(estimate(found), _finite(found.value)) if found else Cell("—")
     for name in costs:
         cost = summary.cost.get(name) if summary else None
-        yield Cell("—") if cost is None else Cell(number(cost), _finite(cost))
+        mark = BESIDE if is_seconds(name) and one.company else ""
+        yield Cell("—") if cost is None else Cell(number(cost) + mark, _finite(cost))
 
 
 def _finite(value: float) -> float | None:
@@ -93,7 +102,7 @@ def _row(one: Result) -> dict[str, object]:
         for name, found in one.summary.final.items():
             row |= {name: found.value, f"{name}, standard error": found.error}
         row |= one.summary.cost
-    return row
+    return row | {"load": one.trajectory.metadata.get("load")}
 
 
 def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
@@ -106,5 +115,6 @@ def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
             yield pd.DataFrame({"quantity": f"{name} of T_n", "step": line.step, "mean": line.value})
 
 
-def _csv(frame: pd.DataFrame) -> bytes:
+def csv(frame: pd.DataFrame) -> bytes:
+    """A table as a file, with ten digits of every number."""
     return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()

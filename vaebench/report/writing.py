@@ -27,18 +27,30 @@ def write(
         directory: is made; holds index.html, report.json, experiments.json, figures and tables.
 
     Returns:
+        The path of index.html; `results` and `write_report` say what they refuse.
+    """
+    return write_report(directory, contents(study, results(study, trajectories, summaries)))
+
+
+def write_report(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path:
+    """Write a report's files, in place of those of an earlier one.
+
+    Args:
+        directory: is made.
+        files: by their paths in it; index.html and report.json among them.
+
+    Returns:
         The path of index.html.
 
     Raises:
-        ValueError: if an arm was not recorded, or the directory holds anything but a report.
+        ValueError: if the directory holds anything but a report.
     """
     directory = Path(directory)
     if directory.exists() and not ((directory / "report.json").is_file() or _empty(directory)):
         raise ValueError(f"{directory} holds something other than a report: choose another directory, or clear it.")
-    made = contents(study, results(study, trajectories, summaries))
     directory.parent.mkdir(parents=True, exist_ok=True)
     with replaced(directory) as temporary:
-        for name, content in made.items():
+        for name, content in files.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

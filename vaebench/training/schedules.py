@@ -60,6 +60,11 @@ class Schedule:
         """
         return self.scale * (1.0 + np.arange(steps) // self.period) ** -self.exponent
 
+    def to_dict(self) -> dict[str, float]:
+        """The schedule as a JSON object; a period of one step is left out, as in records from before there were any."""
+        found = {"scale": self.scale, "exponent": self.exponent}
+        return found if self.period == 1 else found | {"period": self.period}
+
     @property
     def is_inverse_sqrt(self) -> bool:
         """Whether gamma_n = C / sqrt(n), the only schedule of which the theorems' rate and envelope are claimed."""

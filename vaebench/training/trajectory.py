@@ -46,7 +46,7 @@ class Trajectory:
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What ran an experiment: versions of Python and the libraries, platform, device and threads.
+    """What ran an experiment: versions of Python and the libraries, platform, device, threads and load.
 
     Args:
         device: where it ran.
@@ -62,6 +62,7 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
         "platform": platform.system(),
         "device": f"{device.type} ({hardware})",
         "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
     }
 
 
