@@ -140,10 +140,10 @@ def exact_gradient(loss: Loss, data: Tensor, parameters: Parameters | None = Non
     Returns:
         Gradients by name.
     """
-    parameters = own_parameters(loss) if parameters is None else parameters
     closed = Loss(loss.model, exact, loss.objective)
-    require_trainable(closed)
     x = as_input(check_loss(closed, data), like_parameters(loss))
+    require_trainable(closed)
+    parameters = own_parameters(loss) if parameters is None else parameters
     unused = x.new_zeros(loss.objective.samples, len(x), loss.model.latents)
     return grad(loss_function(closed))(parameters, x, unused)
 
