@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -11,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaebench.cli.common import AsJson, plain, print_json, print_verdicts, refusing
+from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
     from vaebench.gates import Verdict
 
 OWN = "or package.module:function for one of your own"
+LEFT_OUT = "left out: "
 
 
 def check(
@@ -45,19 +46,33 @@ def check(
         vaebench check --estimator mypackage.estimators:antithetic --optimizer adam
     """
     with refusing("check"):
+        _require_feasible(steps, batch_size, samples, members, seed)
         verdicts, left_out = _certify(
             (model, data, estimator),
             {"samples": samples, "alpha": alpha, "beta": beta},
-            {"latents": latents},
+            {} if latents is None else {"latents": latents},
             {"optimizer": optimizer, "steps": steps, "batch_size": batch_size, "members": members, "seed": seed},
             scale,
         )
+    passed = bool(verdicts) and all(verdict.passed for verdict in verdicts)
     if as_json:
-        print_json([plain(verdict) for verdict in verdicts])
+        print_json({"passed": passed, "verdicts": [plain(verdict) for verdict in verdicts], "left_out": left_out})
     else:
         print_verdicts(verdicts)
-        typer.echo("\n".join(left_out))
-    sys.exit(not all(verdict.passed for verdict in verdicts))
+        typer.echo("\n".join(f"{LEFT_OUT}{one}" for one in left_out))
+    sys.exit(not passed)
+
+
+def _require_feasible(steps: int, batch_size: int, samples: int, members: int, seed: int) -> None:
+    from vaebench.experiments.experiment import Measures
+    from vaebench.experiments.limits import require_feasible, require_seeds
+    from vaebench.support.checks import positive_integer
+
+    require_seeds((seed,))
+    sizes = {"steps": steps, "batch_size": batch_size, "samples": samples, "members": members}
+    for name, value in sizes.items():
+        positive_integer(name, value)
+    require_feasible(vars(Measures()) | sizes | {"seeds": members})
 
 
 def _certify(
@@ -68,8 +83,6 @@ def _certify(
     scale: float,
 ) -> tuple[list[Verdict], list[str]]:
     """The verdicts, and what was left out and why."""
-    from rich.console import Console
-
     from vaebench.data import DATA
     from vaebench.gates import certify
     from vaebench.gradients.estimators import ESTIMATORS
@@ -78,42 +91,38 @@ def _certify(
     from vaebench.training.schedules import inverse_sqrt
 
     model_name, data_name, estimator_name = names
-    x = _build(_find(DATA, data_name), settings["seed"], {})
-    features = {"event": tuple(x.shape[1:]), "features": x.shape[1]}
-    model = _build(_find(MODELS, model_name), settings["seed"] + 1, features | {k: v for k, v in shape.items() if v})
-    console, left_out = Console(stderr=True), []
-    with console.status("starting") as status:
+    asked, estimator = Objective(**objective), ESTIMATORS[estimator_name]
+    x = _build(data_name, DATA[data_name], settings["seed"], {}, "")
+    features = {"event": tuple(x.shape[1:]), "features": x.shape[-1]}
+    fitting = "try --data digits, or write a package.module:function that returns the model"
+    model = _build(model_name, MODELS[model_name], settings["seed"] + 1, features | dict(shape), fitting)
+    left_out: list[str] = []
+    with status("starting") as say:
 
         def progress(line: str) -> None:
-            status.update(line)
-            left_out.extend([line] if line.startswith("left out") else [])
+            say(line)
+            left_out.extend([line.removeprefix(LEFT_OUT)] if line.startswith(LEFT_OUT) else [])
 
-        verdicts = certify(
-            model,
-            _find(ESTIMATORS, estimator_name),
-            Objective(**objective),
-            x,
-            schedule=inverse_sqrt(scale),
-            progress=progress,
-            **settings,
-        )
+        try:
+            verdicts = certify(model, estimator, asked, x, schedule=inverse_sqrt(scale), progress=progress, **settings)
+        except ValueError as refusal:
+            if "[0, 1]" in str(refusal):
+                raise ValueError(f"{str(refusal).rstrip('.')}, or try --data digits.") from None
+            raise
     return verdicts, left_out
 
 
-def _find(known: Mapping[str, Any], name: str) -> Any:
-    """A registered part, or package.module:function, found from the current directory too."""
-    if ":" not in name:
-        return known[name]
-    module, _, attribute = name.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _build(factory: Callable[..., Any], seed: int, offered: Mapping[str, Any]) -> Any:
+def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[str, Any], hint: str) -> Any:
     """Call a factory with what it takes of a generator, float64 and the arguments offered."""
     import torch
 
-    taken = inspect.signature(factory).parameters
+    from vaebench.experiments.options import made
+
     offered = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64} | dict(offered)
-    return factory(**{name: value for name, value in offered.items() if name in taken})
+    taken = inspect.signature(factory).parameters.values()
+    if missing := [one.name for one in taken if one.default is one.empty and one.kind < 2 and one.name not in offered]:
+        raise ValueError(f"{name} needs {missing[0]!r}, which no option gives: {hint or 'choose another'}.")
+    try:
+        return made(name, factory, offered)
+    except ValueError as refusal:
+        raise ValueError(f"{str(refusal).rstrip('.')}; {hint}." if hint else str(refusal)) from None

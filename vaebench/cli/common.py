@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from vaebench.support.texts import escaped, sentence
 
 if TYPE_CHECKING:
     from vaebench.gates import Verdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Results = Annotated[Path, typer.Option(envvar="VAEBENCH_RESULTS", help="Where results are kept.")]
+REFUSALS = (ValueError, LookupError, ImportError, AttributeError, OSError)
 
 
 @contextmanager
@@ -27,12 +33,29 @@ def refusing(command: str, *kinds: type[Exception]) -> Iterator[None]:
     Raises:
         Exit: with 2, if the block refuses.
     """
-    refusals: tuple[type[Exception], ...] = kinds or (ValueError, LookupError, ImportError, AttributeError, OSError)
+    refusals: tuple[type[Exception], ...] = kinds or REFUSALS
     try:
         yield
     except refusals as refusal:
-        typer.echo(f"vaebench {command}: {refusal}", err=True)
+        say(command, sentence(refusal))
         raise typer.Exit(2) from None
+
+
+def say(command: str, text: str) -> None:
+    """Say a sentence on stderr, in the name of a command; nothing in it moves a cursor."""
+    typer.echo(escaped(f"vaebench {command}: {text}"), err=True)
+
+
+def shell(*words: object) -> str:
+    """A command to be pasted into a shell, its words quoted."""
+    return shlex.join(map(str, words))
+
+
+def cell(text: object) -> str:
+    """A text for a cell of a table: nothing in it is markup, or moves a cursor."""
+    from rich.markup import escape
+
+    return escape(escaped(str(text)))
 
 
 def print_json(value: Any) -> None:
@@ -56,21 +79,20 @@ def plain(verdict: Verdict) -> dict[str, Any]:
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
     """Print verdicts as a table, and how many failed."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("", "gate", "claim, and how it was measured", "measured", "allowed")
     for verdict in verdicts:
         mark = "[green]pass[/]" if verdict.passed else "[bold red]FAIL[/]"
         how = ", ".join(f"{name} {brief(value)}" for name, value in verdict.evidence.items())
-        claim = escape(verdict.claim) + (f"\n[dim]{escape(how)}[/]" if how else "")
-        table.add_row(mark, verdict.gate, claim, brief(verdict.statistic), brief(verdict.threshold))
+        claim = cell(verdict.claim) + (f"\n[dim]{cell(how)}[/]" if how else "")
+        table.add_row(mark, cell(verdict.gate), claim, brief(verdict.statistic), brief(verdict.threshold))
     console = Console()
     console.print(table)
     failed = [verdict.gate for verdict in verdicts if not verdict.passed]
     alarm = sum(verdict.false_alarm for verdict in verdicts)
     console.print(
-        f"{len(failed)} of {len(verdicts)} gates failed: {', '.join(failed)}."
+        f"{len(failed)} of {len(verdicts)} gates failed: {cell(', '.join(failed))}."
         if failed
         else f"All {len(verdicts)} gates passed; correct code fails one with probability below {alarm:.1g}."
     )
