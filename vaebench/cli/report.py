@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,10 +61,15 @@ def _write(names: list[str], results: Path, out: Path) -> tuple[list[Path], Path
 
     written, (studies, broken) = [], find_studies(results, names or None)
     with status("reading") as told:
-        for number, study in enumerate(studies, 1):
-            told(f"{study.title}, {number} of {len(studies)}: {len(study.arms)} experiments")
+        start = time.monotonic()
+
+        def progress(text: str) -> None:
+            told(f"{len(written)} pages in {time.monotonic() - start:.0f} s; {text}")
+
+        for study in studies:
+            progress(study.title)
             try:
-                if (page := _page(study, results, out, bool(names))) is not None:
+                if (page := _page(study, results, out, bool(names), progress)) is not None:
                     written.append(page)
             except (ValueError, LookupError, AttributeError, OSError) as trouble:
                 if names:
@@ -74,7 +81,7 @@ def _write(names: list[str], results: Path, out: Path) -> tuple[list[Path], Path
     return written, write_index(out), broken
 
 
-def _page(study: Study, results: Path, out: Path, needed: bool) -> Path | None:
+def _page(study: Study, results: Path, out: Path, needed: bool, progress: Callable[[str], None]) -> Path | None:
     """Write a study's page; None if the study is not complete and need not be."""
     from vaebench.experiments import ResultDirectory
     from vaebench.report import write
@@ -89,7 +96,7 @@ def _page(study: Study, results: Path, out: Path, needed: bool) -> Path | None:
         return None
     known = {arm.hash: one for arm in study.arms if (one := found[arm.label]) is not None}
     summaries = {name: summarise(one) for name, one in known.items() if _survived(one)}
-    return write(study, known, summaries, out / study.title)
+    return write(study, known, summaries, out / study.title, progress)
 
 
 def _survived(trajectory: Trajectory) -> bool:
