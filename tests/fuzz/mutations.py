@@ -105,17 +105,8 @@ def put_text(content: bytes, random: Random) -> bytes:
     return json.dumps(document).replace('"@here@"', found).encode()
 
 
-JSON: tuple[Mutation, ...] = (
-    replace_value,
-    replace_value,
-    replace_value,
-    nudge,
-    nudge,
-    remove_entry,
-    rename_key,
-    say_a_key_twice,
-)
-JSON += (put_text, *BYTES)
+JSON: tuple[Mutation, ...] = (replace_value, replace_value, replace_value, nudge, nudge, remove_entry)
+JSON += (rename_key, say_a_key_twice, put_text, *BYTES)
 
 
 def _places(document: Any) -> Iterator[tuple[Any, Any]]:

@@ -65,7 +65,7 @@ def _step(place: ResultDirectory) -> int:
 def _complete(summarise: Callable[[Any], Any], place: ResultDirectory) -> dict[str, Any]:
     try:
         summary = summarise(place.result())
-    except (ValueError, LookupError, AttributeError, OSError) as nothing:
+    except (ValueError, LookupError, AttributeError, TypeError, OSError) as nothing:
         return {"state": "broke", "why": sentence(nothing)}
     failed = [verdict.gate for verdict in summary.verdicts if not verdict.passed]
     final = {name: list(estimate) for name, estimate in summary.final.items()}

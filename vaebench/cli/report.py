@@ -71,7 +71,7 @@ def _write(names: list[str], results: Path, out: Path) -> tuple[list[Path], Path
             try:
                 if (page := _page(study, results, out, bool(names), progress)) is not None:
                     written.append(page)
-            except (ValueError, LookupError, AttributeError, OSError) as trouble:
+            except (ValueError, LookupError, AttributeError, TypeError, OSError) as trouble:
                 if names:
                     raise
                 broken[study.title] = sentence(trouble)
