@@ -51,8 +51,9 @@ def test_the_module_runs_as_a_program():
 
 def test_a_correct_estimator_passes(run):
     result = run(*SHORT, "--json")
-    verdicts = json.loads(result.stdout)
-    assert result.exit_code == 0
+    found = json.loads(result.stdout)
+    verdicts = found["verdicts"]
+    assert result.exit_code == 0 and found["passed"] is True and isinstance(found["left_out"], list)
     assert all(verdict["passed"] for verdict in verdicts)
     assert {"gate", "claim", "statistic", "threshold", "evidence"} <= verdicts[0].keys()
 

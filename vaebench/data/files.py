@@ -62,7 +62,7 @@ def fingerprint(rows: Tensor) -> str:
     """
     found = hashlib.sha256(f"{rows.dtype} {tuple(rows.shape)}\n".encode())
     for block in rows.split(max(1, CHUNK // max(1, rows[0].numel()))):
-        found.update(block.cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(block.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -117,8 +117,10 @@ def read_whole(path: Path) -> bytes:
     Raises:
         DamagedFileError: if it is a directory or a device, or has more than 2^30 bytes.
     """
-    if not path.is_file() or (size := path.stat().st_size) > LARGEST_FILE:
-        raise DamagedFileError(path, f"it has {size:,} bytes" if path.is_file() else "it is no file")
+    if not path.is_file():
+        raise DamagedFileError(path, "it is no file")
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise DamagedFileError(path, f"it has {size:,} bytes")
     return path.read_bytes()
 
 
