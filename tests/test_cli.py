@@ -15,7 +15,7 @@ from vaebench.gates import Verdict
 
 SHORT = ["check", "--steps", "200", "--members", "4"]
 FAULTY = """
-from vaebench.estimators import pathwise
+from vaebench.gradients import pathwise
 
 def shrunk(model, x, noise, objective):
     return 0.8 * pathwise(model, x, noise, objective)
@@ -99,6 +99,16 @@ def test_json_has_no_infinity(capsys):
 
 
 def test_brackets_in_a_verdict_are_printed(capsys):
-    print_verdicts([Verdict("g[law] holds", 0.5, 1.0, True, {"worst": "weight[0]"}, "gate")])
+    print_verdicts([Verdict("g[law] holds", 1.5, 1.0, {"worst": "weight[0]"}, "gate[0]")])
     printed = capsys.readouterr().out
-    assert "g[law]" in printed and "weight[0]" in printed
+    assert "g[law]" in printed and "weight[0]" in printed and "gate[0]" in printed
+
+
+def test_a_gate_without_power_is_printed_as_such_and_not_as_passed(capsys):
+    sharp = Verdict("it holds", 0.5, 1.0, {}, "sharp", 1e-5, 0.02, 0.1, "of the gradient")
+    print_verdicts([sharp])
+    assert "All 1 gates passed; correct code fails one with probability below 1e-05." in capsys.readouterr().out
+    print_verdicts([sharp, Verdict("it holds", 0.5, 1.0, {}, "blunt", 1e-5, 47.9, 0.1, "of the gradient")])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "NO POWER" in printed and "0.02" in printed
+    assert "No gate failed, but 1 of 2 had no power, so this run does not certify: blunt." in printed

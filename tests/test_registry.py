@@ -17,14 +17,14 @@ from vaebench.training.optimizers import OPTIMIZERS
 
 THEIRS = '''
 """Another package."""
-from vaebench.estimators import pathwise
+from vaebench.gradients import pathwise
 
 
 def antithetic(model, x, noise, objective):
     return (pathwise(model, x, noise, objective) + pathwise(model, x, -noise, objective)) / 2
 '''
 ENTRY_POINTS = """
-[vaebench.gradients.estimators]
+[vaebench.estimators]
 antithetic = {module}:antithetic
 pathwise = {module}:antithetic
 broken = {module}:not_there

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, plain, print_json, print_verdicts, refusing
+from vaebench.cli.common import AsJson, print_json, print_verdicts, refusing
 
 if TYPE_CHECKING:
     from vaebench.gates import Verdict
@@ -53,7 +53,7 @@ def check(
             scale,
         )
     if as_json:
-        print_json([plain(verdict) for verdict in verdicts])
+        print_json([verdict.to_dict() for verdict in verdicts])
     else:
         print_verdicts(verdicts)
         typer.echo("\n".join(left_out))

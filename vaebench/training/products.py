@@ -65,7 +65,7 @@ def held_back() -> bool:
 @cache
 def _build() -> _Shims:
     """Compile and load our own products, seconds the first time on a machine: what inductor is to know of them."""
-    code = _Code.load(files("vaebench").joinpath("products.cpp").read_text("utf-8"))
+    code = _Code.load(files("vaebench.training").joinpath("products.cpp").read_text("utf-8"))
     ctypes.CDLL(code._name, ctypes.RTLD_GLOBAL)  # compiled gradients look for the function
     declared = "AOTITorchError aoti_torch_cpu_product(AtenTensorHandle, AtenTensorHandle, AtenTensorHandle*)"
     return _Shims({str(_PRODUCT): [declared]})
