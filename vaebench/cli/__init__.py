@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import vaebench
-from vaebench.cli import catalogue, check, compare, frontier, new, report, run
+from vaebench.cli import catalogue, certify, check, compare, frontier, new, report, run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,6 +32,7 @@ def main(
 app.command("list")(catalogue.catalogue)
 app.command()(run.run)
 app.command()(run.resume)
+app.command()(certify.certify)
 app.command()(check.check)
 app.command()(report.report)
 app.command()(frontier.frontier)
