@@ -7,20 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaebench.experiments.certifying import beds
 from vaebench.experiments.certifying.intervals import CONFIDENCE, Interval, mean_ratio
 from vaebench.experiments.certifying.question import Question
 from vaebench.experiments.certifying.right import BED_SCALE
 from vaebench.gates import bounds
-from vaebench.gates.path import Path
-from vaebench.gates.reference import Reference, exact_reference
-from vaebench.gates.running import Plan, Run, watch_run
-from vaebench.gates.subject import Subject
+from vaebench.gates.reference import Reference, exact_reference, flat
+from vaebench.gradients import Parameters
 from vaebench.theory import envelopes, ledger, predictions
+from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS
-from vaebench.training.records import geometric
+from vaebench.training.records import Step, geometric
 from vaebench.training.schedules import inverse_sqrt
 
 STEPS = 1000  # of the run, at most
@@ -64,65 +63,116 @@ def on_bed(q: Question, left_out: list[str]) -> tuple[str, list[Curve], dict[str
     if exact is None or q.optimizer not in {"sgd", "adam"}:
         left_out.append(f"theory's curves: none are known for {q.optimizer} on the bed {name!r} at {q.objective.name}")
         return "", [], {}
-    subject = Subject(model, q.estimator, q.objective, data, 8, OPTIMIZERS[q.optimizer])
-    plan, schedule = Plan(min(q.level.steps, STEPS), q.level.members, 8, q.seed + 1), inverse_sqrt(BED_SCALE)
-    run = watch_run(subject, schedule, exact, plan, lambda line: None)
-    if run.path is None or run.diverged:
-        left_out.append(f"theory's curves: {len(run.diverged)} of {plan.members} seeds diverged on the bed {name!r}")
+    run = _record(q, model, data, exact, 80 if exact.kind == "quadrature" else STEPS)
+    if not run.exact.isfinite().all():
+        left_out.append(f"theory's curves: a seed diverged on the bed {name!r}")
         return "", [], {}
-    curves, numbers = (_sgd if q.optimizer == "sgd" else _adam)(run, run.path, exact)
+    curves, numbers = (_sgd if q.optimizer == "sgd" else _adam)(run, exact)
     return name, curves, numbers
 
 
-def _sgd(run: Run, path: Path, exact: Reference) -> tuple[list[Curve], dict[str, Interval]]:
+@dataclass(frozen=True)
+class _Run:
+    """A run at all of its n steps, S seeds and p parameters.
+
+    Attributes:
+        gamma: step sizes, (n,).
+        at: parameters x_0 .. x_n, (n + 1, S, p).
+        drawn: gradients g_1 .. g_n, (n, S, p).
+        values: f(x_0) .. f(x_n), (n + 1, S).
+        exact: grad f(x_0) .. grad f(x_n), (n + 1, S, p).
+        like: stacked parameters, for names and shapes.
+    """
+
+    gamma: np.ndarray
+    at: Tensor
+    drawn: Tensor
+    values: Tensor
+    exact: Tensor
+    like: Parameters
+
+
+def _record(q: Question, model: nn.Module, data: Tensor, exact: Reference, most: int) -> _Run:
+    steps, schedule = min(q.level.steps, most), inverse_sqrt(BED_SCALE)
+    rows: list[tuple[Tensor, ...]] = []
+
+    def keep(step: Step) -> None:
+        rows.append((flat(step.before), flat(step.gradients).clone(), *exact.evaluate(step.before)))
+
+    seeds = torch.randint(2**31, (q.level.members,), generator=q.generator(10)).tolist()
+    loop = train(
+        model, q.estimator, q.objective, data, OPTIMIZERS[q.optimizer], schedule, steps, 8, seeds,
+        checkpoints=(0, steps), observe=keep,
+    )  # fmt: skip
+    *_, last = loop
+    like = last.state.parameters
+    at, drawn, values, found = (torch.stack(part) for part in zip(*rows, strict=True))
+    value, gradient = exact.evaluate(like)
+    gamma = np.array([schedule(k) for k in range(1, len(rows) + 1)])
+    ends = ((at, flat(like)), (values, value), (found, gradient))
+    at, values, found = (torch.cat([part, end.unsqueeze(0)]) for part, end in ends)
+    return _Run(gamma, at, drawn, values, found, like)
+
+
+def _curvature(run: _Run, exact: Reference) -> tuple[Tensor, Tensor]:
+    """L_k of every step, (n, S) or (n, 1), and Hessians at the steps' starts, (n, S, p, p), or none of them.
+
+    Hessians are taken at some forty steps and held in between; where each costs a quadrature, at two ends and of two
+    seeds, and 1.5 times the largest curvature stands for all.
+
+    Returns:
+        Both.
+    """
+    n = len(run.gamma)
+    if exact.kind != "closed form":
+        found = [exact.hessians(bounds.unflatten(run.at[k, :2], run.like)) for k in (0, n)]
+        top = max(float(torch.linalg.eigvalsh(one)[..., -1].max()) for one in found)
+        return torch.full((n, 1), bounds.SAFETY * top, dtype=torch.float64), run.at.new_zeros(0)
+    marks = sorted({*geometric(n, 12), *range(0, n, max(25, n // 40))})
+    taken = torch.stack([exact.hessians(bounds.unflatten(run.at[k], run.like)) for k in marks])
+    top = torch.linalg.eigvalsh(taken)[..., -1]
+    segment = torch.bucketize(torch.arange(n), torch.tensor(marks), right=True) - 1
+    return torch.maximum(top[segment], top[segment + 1]), ((taken[:-1] + taken[1:]) / 2)[segment]
+
+
+def _sgd(run: _Run, exact: Reference) -> tuple[list[Curve], dict[str, Interval]]:
     """T_n per seed beside the telescoped bound, the theorem's envelope, and the second-order prediction."""
-    found, values, n = bounds.curvature(path, exact, run.like), bounds.values(path, exact, run.like), path.prefix
-    gamma = path.gamma[:n].double().cpu().numpy()
-    noise = path.moved[:n] - path.exact[:n]
-    squared, size = (part[:n].square().sum(-1).T.double().cpu().numpy() for part in (path.exact, noise))
-    steps = np.arange(1, n + 1)
-    running = np.cumsum(squared, -1) / steps
-    top = found.top.T.double().cpu().numpy()
-    sides = envelopes.uniform_telescoped(gamma, squared, values, top, size)
+    (top, hessians), n = _curvature(run, exact), len(run.gamma)
+    values, gradient = run.values.T.numpy(), run.exact[:n]
+    noise = run.drawn - gradient
+    squared, size = (part.square().sum(-1).T.numpy() for part in (gradient, noise))
+    running, largest = np.cumsum(squared, -1) / np.arange(1, n + 1), float(top.max())
+    sides = envelopes.uniform_telescoped(run.gamma, squared, values, top.T.numpy(), size)
     curves = [band("Tₙ, measured", running), band("telescoped bound", sides.right, True)]
     numbers = {"left / right of the telescoped bound": mean_ratio(sides.left[:, -1], sides.right[:, -1])}
-    largest, mean = max(block.mean() for block in np.array_split(size.mean(0), max(1, n // 50))), values.mean(0)
-    if float(top.max()) * BED_SCALE < 2:
-        gap = float(mean.max() - mean.min())
-        envelope = envelopes.uniform_bounded(gap, BED_SCALE, float(top.max()), float(largest), n)
+    if largest * BED_SCALE < 2:
+        worst = max(float(block.mean()) for block in np.array_split(size.mean(0), max(1, n // 50)))
+        gap = float(np.ptp(values.mean(0)))
+        envelope = envelopes.uniform_bounded(gap, BED_SCALE, largest, worst, n)
         curves.append(band("the theorem's envelope", envelope[None], True))
         numbers["Tₙ / the theorem's envelope"] = mean_ratio(running[:, -1], np.full(len(running), envelope[-1]))
-    if found.hessians.shape[1]:
-        law = predictions.mean_squared_gradient(gamma, values, *_curved(path, found, noise))
+    if len(hessians):
+        curved = [(v * (hessians @ v.unsqueeze(-1)).squeeze(-1)).sum(-1).T.numpy() for v in (noise, gradient)]
+        law = predictions.mean_squared_gradient(run.gamma, values, curved[0], curved[1])
         curves.append(band("prediction", law, True))
         numbers["Tₙ / its prediction"] = mean_ratio(running[:, -1], law[:, -1])
     return curves, numbers
 
 
-def _curved(path: Path, found: bounds.Curvature, noise: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    n = path.prefix
-    segment = torch.bucketize(torch.arange(n), torch.tensor(found.marks), right=True) - 1
-    hessians = ((found.hessians[:-1] + found.hessians[1:]) / 2)[segment]
-    return tuple(  # pyright: ignore[reportReturnType]
-        (v * (hessians @ v.unsqueeze(-1)).squeeze(-1)).sum(-1).T.double().cpu().numpy() for v in (noise, path.exact[:n])
-    )
-
-
-def _adam(run: Run, path: Path, exact: Reference) -> tuple[list[Curve], dict[str, Interval]]:
+def _adam(run: _Run, exact: Reference) -> tuple[list[Curve], dict[str, Interval]]:
     """Both sides of Adam's ledger as the run goes on."""
-    found, n = bounds.curvature(path, exact, run.like), path.prefix
-    account, start = ledger.AdamLedger.begin(path.before[0]), path.values[0]
+    (top, _), n = _curvature(run, exact), len(run.gamma)
+    account, start = ledger.AdamLedger.begin(run.at[0]), run.values[0]
     marks = {k for k in geometric(n, 12) if k > bounds.BURN_IN}
     left, right = [], []
-    for k in range(n):
+    for k, gamma in enumerate(run.gamma, 1):
         account = ledger.record_step(
-            account, path.raw[k], path.exact[k], float(path.gamma[k]), found.top[k], start=bounds.BURN_IN
+            account, run.drawn[k - 1], run.exact[k - 1], float(gamma), top[k - 1], start=bounds.BURN_IN
         )
-        if k + 1 != bounds.BURN_IN and k + 1 not in marks:
+        if k != bounds.BURN_IN and k not in marks:
             continue
-        here = path.before[k + 1] if k + 1 < n else path.end
-        value, _ = exact.evaluate(bounds.unflatten(here + ledger.offset(account), run.like))
-        if k + 1 == bounds.BURN_IN:
+        value, _ = exact.evaluate(bounds.unflatten(run.at[k] + ledger.offset(account), run.like))
+        if k == bounds.BURN_IN:
             start = value
         else:
             sides = ledger.sides(account, start, value)
