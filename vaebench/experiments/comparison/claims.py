@@ -127,14 +127,19 @@ def compare(before: Report, after: Report) -> list[Change]:
 
 def _quantities(entry: Mapping[str, Any]) -> Iterator[tuple[str, Claim | Number | Time]]:
     name, kept, times = entry["fullname"], entry["extra_info"], entry["stats"]
+    yield from ((f"{name}: {gate}", _claim(one)) for gate, one in kept.get("claims", {}).items())
     if "claim" in kept:
-        error = kept.get("standard_error")
-        yield name, Claim(float(kept["statistic"]), float(kept["bound"]), None if error is None else float(error))
+        yield name, _claim(kept)
     else:
         numbers = {key: value for key, value in kept.items() if type(value) in (int, float)}
         yield from ((f"{name}: {key}", Number(value, key in EXACT)) for key, value in numbers.items())
     spread = (float(times["q1"]), float(times["q3"]))
     yield f"{name}: time", Time(float(times["median"]), float(times["min"]), spread, int(times["rounds"]))
+
+
+def _claim(kept: Mapping[str, Any]) -> Claim:
+    error = kept.get("standard_error")
+    return Claim(float(kept["statistic"]), float(kept["bound"]), None if error is None else float(error))
 
 
 def _judge(name: str, before: Claim | Number | Time, after: Claim | Number | Time) -> Change:
