@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 import vaebench
-from vaebench.cli import catalogue, check, compare, frontier, new, report, run
+from vaebench.cli import catalogue, certify, check, compare, frontier, new, report, run
 from vaebench.cli.common import say
 from vaebench.support.texts import sentence
 
@@ -69,6 +69,7 @@ def main(
 app.command("list")(catalogue.catalogue)
 app.command()(run.run)
 app.command()(run.resume)
+app.command()(certify.certify)
 app.command()(check.check)
 app.command()(report.report)
 app.command()(frontier.frontier)

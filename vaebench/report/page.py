@@ -3,11 +3,7 @@
 import itertools
 import json
 import shlex
-<<<<<<< HEAD
-from collections.abc import Mapping, Sequence
-=======
-from collections.abc import Callable, Sequence
->>>>>>> robust
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -37,17 +33,12 @@ def contents(
     Returns:
         Files by their paths in the directory.
     """
-<<<<<<< HEAD
-    first, others, own = overview(results), comparisons(results), {one.name: of_arm(one) for one in results}
-    found, trusted = found_in(study, results), trust(results)
-=======
     first, others, own = overview(results), comparisons(results), {}
     for place, one in enumerate(results, 1):
         if progress is not None:
             progress(f"{study.title}: figures of arm {place} of {len(results)}")
         own[one.name] = of_arm(one)
-    found, trusted = answers(results), trust(results)
->>>>>>> robust
+    found, trusted = found_in(study, results), trust(results)
     html = environment().get_template("page.html.j2")
     text = html.render(
         study=study,

@@ -10,11 +10,8 @@ from vaebench.report.bands import Summary
 from vaebench.report.study import Result
 from vaebench.report.wording import estimate, number, symbol
 
-<<<<<<< HEAD
 BESIDE = " †"  # behind seconds that were measured beside other work, or nobody knows
-=======
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of one
->>>>>>> robust
 
 
 class Cell(NamedTuple):
@@ -119,17 +116,20 @@ def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
             yield pd.DataFrame({"quantity": f"{name} of T_n", "step": line.step, "mean": line.value})
 
 
-<<<<<<< HEAD
 def csv(frame: pd.DataFrame) -> bytes:
-    """A table as a file, with ten digits of every number."""
-    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
-=======
-def _csv(frame: pd.DataFrame) -> bytes:
-    """As CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    """A table as a file, with ten digits of every number.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+
+    Args:
+        frame: the table.
+
+    Returns:
+        The file's bytes.
+    """
     texts = {name: frame[name].map(_no_formula) for name in frame if frame[name].dtype.kind not in "iufb"}
     return frame.assign(**texts).to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
 
 
 def _no_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
->>>>>>> robust

@@ -31,7 +31,7 @@ def write(
     Returns:
         The path of index.html; `results` and `write_report` say what they refuse.
     """
-    return write_report(directory, contents(study, results(study, trajectories, summaries)))
+    return write_report(directory, contents(study, results(study, trajectories, summaries), progress))
 
 
 def write_report(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path:
@@ -50,10 +50,6 @@ def write_report(directory: str | os.PathLike[str], files: Mapping[str, bytes]) 
     directory = Path(directory)
     if directory.exists() and not ((directory / "report.json").is_file() or _empty(directory)):
         raise ValueError(f"{directory} holds something other than a report: choose another directory, or clear it.")
-<<<<<<< HEAD
-=======
-    made = contents(study, results(study, trajectories, summaries), progress)
->>>>>>> robust
     directory.parent.mkdir(parents=True, exist_ok=True)
     with replaced(directory) as temporary:
         for name, content in files.items():

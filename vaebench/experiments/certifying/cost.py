@@ -7,38 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from vaebench.data import digits
+from vaebench.experiments.certifying.intervals import Interval, median
 from vaebench.experiments.certifying.question import Level, Question, Say
 from vaebench.gradients import Estimator, Loss, Objective, doubly_reparameterized, draw_noise, pathwise
 from vaebench.measures.cost import clock, count, saved_bytes
 from vaebench.models import mlp_vae
 
-CONFIDENCE = 0.95
 FEWEST = 5  # rounds at a point
 PATIENCE = 20.0  # seconds for one point: a larger one is left out
 OWN, REFERENCE = "your model", "reference net"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number with a 95 % interval.
-
-    Attributes:
-        value: the number.
-        low: lower limit.
-        high: upper limit.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def settled(self, other: float = 1.0) -> bool:
-        """Whether the interval excludes a value."""
-        return not self.low <= other <= self.high
 
 
 @dataclass(frozen=True)
@@ -194,9 +174,7 @@ def _interleaved(
     begun, collecting = tick(), gc.isenabled()
     gc.disable()
     try:
-        while len(times[names[0]]) < level.rounds and (
-            tick() - begun < level.timing or len(times[names[0]]) < FEWEST
-        ):
+        while len(times[names[0]]) < level.rounds and (tick() - begun < level.timing or len(times[names[0]]) < FEWEST):
             for name in names:
                 before = tick()
                 _gradient(losses[name], x, noise, parameters)
@@ -206,24 +184,6 @@ def _interleaved(
         if collecting:
             gc.enable()
     return {name: np.array(found) for name, found in times.items()}
-
-
-def median(values: np.ndarray) -> Interval:
-    """The median with its distribution-free 95 % interval: order statistics, by the binomial of 1/2.
-
-    Args:
-        values: independent, (n,).
-
-    Returns:
-        The interval; of fewer than six values its coverage is 1 - 2^(1 - n) at most, which is less.
-
-    >>> median(np.arange(1.0, 11.0))
-    Interval(value=5.5, low=2.0, high=9.0)
-    """
-    ordered, n = np.sort(values), len(values)
-    below = int(stats.binom.ppf((1 - CONFIDENCE) / 2, n, 0.5))
-    rank = max(below, 1)
-    return Interval(float(np.median(values)), float(ordered[rank - 1]), float(ordered[n - rank]))
 
 
 def _scalings(points: Sequence[CostPoint], question: Question) -> Iterator[Scaling]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from vaebench.experiments.certifying.cost import CONFIDENCE, Interval, grid
+from vaebench.experiments.certifying.cost import grid
+from vaebench.experiments.certifying.intervals import CONFIDENCE, Interval
 from vaebench.experiments.certifying.question import Level, Question, Say
 from vaebench.gradients import Estimator, Loss, Objective, Parameters, analytic_kl, doubly_reparameterized, pathwise
 from vaebench.gradients.estimators import leave_one_out

@@ -145,9 +145,9 @@ def ask(
     generator = torch.Generator().manual_seed(seed)
     model = linear_vae(generator=generator) if model is None else model
     data = linear_gaussian(generator=generator) if data is None else data
-    name = name or getattr(estimator, "__name__", type(estimator).__name__)
+    called: str = name or getattr(estimator, "__name__", type(estimator).__name__)
     question = Question(
-        f"{name} (yours)" if ESTIMATORS.get(name, estimator) is not estimator else name,
+        f"{called} (yours)" if ESTIMATORS.get(called, estimator) is not estimator else called,
         estimator,
         model,
         _as_rows(data, model),

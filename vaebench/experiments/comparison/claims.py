@@ -144,9 +144,9 @@ def _quantities(entry: Mapping[str, Any]) -> Iterator[tuple[str, Claim | Number 
     name, kept, times = entry["fullname"], entry["extra_info"], entry["stats"]
     if not isinstance(name, str):
         raise TypeError(name)
+    yield from ((f"{name}: {gate}", _claim(one)) for gate, one in kept.get("claims", {}).items())
     if "claim" in kept:
-        error = kept.get("standard_error")
-        yield name, Claim(_float(kept["statistic"]), _float(kept["bound"]), None if error is None else _float(error))
+        yield name, _claim(kept)
     else:
         numbers = {key: value for key, value in kept.items() if type(value) in (int, float)}
         yield from ((f"{name}: {key}", Number(_float(value), key in EXACT)) for key, value in numbers.items())
@@ -161,6 +161,11 @@ def _float(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(value)
     return float(value)
+
+
+def _claim(kept: Mapping[str, Any]) -> Claim:
+    error = kept.get("standard_error")
+    return Claim(_float(kept["statistic"]), _float(kept["bound"]), None if error is None else _float(error))
 
 
 def _judge(name: str, before: Claim | Number | Time, after: Claim | Number | Time) -> Change:

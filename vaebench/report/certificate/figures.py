@@ -5,6 +5,7 @@ They serve notebooks and slides as they are; the page draws them in currentColor
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
@@ -12,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from vaebench.experiments.certifying import Findings
-from vaebench.experiments.certifying.cost import OWN, CostPoint, Interval
-from vaebench.experiments.certifying.guarantee import Curve
+from vaebench.experiments.certifying.cost import OWN, CostPoint
+from vaebench.experiments.certifying.intervals import Interval
 from vaebench.experiments.certifying.noise import NoisePoint, frontier
+from vaebench.experiments.certifying.theory_run import Curve
 from vaebench.report.figures import COLOURS, DASHES, MARKERS, STYLE
 
 WIDE = (7.2, 3.2)  # inches
@@ -62,7 +64,7 @@ def cost(found: Findings) -> Figure:
     Returns:
         Two panels, on one's own model.
     """
-    q, points = found.question, [point for point in found.cost.points if point.net == OWN]
+    points = [point for point in found.cost.points if point.net == OWN]
 
     def ratio(point: CostPoint) -> Interval:
         return point.ratio
@@ -70,7 +72,7 @@ def cost(found: Findings) -> Figure:
     with matplotlib.style.context(["default", FRAME]):
         figure = Figure(figsize=WIDE)
         axes = figure.subplots(1, 2, sharey=True)
-        _over(axes, points, ratio, q.objective.samples, _own_batch(found))
+        _over(axes, points, ratio, found)
         for one in axes:
             one.set_yscale("log")
         axes[0].set_ylabel("time / time of pathwise")
@@ -121,15 +123,13 @@ def tradeoff(found: Findings) -> Figure:
         figure = Figure(figsize=(4.8, 3.6))
         axes = figure.add_subplot()
         chosen = {key: value for key, value in where.items() if key[2] == batch}
-        for place, name in enumerate(names):
+        for name in names:
             mine = sorted((k, effort) for (one, k, _), effort in chosen.items() if one == name)
             if mine:
                 x, y = zip(*(effort for _, effort in mine), strict=True)
-                axes.plot([1e3 * t for t in x], y, linestyle="none", **_look(name, place, found), label=name)
+                axes.plot([1e3 * t for t in x], y, linestyle="none", **_look(name, found), label=name)
                 for k, (t, v) in mine:
-                    axes.annotate(
-                        f"K={k}", (1e3 * t, v), textcoords="offset points", xytext=(5, 4), fontsize=7, annotation_clip=True
-                    )  # fmt: skip
+                    axes.annotate(f"K={k}", (1e3 * t, v), textcoords="offset points", xytext=(5, 4), fontsize=7)
         best = [chosen[key] for key in frontier(chosen)]
         if best:
             axes.plot([1e3 * t for t, _ in best], [v for _, v in best], "-", color=COLOURS[3], linewidth=1, zorder=1)
@@ -189,9 +189,7 @@ def efforts(found: Findings) -> dict[tuple[str, int, int], tuple[float, float]]:
         By estimator, K and B.
     """
     seconds = {(p.estimator, p.samples, p.batch): p.seconds.value for p in found.cost.points if p.net == OWN}
-    variances = {
-        (p.estimator, p.samples, p.batch): p.variance.value for p in found.noise.points if p.block == "whole"
-    }
+    variances = {(p.estimator, p.samples, p.batch): p.variance.value for p in found.noise.points if p.block == "whole"}
     return {key: (seconds[key], variances[key]) for key in variances if key in seconds and variances[key] > 0}
 
 
@@ -200,13 +198,12 @@ def _own_batch(found: Findings) -> int:
 
 
 def _of_blocks(found: Findings, what: Callable[[NoisePoint], Interval], name: str) -> Figure:
-    q = found.question
     with matplotlib.style.context(["default", FRAME]):
         figure = Figure(figsize=(7.2, 5.0))
         axes = figure.subplots(2, 2, sharex="col", sharey="row")
         for row, block in zip(axes, ("encoder", "decoder"), strict=True):
             points = [point for point in found.noise.points if point.block == block]
-            _over(row, points, what, q.objective.samples, _own_batch(found))
+            _over(row, points, what, found)
             positive = [what(p).value for p in points if 0 < what(p).value < math.inf]
             if positive:
                 row[0].set_yscale("log")
@@ -218,8 +215,9 @@ def _of_blocks(found: Findings, what: Callable[[NoisePoint], Interval], name: st
     return figure
 
 
-def _over(axes: Sequence[Axes], points: Sequence, what: Callable, samples: int, batch: int) -> None:
+def _over(axes: Sequence[Axes], points: Sequence, what: Callable, found: Findings) -> None:
     """A quantity with its interval over K at one's own B, and over B at one's own K."""
+    samples, batch = found.question.objective.samples, _own_batch(found)
     names = list(dict.fromkeys(point.estimator for point in points))
     for one, axis, fixed in ((axes[0], "samples", batch), (axes[1], "batch", samples)):
         other = "batch" if axis == "samples" else "samples"
@@ -236,16 +234,30 @@ def _over(axes: Sequence[Axes], points: Sequence, what: Callable, samples: int, 
             y, low, high = zip(*((i.value, i.low, i.high) for i in map(what, line)), strict=True)
             down = [max(a - b, 0) for a, b in zip(y, low, strict=True)]
             up = [max(b - a, 0) for a, b in zip(y, high, strict=True)]
-            look = _look(name, place, None)
-            one.errorbar(x, y, [down, up], label=name, linestyle=DASHES[place % 4], elinewidth=1, **look)
+            one.errorbar(
+                x,
+                y,
+                [down, up],
+                label=name,
+                linestyle=DASHES[_place(name, found.question.name) % 4],
+                elinewidth=1,
+                **_look(name, found),
+            )
             ticks |= {getattr(p, axis) for p in line}
         one.set_xscale("log")
         _plain(one, "x", sorted(ticks))
         one.set_xlabel(f"K at B = {fixed}" if axis == "samples" else f"B at K = {fixed}")
 
 
-def _look(name: str, place: int, found: Findings | None) -> dict:
-    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+def _place(name: str, own: str) -> int:
+    """Of an estimator among colours and marks, the same in every figure; one's own is in ink."""
+    known = {"pathwise": 0, "doubly_reparameterized": 1, "analytic_kl": 2, "leave_one_out": 4}
+    return 3 if name == own else known.get(name, 5)
+
+
+def _look(name: str, found: Findings) -> dict[str, Any]:
+    place = _place(name, found.question.name)
+    return {"color": COLOURS[place], "marker": MARKERS[place]}
 
 
 def _curves(curves: Sequence[Curve], label: str, steps: str) -> Figure:
@@ -253,8 +265,9 @@ def _curves(curves: Sequence[Curve], label: str, steps: str) -> Figure:
         figure = Figure(figsize=(4.8, 3.4))
         axes = figure.add_subplot()
         shown = [value for curve in curves for value in curve.mean if value > 0]
-        for place, curve in enumerate(curves):
-            colour = COLOURS[place % len(COLOURS)]
+        for number, curve in enumerate(curves):
+            place = (3, 0, 1, 2)[number % 4]
+            colour = COLOURS[place]
             line = curve.low == curve.high
             y = [value if value > 0 else math.nan for value in curve.mean]
             axes.plot(curve.step, y, DASHES[place % 4], color=colour, label=curve.label, linewidth=1.2 if line else 2)
