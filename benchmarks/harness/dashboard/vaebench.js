@@ -92,7 +92,7 @@ $(document).ready(function () {
                 place(graphs, options.xaxis);
             }
             /* The legend stands above the curves. */
-            options.legend.noColumns = Math.ceil(graphs.length / 6);
+            options.legend.noColumns = $(where).width() < 600 ? 1 : Math.ceil(graphs.length / 6);
             var rows = Math.ceil(graphs.length / options.legend.noColumns);
             scale(graphs, options.yaxis, Math.min(0.5, (17 * rows + 20) / $(where).height()));
         } else if (options.yaxis.max === undefined) {
