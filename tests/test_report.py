@@ -163,5 +163,4 @@ def test_the_index_lists_every_report(recorded, tmp_path):
 def test_a_damaged_report_is_named(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "report.json").write_text("{")
-    with pytest.raises(ValueError, match=r"a/report\.json is no report of format"):
-        write_index(tmp_path)
+    assert "a/report.json is no report of this vaebench" in write_index(tmp_path).read_text("utf-8")

@@ -10,6 +10,8 @@ from vaebench.report.bands import Summary
 from vaebench.report.study import Result
 from vaebench.report.wording import estimate, number, symbol
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of one
+
 
 class Cell(NamedTuple):
     """What a cell says, what it is sorted by (None comes last), and whether it is "good" or "bad"."""
@@ -107,4 +109,10 @@ def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
+    """As CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    texts = {name: frame[name].map(_no_formula) for name in frame if frame[name].dtype.kind not in "iufb"}
+    return frame.assign(**texts).to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
