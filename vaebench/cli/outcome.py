@@ -67,7 +67,7 @@ def _complete(summarise: Callable[[Any], Any], place: ResultDirectory) -> dict[s
         summary = summarise(place.result())
     except (ValueError, LookupError, AttributeError, TypeError, OSError) as nothing:
         return {"state": "broke", "why": sentence(nothing)}
-    failed = [verdict.gate for verdict in summary.verdicts if not verdict.passed]
+    failed = [verdict.gate for verdict in summary.verdicts if verdict.outcome == "fail"]
     final = {name: list(estimate) for name, estimate in summary.final.items()}
     return {"state": "complete", "checks": len(summary.verdicts), "failed": failed, "final": final}
 

@@ -168,9 +168,7 @@ def closest_trusted(subject: Subject, trusted: nn.Module, plan: Plan) -> Loss:
     return Loss(trusted, best, objective)  # pyright: ignore[reportArgumentType]
 
 
-def replicates_for(
-    subject: Subject, resolution: float, plan: Plan, exact: Reference | None, trusted: nn.Module
-) -> int:
+def replicates_for(subject: Subject, resolution: float, plan: Plan, exact: Reference | None, trusted: nn.Module) -> int:
     """How many gradients at the start it takes to find an error of the mean gradient's size with probability 0.9.
 
     The smallest error falls as one over the root of the number of gradients; a pilot says where from.

@@ -62,7 +62,9 @@ def paired_along(parts: tuple[Tensor, Tensor, Tensor], blocks: dict[str, int]) -
     progress = torch.stack([p.sum(-1) for p in ((trusted * others).split(sizes, -1))], -1)
     terms = torch.cat([torch.stack([p.sum(-1) for p in (off * others).split(sizes, -1)], -1), off], -1)
     rounding = UNITS * torch.finfo(parts[1].dtype).eps
-    scale = torch.cat([torch.stack([p.sum(-1) for p in (trusted * others).abs().split(sizes, -1)], -1), trusted.abs()], -1)
+    scale = torch.cat(
+        [torch.stack([p.sum(-1) for p in (trusted * others).abs().split(sizes, -1)], -1), trusted.abs()], -1
+    )
     stretch = max(1, round(STRETCH / max(1.0, float(numbers[-1] - numbers[0] + 1) / len(numbers))))
     starts = range(0, max(1, len(terms) - stretch + 1), max(1, stretch // 2))
     comparisons = terms.shape[-1] * (len(starts) + 1)

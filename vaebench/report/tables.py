@@ -65,10 +65,13 @@ def _names(found: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _checks(one: Result) -> Cell:
-    failed = sum(not verdict.passed for verdict in one.verdicts)
+    failed = sum(verdict.outcome == "fail" for verdict in one.verdicts)
     if not one.verdicts:
         return Cell("none made", 0.5, "")
-    return Cell(f"{failed} of {len(one.verdicts)} failed", failed, "bad") if failed else Cell("all passed", 0, "good")
+    if failed:
+        return Cell(f"{failed} of {len(one.verdicts)} failed", failed, "bad")
+    blind = sum(verdict.outcome == "no power" for verdict in one.verdicts)
+    return Cell(f"{blind} of {len(one.verdicts)} without power", 0.25, "") if blind else Cell("all passed", 0, "good")
 
 
 def _seeds(one: Result) -> Cell:
@@ -96,7 +99,7 @@ def _finite(value: float) -> float | None:
 
 
 def _row(one: Result) -> dict[str, object]:
-    failed = sum(not verdict.passed for verdict in one.verdicts)
+    failed = sum(verdict.outcome == "fail" for verdict in one.verdicts)
     row: dict[str, object] = {"arm": one.label, "hash": one.hash, "seeds": len(one.seeds), "kept seeds": one.kept}
     row |= {"checks": len(one.verdicts), "failed checks": failed}
     if one.summary:

