@@ -36,7 +36,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for room in ROOMS:
         for module, page in _pages(room):
             title = module.rpartition(".")[2]
-            text = f"---\ntitle: {title}\n---\n\n::: {module}\n{_exports(module)}"
+            text = f"---\ntitle: {title}\n---\n\n::: {module}\n{_options(module)}{_exports(module)}"
             files.append(File.generated(config, page, content=text))
     for page, source in COPIED.items():
         files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
@@ -51,7 +51,15 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Link the names of functions, classes and modules in prose to the reference."""
     if page.file.src_uri.startswith("reference/"):
         return markdown
+    if page.file.src_uri.startswith("reports/"):
+        markdown = _with_lists(markdown)
     return re.sub(r"(?<![`\[])`(vaebench\.[\w.]+\w)`(?![`\]])", lambda name: _linked(name[1]), markdown)
+
+
+def _with_lists(markdown: str) -> str:
+    """Lists of reports, written for viewers that need neither a blank line before nor four spaces within."""
+    apart = re.sub(r"(?m)^(?!\s*[*-] |\s*$|\|)(.+)\n(?=[*-] )", r"\1\n\n", markdown)
+    return re.sub(r"(?m)^(  )(?=[*-] )", r"\1\1", apart)
 
 
 def _linked(name: str) -> str:
@@ -75,6 +83,14 @@ def _pages(room: str) -> Iterator[tuple[str, str]]:
         package = parts[-1] == "__init__"
         name = {"__init__": "index", "index": "index_"}.get(parts[-1], parts[-1])
         yield ".".join(parts[:-1] if package else parts), "/".join(["reference", *parts[1:-1], f"{name}.md"])
+
+
+def _options(module: str) -> str:
+    """A package's page describes what is written in it, not what it exports: that has a page of its own."""
+    if not ROOT.joinpath(*module.split("."), "__init__.py").is_file():
+        return ""
+    own = sorted(name for name in _described(module) if not name.startswith("_"))
+    return f"    options:\n      members: {own or 'false'}\n"
 
 
 def _exports(module: str) -> str:
