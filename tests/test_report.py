@@ -46,7 +46,14 @@ def test_a_page_needs_nothing_but_itself(recorded, tmp_path):
 def test_the_page_says_what_was_asked_what_came_out_and_what_ran_it(recorded, tmp_path):
     page = report(recorded, tmp_path / "a")
     study, found = recorded
-    for text in ("Is it so?", "2 of 4 checks passed, 2 without power", "is lowest with", "B=8", "B=16", "vaebench run sizes"):
+    for text in (
+        "Is it so?",
+        "2 of 4 checks passed, 2 without power",
+        "is lowest with",
+        "B=8",
+        "B=16",
+        "vaebench run sizes",
+    ):
         assert text in page
     for arm in study.arms:
         assert arm.hash in page

@@ -141,7 +141,7 @@ def separated(
     """
     like = next(model.parameters())
     x = as_input(data[:2], like)
-    noise = x.new_zeros(objective.samples, len(x), model.latents)
+    noise = x.new_zeros(objective.samples, len(x), model.latents)  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         found = estimator(model, x, noise, objective)  # pyright: ignore[reportArgumentType]
     if not (isinstance(found, tuple) and len(found) == 2):

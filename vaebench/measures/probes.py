@@ -107,7 +107,9 @@ def snr(signal: Moments, noise: Moments | None = None, names: Iterable[str] | No
         errors = square.error, square.value * variance.error / variance.value
         ratio = Estimate(square.value / variance.value, math.hypot(*errors) / variance.value)
     clipped, least = max(ratio.value, 0.0), math.sqrt(2 / (signal.count * (signal.count - 1)))
-    error = ratio.error or (0.0 if clipped else least)  # that of noise along one direction, where the jackknife sees none
+    error = ratio.error or (
+        0.0 if clipped else least
+    )  # that of noise along one direction, where the jackknife sees none
     return Estimate(math.sqrt(clipped), math.sqrt(clipped + error) - math.sqrt(clipped))
 
 

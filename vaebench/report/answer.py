@@ -178,8 +178,15 @@ def trust(results: Sequence[Result]) -> Trust:
     ]
     reasons += [(None, note) for note in _notes(results)]
     lost, runs = sum(len(one.seeds) - one.kept for one in results), sum(len(one.seeds) for one in results)
-    passed = f"{len(verdicts) - len(failed) - blind} of {len(verdicts)} checks passed" if verdicts else "No checks were made"
-    words = [passed, f"{len(failed)} FAILED" if failed else "", f"{blind} without power" if blind else "", f"{lost} of {runs} runs diverged" if lost else ""]
+    passed = (
+        f"{len(verdicts) - len(failed) - blind} of {len(verdicts)} checks passed" if verdicts else "No checks were made"
+    )
+    words = [
+        passed,
+        f"{len(failed)} FAILED" if failed else "",
+        f"{blind} without power" if blind else "",
+        f"{lost} of {runs} runs diverged" if lost else "",
+    ]
     state = "bad" if failed or lost else "good" if verdicts and not blind else "unknown"
     rate = sum(verdict.false_alarm for _, verdict in verdicts)
     return Trust(state, ", ".join(filter(None, words)), reasons, len(verdicts), len(failed), rate)

@@ -166,7 +166,9 @@ def _rate_verdict(running: np.ndarray) -> Verdict:
     threshold = float(stats.t.isf(CHANCE, len(level) - 1))
     if early <= 0 or rest[1].min() <= 0:
         lost = {"mean of T_n, late": float(running[:, -1].mean()), "reason": "noise hides the earlier T_n"}
-        return judge("rate", claim, 0.0, threshold, CHANCE, lost, smallest=math.inf, limit=BLIND, unit="of its logarithm")
+        return judge(
+            "rate", claim, 0.0, threshold, CHANCE, lost, smallest=math.inf, limit=BLIND, unit="of its logarithm"
+        )
     if late <= 0 or rest[0].min() <= 0:
         gone = {"mean of T_n, late": float(running[:, -1].mean())}
         return judge("rate", claim, -math.inf, threshold, CHANCE, gone)
