@@ -254,6 +254,15 @@ def test_a_rise_with_a_reason_is_no_regression_and_the_reason_is_told(history):
     assert "Faster &amp; dearer." in history.page and "200 operations → 230 operations" in history.page
 
 
+def test_a_reason_for_a_commit_that_is_not_here_is_told(history):
+    history.measure(0, "one")
+    (history.folder / "benchmarks").mkdir()
+    entry = '[[moved]]\ncommit = "0123456789"\nbenchmarks = ["models.*"]\nreason = "Faster."\n'
+    (history.folder / "benchmarks" / "triage.toml").write_text(entry)
+    assert history.regressions() == []
+    assert "gives reasons for 0123456789, which is no commit here" in history.page
+
+
 def test_machines_with_different_counts_are_not_taken_for_a_change(history):
     """The second machine is first measured at the last commit."""
     for number in range(4):
@@ -274,6 +283,11 @@ def test_a_lost_benchmark_is_told(history):
     assert history.regressions() == []
     assert "benchmarks that once had a value have none now" in history.page
     assert "models.Model.track_ops(&#39;conv&#39;)" in history.page
+    (history.folder / "benchmarks").mkdir()
+    entry = '[[gone]]\nbenchmarks = ["*conv*"]\nreason = "It is no model any more."\n'
+    (history.folder / "benchmarks" / "triage.toml").write_text(entry)
+    history.regressions()
+    assert "have none now" not in history.page
 
 
 @pytest.mark.parametrize(("ratio", "says"), [(0.93, "the guarantee holds"), (1.02, "violated")])

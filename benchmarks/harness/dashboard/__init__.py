@@ -126,7 +126,7 @@ class Dashboard(OutputPublisher):
             readings,
             changes.exact_changes(readings, why),
             changes.regressions(readings, why),
-            changes.lost(readings),
+            [reading for reading in changes.lost(readings) if triage.read().why_gone(reading.case) is None],
             {entry["machine"]: entry for entry in map(load_json, iter_machine_files(conf.results_dir))},
             {name: benchmark.get("unit", "") for name, benchmark in dict(benchmarks).items()},
             commits,
