@@ -125,3 +125,41 @@ def test_frozen_parameters_get_no_gradient(case):
     x.requires_grad_()
     layer(x).sum().backward()
     assert layer.weight.grad is None and layer.bias.grad is None and x.grad is not None
+
+
+OPTIONS = {
+    "dilation": {"dilation": 2},
+    "groups": {"groups": 2},
+    "a padding that is named": {"padding": "same"},
+    "circular padding": {"padding_mode": "circular"},
+    "no bias": {"bias": False},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_what_is_not_computed_here_is_left_to_torch(options):
+    settings = {"padding": 1} | options
+    ours, theirs = Conv2d(2, 4, 3, **settings), nn.Conv2d(2, 4, 3, **settings)
+    compared(ours, theirs, torch.randn(FEWEST, 2, 6, 6, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("options", [{"output_padding": 1}, {"dilation": 2}, {"groups": 2}, {"bias": False}], ids=str)
+def test_what_is_not_transposed_here_is_left_to_torch(options):
+    settings = {"stride": 2, "padding": 1} | options
+    ours, theirs = ConvTranspose2d(2, 4, 4, **settings), nn.ConvTranspose2d(2, 4, 4, **settings)
+    x = torch.randn(FEWEST, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    compared(ours, theirs, x)
+    assert ours(x[0]).shape == theirs(x[0]).shape, "one image without a batch"
+
+
+def compared(ours, theirs, x):
+    ours.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(ours(x), theirs(x))
+    mine, plain = (torch.autograd.grad(layer(x).square().sum(), list(layer.parameters())) for layer in (ours, theirs))
+    for first, second in zip(mine, plain, strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_an_output_size_is_honoured():
+    layer, x = ConvTranspose2d(2, 4, 4, stride=2, padding=1), torch.zeros(FEWEST, 2, 6, 6)
+    assert layer(x, output_size=[13, 13]).shape == (FEWEST, 4, 13, 13)

@@ -19,6 +19,7 @@ from vaebench.gradients.trial import check_gradient
 from vaebench.models import ConjugateModel, LatentModel, as_input, check_input, linear_vae
 from vaebench.models.distributions import Gaussian
 from vaebench.support.layers import like_parameters
+from vaebench.support.repeatable import preserved
 from vaebench.support.statistics import hotelling, hotelling_two_sample
 
 FALSE_ALARM = 1e-8
@@ -42,7 +43,8 @@ def check_model(model: LatentModel, x: Tensor, generator: torch.Generator) -> No
     """
     objective = Objective(samples=3)
     _require(isinstance(model, LatentModel) and isinstance(model, nn.Module), "the model is no LatentModel module")
-    with _untouched_globals():
+    like_parameters(model)
+    with preserved(model), _untouched_globals():
         x = _rows(Loss(model, pathwise, objective), x)
         noise = draw_noise(model, x, objective, generator)
         q = model.posterior(x)
@@ -93,7 +95,7 @@ def check_estimator(
         AssertionError: if the contract is broken.
     """
     model, x = _bed(model, x, generator)
-    with _untouched_globals():
+    with preserved(model), _untouched_globals():  # pyright: ignore[reportArgumentType]
         x = _rows(Loss(model, estimator, objective), x)
         noise = draw_noise(model, x, objective, generator)
         before = x.clone(), noise.clone()
@@ -145,6 +147,7 @@ def _bed(model: LatentModel | None, x: Tensor | None, generator: torch.Generator
         return linear_vae(generator=generator, dtype=torch.float64), points
     if model is None or x is None:
         raise ValueError("model and x belong together, got one without the other; give both or neither.")
+    like_parameters(model)  # pyright: ignore[reportArgumentType]
     return model, x
 
 

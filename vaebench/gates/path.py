@@ -91,7 +91,7 @@ class Recorder:
         gamma = self.schedule(step.number)
         before, after = flat(step.before), flat(step.after)
         found = self.reference.evaluate(step.before) if self.reference else (before[:0, 0], before[:0])
-        meta = torch.tensor([step.number, gamma], dtype=torch.float64)
+        meta = torch.tensor([step.number, gamma], dtype=torch.float64, device="cpu")
         self.rows.append((meta, before, flat(step.gradients), (before - after) / gamma, *found))
         if step.number == len(self.rows):
             self.kept["end"] = after.clone()
@@ -127,7 +127,7 @@ class Recorder:
             return None
         meta, before, raw, moved, values, exact = (torch.stack(part) for part in zip(*self.rows, strict=True))
         at, drawn = zip(*self.controls, strict=True) if self.controls else ((), ())
-        control = torch.tensor(at, dtype=torch.long), torch.stack(drawn) if drawn else before[:0]
+        control = torch.tensor(at, dtype=torch.long, device="cpu"), torch.stack(drawn) if drawn else before[:0]
         numbers, gamma = meta[:, 0].long(), meta[:, 1].to(before)
         end = self.kept.get("end", before[-1])
         return Path(numbers, gamma, before, raw, moved, values, exact, end, control, self.kept["blocks"])

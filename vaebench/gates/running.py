@@ -36,9 +36,9 @@ class Plan:
 
     def seeds(self) -> Iterator[int]:
         """Seeds of members, without end."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator(device="cpu").manual_seed(self.seed)
         while True:
-            yield int(torch.randint(2**62, (), generator=generator))
+            yield int(torch.randint(2**62, (), generator=generator, device="cpu"))
 
     def generator(self, device: torch.device) -> torch.Generator:
         """A generator beside those of the members."""

@@ -1,6 +1,5 @@
 """What is under test, and gradients drawn from it at a point: by training with steps of size zero."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.moments import Moments, gather
+from vaebench.support.repeatable import copy_of
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
 from vaebench.training.records import Checkpoint, Step
@@ -46,7 +46,7 @@ class Subject:
 
     def at_parameters(self, parameters: Parameters) -> "Subject":
         """The same at other parameters, by their names in `Loss`."""
-        model = copy.deepcopy(self.model)
+        model = copy_of(self.model)
         with torch.no_grad():
             for name, value in parameters.items():
                 model.get_parameter(name.removeprefix("model.")).copy_(value)

@@ -11,6 +11,7 @@ from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
 from vaebench.gradients.estimators import draw_noise
 from vaebench.measures.moments import fresh, gradients, parameter_groups
 from vaebench.measures.probes import ess, gradient_variance, snr
+from vaebench.support.repeatable import preserved
 from vaebench.theory.predictions import importance_exponents
 
 SLOPE = 0.05  # what a log-log slope may be off by beside its error
@@ -95,7 +96,7 @@ def light(subject: Subject, x: Tensor, generator: torch.Generator) -> bool:
     if subject.objective.alpha == 1:
         return True
     many, model = subject.with_samples(2 * LAST).objective, subject.model
-    with torch.no_grad():
+    with torch.no_grad(), preserved(model):
         q = model.posterior(x)  # pyright: ignore[reportCallIssue]
         noise = draw_noise(model, x, many, generator)  # pyright: ignore[reportArgumentType]
         weights = many.weights(many.log_weights(model, x, q.transport(noise), q))  # pyright: ignore[reportArgumentType]
@@ -171,8 +172,9 @@ def separate_rows(subject: Subject, generator: torch.Generator) -> Verdict:
     parameters, off = [p for p in model.parameters() if p.requires_grad], 0.0
 
     def gradient(row: int, x: Tensor, noise: Tensor) -> Tensor:
-        surrogate = subject.estimator(model, x, noise, subject.objective)  # pyright: ignore[reportArgumentType]
-        found = torch.autograd.grad(surrogate[row], parameters, allow_unused=True, materialize_grads=True)
+        with torch.enable_grad(), preserved(model):
+            surrogate = subject.estimator(model, x, noise, subject.objective)[row]  # pyright: ignore[reportArgumentType]
+        found = torch.autograd.grad(surrogate, parameters, allow_unused=True, materialize_grads=True)
         return torch.cat([g.flatten() for g in found])
 
     for row in range(min(size, ROWS)):

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.objectives import Objective
 from vaebench.models import LatentModel
-from vaebench.support.repeatable import Attributes
+from vaebench.support.repeatable import Attributes, may_assign
 
 Parameters = Mapping[str, Tensor]
 
@@ -47,6 +47,7 @@ def function_of_parameters(module: nn.Module) -> Callable[..., Any]:
     """
     places: dict[str, list[str]] = {}
     first: dict[int, str] = {}
+    assigning = [one for one in module.modules() if may_assign(one)]
     copies: dict[int, Tensor] = {}
     buffers: dict[str, Tensor] = {}
     for path, owner in module.named_modules():
@@ -62,7 +63,7 @@ def function_of_parameters(module: nn.Module) -> Callable[..., Any]:
         filled = {**buffers, **{place: tensor for name, tensor in parameters.items() for place in places[name]}}
         if torch.compiler.is_compiling():
             return functional_call(module, filled, arguments, tie_weights=False)
-        before = [Attributes.of(one) for one in module.modules()]
+        before = [Attributes.of(one) for one in assigning]
         try:
             return functional_call(module, filled, arguments, tie_weights=False)
         finally:

@@ -1,6 +1,7 @@
 """One trial of a loss, before anything long is begun: what cannot be measured or trained is refused in one sentence."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from vaebench.models.distributions import Gaussian
 from vaebench.support.layers import explaining, like_parameters
 from vaebench.support.repeatable import preserved, require_repeatable
 
-FEW = 3  # samples, where shapes alone matter
+FEW = 3  # samples or rows, where more would show nothing more
 ROUNDING = 1e5  # units in the last place by which two ways to one gradient may differ
 COARSE = 0.5  # the same relative to the gradient, in half precision
 
@@ -61,9 +62,23 @@ def check_gradient(loss: Loss, data: Any) -> Tensor:
     Raises:
         ValueError: also if nothing is to be trained, gradients cannot be had here, or torch.func misses a parameter.
     """
-    require_trainable(loss)
     data = check_loss(loss, data)
-    x, noise = _few(loss, data)
+    require_trainable(loss)
+    require_differentiable(loss, *_few(loss, data))
+    return data
+
+
+def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
+    """Refuse a loss whose gradient under `torch.func.vmap` cannot be had, or is not that of autograd.
+
+    Args:
+        loss: model, estimator and objective; at the model's own parameters.
+        x: (B, *event); a few rows are enough.
+        noise: (K, B, D).
+
+    Raises:
+        ValueError: if so.
+    """
     parameters, model, name = own_parameters(loss), loss.model, _estimator_name(loss)
     assert isinstance(model, nn.Module)
     stacked = {n: p.unsqueeze(0) for n, p in parameters.items()}
@@ -82,7 +97,6 @@ def check_gradient(loss: Loss, data: Any) -> Tensor:
                 f"The gradient of {n.removeprefix('model.')!r} under torch.func is not that of autograd; use the "
                 "parameter as an attribute of its layer, not through a copy or a closure."
             )
-    return data
 
 
 def require_trainable(loss: Loss) -> None:
@@ -101,6 +115,32 @@ def require_trainable(loss: Loss) -> None:
             f"No parameter of {type(loss.model).__name__} is trained: all {len(list(loss.parameters()))} are frozen or "
             "empty; call requires_grad_() on those to train."
         )
+
+
+def require_alike(losses: Sequence[Loss]) -> None:
+    """Refuse losses that cannot be one member each of a fleet, which calls the first with the parameters of all.
+
+    Args:
+        losses: of one estimator and objective.
+
+    Raises:
+        ValueError: if their models differ in anything but the values of trained parameters.
+    """
+
+    def layout(loss: Loss) -> dict[str, tuple]:
+        kinds = {name: (t.shape, t.dtype, t.device) for name, t in loss.state_dict().items()}
+        return kinds | {name: (*kinds[name], p.requires_grad) for name, p in loss.named_parameters()}
+
+    def fixed(loss: Loss) -> list[Tensor]:
+        return [*loss.buffers(), *(p for p in loss.parameters() if not p.requires_grad)]
+
+    first = losses[0]
+    for other in {id(loss.model): loss for loss in losses}.values():
+        if layout(other) != layout(first) or not all(map(torch.equal, fixed(first), fixed(other))):
+            raise ValueError(
+                "The models of a fleet must have the same parameters by name, shape and dtype, and equal buffers and "
+                "frozen parameters."
+            )
 
 
 def _few(loss: Loss, data: Tensor) -> tuple[Tensor, Tensor]:

@@ -53,8 +53,8 @@ def log_likelihood(
     """
     if positive_integer("samples", samples) < 2:
         raise ValueError("samples must be at least 2 for a standard error, got 1.")
-    parameters = own_parameters(loss) if parameters is None else parameters
     data = check_loss(Loss(loss.model, pathwise, Objective()), data)
+    parameters = own_parameters(loss) if parameters is None else parameters
     log_weights, like = function_of_parameters(_LogWeights(loss.model)), like_parameters(loss)
     total, variance = 0.0, 0.0
     with torch.no_grad():

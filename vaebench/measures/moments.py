@@ -15,10 +15,11 @@ from torch.func import grad, vmap
 
 from vaebench.data.sampling import Sampler, Stream, repeated, whole, with_replacement
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
-from vaebench.gradients.trial import check_loss, require_trainable
+from vaebench.gradients.trial import FEW, check_loss, require_differentiable, require_trainable
 from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import explaining, like_parameters
+from vaebench.support.repeatable import preserved
 from vaebench.support.statistics import Estimate
 
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
@@ -41,18 +42,21 @@ class Replicates(NamedTuple):
 
 def fresh(loss: Loss, data: Tensor, batch_size: int, generator: torch.Generator) -> Replicates:
     """Replicates with a fresh minibatch, drawn with replacement, and fresh noise: the gradients of training."""
-    return replicates(loss, data, with_replacement(len(data), batch_size, generator), batch_size, generator)
+    data = check_loss(loss, data)
+    return _replicates(loss, data, with_replacement(len(data), batch_size, generator), batch_size, generator)
 
 
 def conditional(loss: Loss, x: Tensor, generator: torch.Generator) -> Replicates:
     """Replicates with fresh noise on one fixed batch x: everything is conditional on that batch."""
-    return replicates(loss, x, whole(len(x), len(x), generator), len(x), generator)
+    x = check_loss(loss, x)
+    return _replicates(loss, x, whole(len(x), len(x), generator), len(x), generator)
 
 
 def nested(loss: Loss, data: Tensor, batch_size: int, inner: int, generator: torch.Generator) -> Replicates:
     """Fresh minibatches, each with `inner` >= 2 draws of noise in a row, for `gradient_split`."""
+    data = check_loss(loss, data)
     sampler = repeated(with_replacement(len(data), batch_size, generator), inner)
-    return replicates(loss, data, sampler, batch_size, generator)
+    return _replicates(loss, data, sampler, batch_size, generator)
 
 
 def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
@@ -68,7 +72,10 @@ def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, gene
     Returns:
         The replicates.
     """
-    data = check_loss(loss, data)
+    return _replicates(loss, check_loss(loss, data), sampler, batch_size, generator)
+
+
+def _replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
     shape, like = (loss.objective.samples, batch_size, loss.model.latents), like_parameters(loss)
     return Replicates(data, Stream(sampler, shape, like.dtype, generator), like)
 
@@ -83,10 +90,10 @@ def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:
     Returns:
         Three tuples of names, as in `own_parameters`.
     """
-    require_trainable(loss)
     x = as_input(check_input(loss.model, x)[:1], like_parameters(loss))
+    require_trainable(loss)
     names, own = tuple(own_parameters(loss)), dict(loss.named_parameters())
-    with torch.enable_grad():
+    with torch.enable_grad(), preserved(loss):
         q = loss.model.posterior(x)
         total = sum((part.sum() for part in q if part.requires_grad), x.new_zeros((), requires_grad=True))
         found = torch.autograd.grad(total, [own[name] for name in names], allow_unused=True)
@@ -115,6 +122,8 @@ def gradients(
     many = vmap(one, in_dims=(None, 0, 0))
     for start in range(0, count, chunk):
         x, noise = draws.take(min(chunk, count - start))
+        if start == 0:
+            require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW])
         with explaining(loss, "The loss"):
             if chunk == 1:
                 found = {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}

@@ -140,10 +140,10 @@ def exact_gradient(loss: Loss, data: Tensor, parameters: Parameters | None = Non
     Returns:
         Gradients by name.
     """
-    parameters = own_parameters(loss) if parameters is None else parameters
     closed = Loss(loss.model, exact, loss.objective)
-    require_trainable(closed)
     x = as_input(check_loss(closed, data), like_parameters(loss))
+    require_trainable(closed)
+    parameters = own_parameters(loss) if parameters is None else parameters
     unused = x.new_zeros(loss.objective.samples, len(x), loss.model.latents)
     return grad(loss_function(closed))(parameters, x, unused)
 
@@ -186,9 +186,9 @@ def bound(
     """
     if positive_integer("draws", draws) < 2:
         raise ValueError("draws must be at least 2 for a standard error, got 1.")
-    parameters = own_parameters(loss) if parameters is None else parameters
     value = Loss(loss.model, reported, loss.objective)
     data, value, like = check_loss(value, data), loss_function(value), like_parameters(loss)
+    parameters = own_parameters(loss) if parameters is None else parameters
     k, d = loss.objective.samples, loss.model.latents
     totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
     with torch.no_grad():
@@ -232,7 +232,11 @@ def top_curvature(
         return torch.cat([image[n].flatten() for n in names]).double().cpu().numpy()
 
     total = sum(sizes)
-    start = np.ones(total) if generator is None else torch.randn(total, generator=generator).double().numpy()
+    start = (
+        np.ones(total)
+        if generator is None
+        else torch.randn(total, generator=generator, dtype=torch.float32, device="cpu").double().numpy()
+    )
     image = product(start)
     if total == 1 or not np.isfinite(image).all():
         return float(np.abs(image / start).sum()) if total == 1 else float("nan")

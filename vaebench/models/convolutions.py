@@ -34,19 +34,29 @@ class _How(NamedTuple):
 
 
 class Conv2d(nn.Conv2d):
-    """`torch.nn.Conv2d` without dilation and groups."""
+    """`torch.nn.Conv2d`; dilation, groups and other padding than by zeros are left to torch."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W')."""
+        if not _plain(self, input):
+            return super().forward(input)
         return _convolve(input, self, transposed=False)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """`torch.nn.ConvTranspose2d` without dilation, groups and output padding."""
+    """`torch.nn.ConvTranspose2d`; dilation, groups, output padding and an output size are left to torch."""
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W')."""
+        if output_size is not None or not _plain(self, input):
+            return super().forward(input, output_size)
         return _convolve(input, self, transposed=True)
+
+
+def _plain(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
+    """Whether nothing is asked of the layer but what is computed here."""
+    zeros = layer.padding_mode == "zeros" and isinstance(layer.padding, tuple) and set(layer.output_padding) == {0}
+    return zeros and layer.groups == 1 and set(layer.dilation) == {1} and layer.bias is not None and x.ndim == 4
 
 
 def _convolve(x: Tensor, layer: nn.Conv2d | nn.ConvTranspose2d, *, transposed: bool) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -39,9 +40,21 @@ class Attributes(NamedTuple):
                 container.update(copy)
 
 
+def may_assign(module: nn.Module) -> bool:
+    """Whether a call may assign to the module's attributes: torch's own layers without hooks do not."""
+    return not type(module).__module__.startswith("torch.nn.modules.") or bool(vars(module)["_forward_pre_hooks"])
+
+
+def copy_of(module: nn.Module) -> nn.Module:
+    """A deep copy, also of a module that keeps tensors of a graph, which are detached in it."""
+    kept = [value for one in module.modules() for value in vars(one).values() if isinstance(value, Tensor)]
+    return deepcopy(module, {id(value): value.detach() for value in kept if value.grad_fn is not None})
+
+
 class _State(NamedTuple):
     """What a call may change in a module, or draw, although it should not."""
 
+    modules: list[nn.Module]
     attributes: list[Attributes]
     tensors: list[tuple[nn.Module, str, Tensor, Tensor]]
     generators: list[tuple[torch.Generator, Tensor]]
@@ -54,6 +67,7 @@ class _State(NamedTuple):
         cuda = [torch.cuda.default_generators[device.index or 0]] if device.type == "cuda" else []
         owned = [value for module in modules for value in vars(module).values() if isinstance(value, torch.Generator)]
         return cls(
+            modules,
             list(map(Attributes.of, modules)),
             [(m, name, tensor, tensor.detach().clone()) for m in modules for name, tensor in _own(m)],
             [(generator, generator.get_state()) for generator in (torch.default_generator, *cuda, *owned)],
@@ -64,7 +78,12 @@ class _State(NamedTuple):
         return any(not torch.equal(generator.get_state(), state) for generator, state in self.generators)
 
     def changed(self) -> tuple[nn.Module, str] | None:
-        """A layer and the name of a parameter or buffer of it that is another since."""
+        """A layer and the name of a parameter or buffer of it that is new or another since."""
+        known = {(id(module), name) for module, name, _, _ in self.tensors}
+        for module in self.modules:
+            for name, _ in _own(module):
+                if (id(module), name) not in known:
+                    return module, name
         for module, name, tensor, copy in self.tensors:
             if getattr(module, name) is not tensor or not _same(tensor, copy):
                 return module, name

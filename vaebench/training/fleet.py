@@ -20,7 +20,7 @@ from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
 from vaebench.gradients.memory import Differentiator
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_gradient
+from vaebench.gradients.trial import check_gradient, require_alike
 from vaebench.models import minibatch
 from vaebench.models.elementary import compiling
 from vaebench.support.layers import like_parameters
@@ -235,19 +235,6 @@ def _copy(parameters: Parameters) -> Parameters:
 
 
 def _stack(losses: Sequence[Loss]) -> Parameters:
-    def layout(loss: Loss) -> dict[str, tuple]:
-        kinds = {name: (t.shape, t.dtype, t.device) for name, t in loss.state_dict().items()}
-        return kinds | {name: (*kinds[name], p.requires_grad) for name, p in loss.named_parameters()}
-
-    def fixed(loss: Loss) -> list[Tensor]:
-        return [*loss.buffers(), *(p for p in loss.parameters() if not p.requires_grad)]
-
-    first = losses[0]
-    for other in {id(loss.model): loss for loss in losses[1:]}.values():
-        if layout(other) != layout(first) or not all(map(torch.equal, fixed(first), fixed(other))):
-            raise ValueError(
-                "The models of a fleet must have the same parameters by name, shape and dtype, and equal buffers and "
-                "frozen parameters."
-            )
+    require_alike(losses)
     members = [own_parameters(loss) for loss in losses]
     return {name: torch.stack([member[name] for member in members]).requires_grad_() for name in members[0]}
