@@ -100,9 +100,7 @@ def available_device(value: str | torch.device) -> torch.device:
     try:
         device = torch.device(value)
     except (RuntimeError, TypeError):
-        device = torch.device("meta")
-    if device.type == "meta":
-        raise ValueError(f"{value!r} is not a device; use 'cpu', 'cuda' or 'cuda:N'.")
+        raise ValueError(f"{value!r} is not a device; use 'cpu', 'cuda' or 'cuda:N'.") from None
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if (device.index or 0) >= count:
         raise ValueError(
