@@ -28,7 +28,7 @@ from vaebench.training.optimizers import adam, sgd
 from vaebench.training.schedules import constant, inverse_sqrt
 
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.2}
-STEPS, BATCH, SEEDS = 300, 2, (5, 8)
+BATCH, SEEDS = 2, (5, 8)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -296,15 +296,22 @@ KINDS = {
 
 def bits(model: nn.Module) -> dict:
     """All that a caller can see of a model."""
-    seen = {"requires_grad": [p.requires_grad for p in model.parameters()], "modes": [m.training for m in model.modules()]}
+    seen = {
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "modes": [m.training for m in model.modules()],
+    }
     seen["parts"] = [id(t) for t in [*model.parameters(), *model.buffers(), *model.modules()]]
-    seen["attributes"] = [[(n, id(v)) for n, v in vars(m).items() if not n.startswith("_forward")] for m in model.modules()]
+    seen["attributes"] = [
+        [(n, id(v)) for n, v in vars(m).items() if not n.startswith("_forward")] for m in model.modules()
+    ]
     seen["kept"] = [(len(m.cache), len(m.all)) for m in model.modules() if isinstance(m, Keeping)]
     tensors = [*model.named_parameters(), *model.named_buffers()]
     tensors += [(f"{name}.grad", p.grad) for name, p in model.named_parameters() if p.grad is not None]
     for name, tensor in tensors:
         if not (tensor.is_meta or nn.parameter.is_lazy(tensor)):
-            seen[name] = tensor.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).tolist()
+            seen[name] = (
+                tensor.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).tolist()
+            )
     return seen
 
 
@@ -365,7 +372,9 @@ def compared(state, model, x, steps=3):
         expected = by_hand(model, x, seed, steps)
         for name, value in state.member(s).items():
             close(value, expected[name])
-        frozen = {n for n, p in Loss(model, pathwise, OBJECTIVE).named_parameters() if not p.requires_grad or not p.numel()}
+        frozen = {
+            n for n, p in Loss(model, pathwise, OBJECTIVE).named_parameters() if not p.requires_grad or not p.numel()
+        }
         assert set(state.parameters) == set(expected) - frozen
 
 
@@ -378,11 +387,12 @@ def fleet(model, x):
 
 
 def resumed(model, x):
-    """Stopped after a block of 256 steps, and gone on."""
+    """Stopped after a block of draws, and gone on."""
     kept = []
-    whole = list(trained(model, x, steps=STEPS, keep=lambda take: kept.append(take())))[-1].state
-    rest = list(trained(model, x, steps=STEPS, start=kept[0]))[-1].state
-    assert kept[0].step == 256
+    settings = (pathwise, OBJECTIVE, x, rule_of(model), constant(0.01), 15, 2000, SEEDS)
+    whole = list(train(model, *settings, keep=lambda take: kept.append(take())))[-1].state
+    rest = list(train(model, *settings, start=kept[0]))[-1].state
+    assert kept[0].step == 10
     for name, value in whole.parameters.items():
         assert torch.equal(rest.parameters[name], value) and value.isfinite().all(), name
 
@@ -440,8 +450,19 @@ USES = {
 }
 
 
-@pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("kind", KINDS)
+LIGHT = [(kind, use) for kind in KINDS for use in USES if use != "certify" or KINDS[kind].refused]
+CERTIFIED = (
+    "frozen decoder",
+    "one module on two paths",
+    "scalar parameter",
+    "empty parameter",
+    "used before",
+    "float16",
+)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # weight norm under vmap
+@pytest.mark.parametrize(("kind", "use"), LIGHT + [(kind, "certify") for kind in CERTIFIED])
 def test_the_right_value_or_one_sentence_and_the_model_untouched(kind, use):
     make, refused, context, only = KINDS[kind]
     model = make()
@@ -464,3 +485,116 @@ def test_the_right_value_or_one_sentence_and_the_model_untouched(kind, use):
         TOLERANCE.pop()
     assert bits(model) == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# A module on two paths: torch's own functional_call leaves the given tensors behind (pytorch issue 164759)
+
+
+@pytest.fixture
+def shared():
+    return Loss(two_paths(), pathwise, OBJECTIVE)
+
+
+def noise_and_rows():
+    return data()[:2], torch.randn(2, 2, 1, generator=seeded(9), dtype=torch.float64)
+
+
+def test_torch_itself_overwrites_a_module_on_two_paths(shared):
+    """When this fails, torch has been mended and the harness may call it plainly."""
+    before = bits(shared)
+    moved = {name: p + 1 for name, p in own_parameters(shared).items()}
+    torch.func.functional_call(shared, moved, noise_and_rows())
+    assert bits(shared) != before
+
+
+@pytest.mark.parametrize("estimator", [pathwise, chunked(pathwise, 1)], ids=["pathwise", "chunked"])
+@pytest.mark.parametrize("how", ["plain", "grad", "vmap", "vmap of grad", "grad of vmap"])
+def test_a_module_on_two_paths_keeps_its_weights(how, estimator):
+    loss = Loss(two_paths(), estimator, OBJECTIVE)
+    function, (x, noise), own = loss_function(loss), noise_and_rows(), own_parameters(loss)
+    before = bits(loss)
+    moved = {name: p + 0.1 for name, p in own.items()}
+    stacked = {name: torch.stack([p, moved[name]]) for name, p in own.items()}
+    uses = {
+        "plain": lambda: function(moved, x, noise),
+        "grad": lambda: grad(function)(moved, x, noise),
+        "vmap": lambda: vmap(lambda p: function(p, x, noise))(stacked),
+        "vmap of grad": lambda: vmap(grad(lambda p: function(p, x, noise)))(stacked),
+        "grad of vmap": lambda: grad(lambda p: vmap(lambda q: function(q, x, noise))(p).sum())(stacked),
+    }
+    found = uses[how]()
+    assert bits(loss) == before
+    other = copy.deepcopy(loss)
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            parameter.copy_(moved[name])
+    if how == "grad":
+        for name, expected in plain_gradient(other, x, noise).items():
+            close(found[name], expected)
+    elif how == "plain":
+        close(found, other(x, noise).detach())
+
+
+class Failing(nn.Module):
+    """Fails in its second call."""
+
+    calls = 0
+
+    def forward(self, x):
+        Failing.calls += 1
+        if Failing.calls % 2 == 0:
+            raise RuntimeError("the second call")
+        return x
+
+
+@pytest.mark.parametrize("name", ["plain", "grad", "vmap"])
+def test_an_exception_inside_leaves_the_model_as_it_was(name):
+    transform = {"plain": lambda f: f, "grad": grad, "vmap": vmap}[name]
+    shared = nn.Linear(2, 2)
+    model = net([shared, Keeping()], [shared, Failing()])
+    loss = Loss(model, pathwise, OBJECTIVE)
+    x, noise = noise_and_rows()
+    function, before = loss_function(loss), bits(loss)
+    moved = {name: p + 1 for name, p in own_parameters(loss).items()}
+    if name == "vmap":
+        moved = {name: torch.stack([p, p]) for name, p in moved.items()}
+    Failing.calls = 1
+    with pytest.raises(RuntimeError, match="the second call"):
+        transform(lambda p: function(p, x, noise))(moved)
+    assert bits(loss) == before
+
+
+def test_a_name_that_is_no_parameter_is_refused():
+    loss = Loss(net(), pathwise, OBJECTIVE)
+    with pytest.raises(ValueError, match=r"There is no parameter 'encoder.0.weight'; the names are those of"):
+        loss_function(loss)({"encoder.0.weight": torch.zeros(2, 2)}, *noise_and_rows())
+
+
+# Frozen parameters in a fleet of several models, in a snapshot, and where they are written
+
+
+def test_frozen_parameters_must_be_equal_in_a_fleet():
+    first, second = frozen("decoder")(), frozen("decoder")()
+    with torch.no_grad():
+        second.decoder[0].weight.add_(1)
+    settings = (pathwise, OBJECTIVE, data(), adam, constant(0.01), 3, BATCH, SEEDS)
+    with pytest.raises(ValueError, match="and equal buffers and frozen parameters"):
+        train([first, second], *settings)
+    with pytest.raises(ValueError, match="the same parameters by name, shape and dtype"):
+        train([first, net()], *settings)
+    with pytest.raises(ValueError, match="the same parameters by name, shape and dtype"):
+        train([net(), net(dtype=torch.float32)], *settings)
+
+
+def test_a_frozen_model_and_its_thawed_copy_move_alike_where_both_move():
+    """The first step of SGD on what is trained is that of the whole model; nothing else is there to move."""
+    x, settings = data(), {"steps": 1, "seeds": (3,)}
+
+    def one(model):
+        rule = train(model, pathwise, OBJECTIVE, x, sgd, constant(0.1), settings["steps"], BATCH, settings["seeds"])
+        return list(rule)[-1].state.parameters
+
+    half, whole = one(frozen("decoder")()), one(net())
+    assert all(name.startswith("model.encoder") for name in half) and len(half) == 4
+    for name, value in half.items():
+        close(value, whole[name])

@@ -61,8 +61,13 @@ def curvature(path: Path, reference: Reference, like: Parameters) -> Curvature:
     top = torch.linalg.eigvalsh(found)[..., -1]
     if not cheap:
         return Curvature((SAFETY * top.max()).expand(n, 1), marks, found[:, :0])
-    segment = torch.bucketize(torch.arange(n), torch.tensor(marks), right=True) - 1
+    segment = _segments(n, marks) - 1
     return Curvature(torch.maximum(top[segment], top[segment + 1]), marks, found)
+
+
+def _segments(n: int, marks: tuple[int, ...]) -> Tensor:
+    """One more than the number of the segment between marks in which each of n steps lies."""
+    return torch.bucketize(torch.arange(n, device="cpu"), torch.tensor(marks, device="cpu"), right=True)
 
 
 def _t(margin: np.ndarray) -> tuple[float, float]:
@@ -140,7 +145,7 @@ def identity(path: Path, values: np.ndarray, found: Curvature, used: Tensor) -> 
     """
     gamma, squared, _ = _arrays(path, used)
     n = len(gamma)
-    segment = torch.bucketize(torch.arange(n), torch.tensor(found.marks), right=True) - 1
+    segment = _segments(n, found.marks) - 1
     hessians = (found.hessians[:-1] + found.hessians[1:]) / 2
     exact, noise = path.exact[:n], used[:n] - path.exact[:n]
     curved = [(v * (hessians[segment] @ v.unsqueeze(-1)).squeeze(-1)).sum(-1).T.cpu().numpy() for v in (noise, exact)]

@@ -43,8 +43,8 @@ def check_model(model: LatentModel, x: Tensor, generator: torch.Generator) -> No
     """
     objective = Objective(samples=3)
     _require(isinstance(model, LatentModel) and isinstance(model, nn.Module), "the model is no LatentModel module")
-    like_parameters(model)
-    with preserved(model), _untouched_globals():
+    like_parameters(model)  # pyright: ignore[reportArgumentType]
+    with preserved(model), _untouched_globals():  # pyright: ignore[reportArgumentType]
         x = _rows(Loss(model, pathwise, objective), x)
         noise = draw_noise(model, x, objective, generator)
         q = model.posterior(x)

@@ -186,8 +186,8 @@ def separate_rows(subject: Subject, generator: torch.Generator) -> Verdict:
 
     def gradient(row: int, x: Tensor, noise: Tensor) -> Tensor:
         with torch.enable_grad(), preserved(model):
-            surrogate = subject.estimator(model, x, noise, subject.objective)  # pyright: ignore[reportArgumentType]
-        found = torch.autograd.grad(surrogate[row], parameters, allow_unused=True, materialize_grads=True)
+            surrogate = subject.estimator(model, x, noise, subject.objective)[row]  # pyright: ignore[reportArgumentType]
+        found = torch.autograd.grad(surrogate, parameters, allow_unused=True, materialize_grads=True)
         return torch.cat([g.flatten() for g in found])
 
     for row in range(min(size, ROWS)):

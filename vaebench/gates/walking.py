@@ -77,7 +77,9 @@ def noise_mean(path: Path, used: Tensor, generator: torch.Generator) -> Verdict:
     """
     noise = (used - path.exact).flatten(0, 1)
     size = noise.shape[1]
-    directions = torch.randn(size, DIRECTIONS, generator=generator, dtype=torch.float64).to(noise)
+    directions = torch.randn(size, DIRECTIONS, generator=generator, dtype=torch.float64, device=generator.device).to(
+        noise
+    )
     slack = EXACTNESS * float(path.exact.square().mean().sqrt()) * len(noise)
     z = torch.cat([z_scores(noise, slack), z_scores(noise @ directions, slack * size**0.5)])
     threshold = two_sided(len(z))

@@ -43,18 +43,21 @@ class Replicates(NamedTuple):
 
 def fresh(loss: Loss, data: Tensor, batch_size: int, generator: torch.Generator) -> Replicates:
     """Replicates with a fresh minibatch, drawn with replacement, and fresh noise: the gradients of training."""
-    return replicates(loss, data, with_replacement(len(data), batch_size, generator), batch_size, generator)
+    data = check_loss(loss, data)
+    return _replicates(loss, data, with_replacement(len(data), batch_size, generator), batch_size, generator)
 
 
 def conditional(loss: Loss, x: Tensor, generator: torch.Generator) -> Replicates:
     """Replicates with fresh noise on one fixed batch x: everything is conditional on that batch."""
-    return replicates(loss, x, whole(len(x), len(x), generator), len(x), generator)
+    x = check_loss(loss, x)
+    return _replicates(loss, x, whole(len(x), len(x), generator), len(x), generator)
 
 
 def nested(loss: Loss, data: Tensor, batch_size: int, inner: int, generator: torch.Generator) -> Replicates:
     """Fresh minibatches, each with `inner` >= 2 draws of noise in a row, for `gradient_split`."""
+    data = check_loss(loss, data)
     sampler = repeated(with_replacement(len(data), batch_size, generator), inner)
-    return replicates(loss, data, sampler, batch_size, generator)
+    return _replicates(loss, data, sampler, batch_size, generator)
 
 
 def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
@@ -70,7 +73,10 @@ def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, gene
     Returns:
         The replicates.
     """
-    data = check_loss(loss, data)
+    return _replicates(loss, check_loss(loss, data), sampler, batch_size, generator)
+
+
+def _replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
     shape, like = (loss.objective.samples, batch_size, loss.model.latents), like_parameters(loss)
     return Replicates(data, Stream(sampler, shape, like.dtype, generator), like)
 

@@ -282,7 +282,11 @@ def top_curvature(
         return torch.cat([image[n].flatten() for n in names]).double().cpu().numpy()
 
     total = sum(sizes)
-    start = np.ones(total) if generator is None else torch.randn(total, generator=generator).double().numpy()
+    start = (
+        np.ones(total)
+        if generator is None
+        else torch.randn(total, generator=generator, dtype=torch.float32, device="cpu").double().numpy()
+    )
     image = product(start)
     if total == 1 or not np.isfinite(image).all():
         return float(np.abs(image / start).sum()) if total == 1 else float("nan")

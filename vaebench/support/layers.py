@@ -87,10 +87,11 @@ def explaining(model: nn.Module, name: str) -> Iterator[None]:
         ValueError: in place of any other error.
         MemoryError: as it is.
         OutOfMemoryError: as it is.
+        Warning: as it is.
     """
     try:
         yield
-    except (ValueError, MemoryError, torch.OutOfMemoryError):
+    except (ValueError, MemoryError, torch.OutOfMemoryError, Warning):
         raise
     except Exception as broken:
         message = (str(broken).strip() or type(broken).__name__).splitlines()[0]

@@ -51,8 +51,12 @@ class State:
         """The same of parameters and seed."""
         members = zip(range(len(self.seeds)), self.seeds, self.finite().tolist(), strict=True)
         found = [probe(self.member(s), seed) if fine else None for s, seed, fine in members]
-        known = [None if value is None else torch.as_tensor(value, dtype=torch.float64).cpu() for value in found]
-        missing = torch.full_like(next((value for value in known if value is not None), torch.zeros(())), math.nan)
+        known = [
+            None if value is None else torch.as_tensor(value, dtype=torch.float64, device="cpu") for value in found
+        ]
+        missing = torch.full_like(
+            next((value for value in known if value is not None), torch.zeros((), device="cpu")), math.nan
+        )
         return torch.stack([missing.double() if value is None else value for value in known])
 
 

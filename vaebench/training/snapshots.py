@@ -64,7 +64,9 @@ def capture(
         step,
         {name: stacked.detach().clone() for name, stacked in parameters.items()},
         {
-            f"{number}.{name}": (value if isinstance(value, Tensor) else torch.tensor(value, device="cpu")).detach().clone()
+            f"{number}.{name}": (value if isinstance(value, Tensor) else torch.tensor(value, device="cpu"))
+            .detach()
+            .clone()
             for number, state in states.items()
             for name, value in state.items()
             if value is not None
