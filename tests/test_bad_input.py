@@ -293,3 +293,22 @@ def test_escapes_are_shown_not_done():
 def test_every_preset_has_parts_that_are_known():
     require_parts(SMOKE.base)
     assert Experiment.from_dict(SMALL.to_dict()) == SMALL
+
+
+def test_a_directory_that_another_process_is_in_is_said_at_once(run, tmp_path, monkeypatch):
+    from vaebench.experiments.scheduling import engine
+
+    monkeypatch.setattr(engine.subprocess, "Popen", lambda *_, **__: pytest.fail("a process was started"))
+    file, results = written(tmp_path / "fine.json", SMALL, B=[8]), tmp_path / "r"
+    with ResultDirectory(results, read_study(tmp_path / "fine.json").arms[0].experiment).taken():
+        found = run("run", file, "--results", results)
+    assert found.exit_code == 1
+    assert "Another process is running" in found.stderr
+
+
+def test_pages_go_beside_the_results_unless_told_otherwise(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("run", written(tmp_path / "fine.json", SMALL, B=[8]), "--results", "kept").exit_code == 0
+    assert run("report", "--results", "kept").exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fine.json", "kept"]
+    assert (tmp_path / "kept" / "reports" / "fine" / "index.html").is_file()

@@ -60,7 +60,7 @@ def check(
     else:
         print_verdicts(verdicts)
         typer.echo("\n".join(f"{LEFT_OUT}{one}" for one in left_out))
-    sys.exit(not passed)
+    sys.exit(int(not passed))
 
 
 def _require_feasible(steps: int, batch_size: int, samples: int, members: int, seed: int) -> None:
