@@ -116,7 +116,7 @@ studies: $(VENV)/.dev
 	@for study in $(STUDIES); do vaebench run $$study --results .studies || exit; done
 	@vaebench frontier --results .studies --out .studies/pages
 	@vaebench report --results .studies --out .studies/pages
-	@vaebench report activations --results .studies
+	@vaebench report activations --results .studies --out reports
 	@mkdir -p reports/findings
 	@for study in $(STUDIES); do \
 	cp .studies/pages/$$study/figures/overview.svg reports/findings/$$study.svg && \

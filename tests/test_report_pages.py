@@ -194,3 +194,11 @@ def test_the_index_passes_over_what_is_no_report_and_escapes_what_is(undrawn, tm
     assert [name for name in found.addresses if name != "data:,"] == ["first/index.html", "second/index.html"]
     assert "✗ 3 of 4 checks passed, 1 FAILED" in found.text and "✓ 2 of 2 checks passed" in found.text
     assert f"{HOSTILE}?" in found.text and "2 arms, 10 runs; commit caaf8641" in found.text
+
+
+def test_a_directory_with_any_name_is_linked_not_run(tmp_path):
+    for name in ("a#b?c", "javascript:alert(1)", "x' onclick='y"):
+        write(*study("ReLU", "Tanh"), tmp_path / name)
+    text = write_index(tmp_path).read_text("utf-8")
+    assert 'href="a%23b%3Fc/index.html"' in text and 'href="javascript%3Aalert%281%29/index.html"' in text
+    assert "onclick='" not in text and 'href="javascript:' not in text

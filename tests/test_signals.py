@@ -1,9 +1,11 @@
 """Runs that are told to end, in any way and at any moment: their workers end, too, and it is said how to go on."""
 
+import contextlib
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,19 +20,23 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for proce
 LONG = replace(SMOKE.base, steps=10**6, probes=("gradient",))
 
 
-def started(tmp_path: Path) -> subprocess.Popen:
+@pytest.fixture
+def started(tmp_path) -> Iterator[subprocess.Popen]:
+    """A long run, which is killed at the end if it has not ended."""
     file = written(tmp_path / "long.json", LONG, B=[8])
     command = [sys.executable, "-m", "vaebench.cli", "run", file, "--results", str(tmp_path / "results")]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
 
 
 def workers(parent: int) -> list[int]:
-    """Living children of a process."""
-    try:
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    except FileNotFoundError:
-        return []
-    return [int(child) for child in children]
+    """Children of a process, whichever of its threads started them."""
+    found = []
+    for thread in Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread is gone
+            found += [int(child) for child in thread.read_text().split()]
+    return found
 
 
 def until(true, patience: float = 90) -> None:
@@ -52,44 +58,40 @@ def place(tmp_path: Path) -> ResultDirectory:
 
 
 @pytest.mark.parametrize("sign", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM], ids=lambda sign: sign.name)
-def test_a_signal_ends_the_run_and_its_worker_and_nothing_is_lost(tmp_path, sign):
-    with started(tmp_path) as process:
-        until((place(tmp_path).directory / "experiment.json").exists)
-        (worker,) = workers(process.pid)
-        time.sleep(1)
-        process.send_signal(sign)
-        _, said = process.communicate(timeout=90)
-    assert process.returncode == 1
+def test_a_signal_ends_the_run_and_its_worker_and_nothing_is_lost(tmp_path, started, sign):
+    until((place(tmp_path).directory / "experiment.json").exists)
+    (worker,) = workers(started.pid)
+    time.sleep(1)
+    started.send_signal(sign)
+    _, said = started.communicate(timeout=90)
+    assert started.returncode == 1
     assert "Stopped, and nothing is lost. To go on: vaebench resume long" in said
     assert "To look at it" not in said and "Traceback" not in said
     assert not lives(worker)
     assert place(tmp_path).step() > 0
 
 
-def test_ctrl_c_before_a_worker_has_begun_is_stopped_not_broken(tmp_path):
-    with started(tmp_path) as process:
-        until(lambda: workers(process.pid))
-        process.send_signal(signal.SIGINT)
-        printed, said = process.communicate(timeout=90)
-    assert process.returncode == 1
+def test_ctrl_c_before_a_worker_has_begun_is_stopped_not_broken(started):
+    until(lambda: workers(started.pid))
+    started.send_signal(signal.SIGINT)
+    printed, said = started.communicate(timeout=90)
+    assert started.returncode == 1
     assert "stopped" in printed and "broke" not in printed
     assert "To go on: vaebench resume long" in said
 
 
-def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path):
-    with started(tmp_path) as process:
-        until((place(tmp_path).directory / "experiment.json").exists)
-        (worker,) = workers(process.pid)
-        process.kill()
-        process.communicate()
+def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path, started):
+    until((place(tmp_path).directory / "experiment.json").exists)
+    (worker,) = workers(started.pid)
+    started.kill()
+    started.communicate()
     until(lambda: not lives(worker), 30)
 
 
-def test_results_that_are_removed_meanwhile_are_said_to_be_lost(tmp_path):
-    with started(tmp_path) as process:
-        until((place(tmp_path).directory / "experiment.json").exists)
-        (tmp_path / "results" / "long.json").unlink()
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=90)
-    assert process.returncode == 1
+def test_results_that_are_removed_meanwhile_are_said_to_be_lost(tmp_path, started):
+    until((place(tmp_path).directory / "experiment.json").exists)
+    (tmp_path / "results" / "long.json").unlink()
+    started.send_signal(signal.SIGINT)
+    _, said = started.communicate(timeout=90)
+    assert started.returncode == 1
     assert "long: gone from" in said and "nothing is lost" not in said

@@ -76,7 +76,7 @@ def check(
     else:
         print_verdicts(verdicts)
         typer.echo("\n".join(f"{LEFT_OUT}{one}" for one in left_out))
-    sys.exit(outcome != "pass")
+    sys.exit(int(outcome != "pass"))
 
 
 def _overall(verdicts: Sequence[Verdict]) -> str:

@@ -61,7 +61,7 @@ def compare(
         summary = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
         hint = " (--all shows what is the same)" if counts["same"] and not everything else ""
         typer.echo(f"{len(rows)} compared: {summary}{hint}.")
-    sys.exit(any(row.kind in FAILURES for row in rows))
+    sys.exit(int(any(row.kind in FAILURES for row in rows)))
 
 
 def _print_table(rows: Sequence[Change]) -> None:

@@ -52,7 +52,7 @@ def report(
         print_json({"reports": [str(path) for path in written], "index": str(index), "broken": broken})
     else:
         typer.echo("\n".join(map(str, [*written, index])))
-    sys.exit(bool(broken))
+    sys.exit(int(bool(broken)))
 
 
 def _write(names: list[str], results: Path, out: Path) -> tuple[list[Path], Path, dict[str, str]]:
