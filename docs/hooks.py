@@ -56,6 +56,12 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     return re.sub(r"(?<![`\[])`(vaebench\.[\w.]+\w)`(?![`\]])", lambda name: _linked(name[1]), markdown)
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Write the search index as a script too, which the theme loads where pages are opened without a server."""
+    index = Path(config.site_dir, "search/search_index.json")
+    index.with_suffix(".js").write_text(f"var __index = {index.read_text('utf-8')}", "utf-8")
+
+
 def _with_lists(markdown: str) -> str:
     """Lists of reports, written for viewers that need neither a blank line before nor four spaces within."""
     apart = re.sub(r"(?m)^(?!\s*[*-] |\s*$|\|)(.+)\n(?=[*-] )", r"\1\n\n", markdown)
