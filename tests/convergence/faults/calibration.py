@@ -1,4 +1,4 @@
-"""Correct runs on five beds: the p-values of every gate beside their law. `python -m tests.convergence.faults calibration`.
+"""Correct runs: the p-values of every gate beside their law. `python -m tests.convergence.faults calibration`.
 
 A gate of several comparisons has Bonferroni's p-value, the level times the ratio of tails at the statistic and at the
 threshold; so its p-values may be larger than uniform ones, never smaller. Gates of one comparison, and of a mean, have
@@ -28,7 +28,7 @@ from vaebench.training.schedules import inverse_sqrt
 
 RUNS = 40  # seeds of each bed
 SMALL = {"steps": 100, "members": 4, "replicates": 800, "batch_size": 4}
-COLUMNS = ("bed", "seed", "gate", "statistic", "threshold", "outcome", "p")
+COLUMNS: tuple[str, ...] = ("bed", "seed", "gate", "statistic", "threshold", "outcome", "p")
 UNIFORM = ("members", "noise size", "gradient mean")  # gates whose p-values are uniform, not only not too small
 LEVELS = {"variance in B", "variance in K", "SNR in K", "identity"}  # statistics that are no quantiles
 ONE_SIDED = {"telescoped envelope", "envelope", "Adam's ledger"}  # far below their bounds in a correct run
