@@ -88,7 +88,7 @@ def test_successive_noise_looks_at_lags_up_to_512_or_half_of_the_run():
 
 
 def test_members_by_hand():
-    """Noises (1, 1), (1, -1), (1, 1): products of the two members 1, -1, 1, each pair counted twice: Z = 2 / sqrt 12."""
+    """Noises (1, 1), (1, -1), (1, 1): products of the members 1, -1, 1, each pair counted twice: Z = 2 / sqrt 12."""
     noise = torch.tensor([[1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], dtype=torch.float64).unsqueeze(-1)
     path = walk(noise)
     found = walking.members(path, path.raw)

@@ -141,7 +141,7 @@ def test_a_rate_whose_average_is_not_positive_is_judged_without_a_logarithm_of_i
 
 
 def test_the_growth_of_the_rate_by_hand():
-    """T_n of 2 for four seeds at both ends: growth log of the rates' ratio, (1 + log 10) / sqrt(10) over that of 100."""
+    """T_n of 2 for four seeds at both ends: growth is the log of (1 + log 10) / sqrt(10) over that of 100."""
     level = np.full((4, 100), 2.0) * np.array([[0.9], [1.0], [1.0], [1.1]])
     found = _rate_verdict(level)
     growth = math.log((1 + math.log(10)) / math.sqrt(10) / ((1 + math.log(100)) / 10))

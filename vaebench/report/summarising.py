@@ -157,7 +157,7 @@ def _near(ratio: np.ndarray) -> Verdict:
 
 
 def _rate_verdict(running: np.ndarray) -> Verdict:
-    """Growth of the logarithm of the mean over seeds; its error by the jackknife, since one seed's T_n may be negative."""
+    """Growth of the log of the mean over seeds, with a jackknife error, since one seed's T_n may be negative."""
     level = running / _rate(running.shape[1])
     ends = level[:, -1], level[:, max(0, running.shape[1] // 10 - 1)]
     claim = "T_n √n / (1 + log n) does not grow over the last factor of ten of the steps"

@@ -25,8 +25,8 @@ class Interval(NamedTuple):
 def log_interval(estimate: Estimate, freedom: int, level: float = 0.95) -> Interval:
     """An interval of a positive quantity: Student's, of its logarithm.
 
-    Of a trace variance from R normal gradients, R - 1 degrees of freedom cover the truth with 0.95 to 0.97 at R = 16 and
-    at R = 32; of strongly skewed ones with 0.83 and 0.86. A symmetric interval of 1.96 errors covers 0.87 to 0.94,
+    Of a trace variance from R normal gradients, R - 1 degrees of freedom cover the truth with 0.95 to 0.97, at R = 16
+    and at R = 32; of strongly skewed ones with 0.83 and 0.86. A symmetric interval of 1.96 errors covers 0.87 to 0.94,
     and 0.75 and 0.81.
 
     Args:
