@@ -59,16 +59,17 @@ def contents(study: Study, results: Sequence[Result]) -> dict[str, bytes]:
     return made | {f"figures/{panel.name}.svg": panel.svg.encode() for panel in panels}
 
 
-def index(reports: Sequence[dict[str, Any]]) -> str:
+def index(reports: Sequence[dict[str, Any]], pages: Sequence[Any] = ()) -> str:
     """The page over several reports.
 
     Args:
         reports: the `report.json` of each, and "path", where it lies.
+        pages: in Markdown, each with a "path" and an "opening".
 
     Returns:
         HTML.
     """
-    return environment().get_template("index.html.j2").render(reports=reports)
+    return environment().get_template("index.html.j2").render(reports=reports, pages=pages)
 
 
 def environment() -> Environment:
