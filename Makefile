@@ -32,7 +32,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate compare compare-trials dashboard machine test lint docs package studies accuracy faults nulls peers cuda clean
+.PHONY: help bench record gate compare compare-trials dashboard machine test lint docs package studies pages paper accuracy faults nulls peers cuda clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -47,6 +47,8 @@ help:
 	@echo 'make docs               build the documentation into site/; a broken link is an error'
 	@echo 'make package            build sdist and wheel into dist/, check them, and run the wheel in a fresh environment'
 	@echo 'make studies            run the studies behind reports/FINDINGS.md again, about an hour on two cores'
+	@echo 'make pages              write every page in reports/ again, from its tables; measures nothing'
+	@echo 'make paper              rehearse the studies of the paper, to tell how long they take; the page goes to reports/paper'
 	@echo 'make accuracy           what a step of each estimator costs and what it takes to a small gradient, about ten minutes;'
 	@echo '                        the page goes to reports/accuracy'
 	@echo 'make faults             certify every planted fault, under SGD and Adam; the table goes to reports/faults'
@@ -111,19 +113,28 @@ package: $(VENV)/.release
 	@check-wheel-contents dist/*.whl
 	@python .ci/wheel.py dist/*.whl
 
-# Resumes where it stopped. The page of one study is kept whole, of the others their first figure and their table.
+# Resumes where it stopped. Their pages go to .studies/pages; reports/findings keeps the pictures and tables that are shown.
 override STUDIES := activations samples batch beta optimizers estimators bbvi
 studies: $(VENV)/.dev
 	@for study in $(STUDIES); do vaebench run $$study --results .studies || exit; done
 	@vaebench frontier --results .studies --out .studies/pages
 	@vaebench report --results .studies --out .studies/pages
-	@vaebench report activations --results .studies --out reports
 	@mkdir -p reports/findings
 	@for study in $(STUDIES); do \
 	cp .studies/pages/$$study/figures/overview.svg reports/findings/$$study.svg && \
 	cp .studies/pages/$$study/tables/arms.csv reports/findings/$$study.csv || exit; done
 	@cp .studies/pages/samples/figures/extra-encoder-snr.svg reports/findings/samples-snr.svg
 	@cp .studies/pages/frontier/figures/frontier.svg .studies/pages/frontier/tables/frontier.csv reports/findings/
+	@python -m benchmarks.findings
+	@echo 'The pages are in .studies/pages: open .studies/pages/index.html'
+
+# Measures nothing.
+pages: $(VENV)/.dev
+	@python -m benchmarks.pages
+
+# Rehearses the paper's studies for twenty steps each.
+paper: $(VENV)/.dev
+	@python -m benchmarks.paper
 
 # These resume where they stopped: rows at the same settings are kept.
 accuracy: $(VENV)/.dev

@@ -35,17 +35,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def opening(page: str) -> Opening:
-    r"""The title and the first paragraph of a page, by which an index tells what it is about.
+    r"""The title and the first paragraph or list of a page, by which an index tells what it is about.
 
     Args:
         page: Markdown, its first line a heading.
 
     Returns:
-        Both; links are their words.
+        Both, as plain text; links are their words.
 
     >>> opening("# A title\n\nFirst [words](a.md)\nof it.\n\nMore.")
     Opening(title='A title', text='First words of it.')
     """
     title, _, rest = page.strip().partition("\n")
-    text = " ".join(rest.strip().split("\n\n")[0].split())
-    return Opening(title.lstrip("# "), LINK.sub(r"\1", text))
+    lines = [line.strip().removeprefix("* ") for line in rest.strip().split("\n\n")[0].splitlines()]
+    return Opening(title.lstrip("# "), LINK.sub(r"\1", " ".join(lines)).replace("**", ""))

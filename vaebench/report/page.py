@@ -66,17 +66,18 @@ def contents(
     return made | {f"figures/{panel.name}.svg": panel.svg.encode() for panel in panels}
 
 
-def index(reports: Sequence[dict[str, Any]], broken: Sequence[str] = ()) -> str:
+def index(reports: Sequence[dict[str, Any]], pages: Sequence[Any] = (), broken: Sequence[str] = ()) -> str:
     """The page over several reports.
 
     Args:
         reports: the `report.json` of each, and "path", where it lies, quoted as in an address.
+        pages: in Markdown, each with a "path" and an "opening".
         broken: directories whose report.json is no report's.
 
     Returns:
         HTML.
     """
-    return environment().get_template("index.html.j2").render(reports=reports, broken=broken)
+    return environment().get_template("index.html.j2").render(reports=reports, pages=pages, broken=broken)
 
 
 def environment() -> Environment:
