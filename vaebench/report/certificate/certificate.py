@@ -8,10 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from vaebench.experiments.blackboxes import Claim
+from vaebench.experiments.blackboxes.certifying import find as find_of_box
 from vaebench.experiments.certifying import Findings, ask, find
 from vaebench.gates.verdict import Outcome, Verdict
 from vaebench.gradients import Estimator, Objective
@@ -166,6 +169,34 @@ def certify(
         optimizer=optimizer, scale=scale, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     return Certificate(find(question, progress or _silent))
+
+
+def certify_box(
+    claim: Claim,
+    x: np.ndarray,
+    *,
+    name: str = "black box",
+    level: str = "default",
+    scale: float = 0.01,
+    seed: int = 0,
+    progress: Callable[[str, str], None] | None = None,
+) -> Certificate:
+    """The same about a black box: another library's loss and gradient, held against a trusted gradient of its bound.
+
+    Args:
+        claim: of `vaebench.experiments.blackboxes`: the box, what it is held against, and the bound.
+        x: rows (B, *event), all of which make every batch.
+        name: of the box.
+        level: "fast", "quick" or "default".
+        scale: C of the steps C / sqrt(n).
+        seed: of everything random.
+        progress: called with a section and a line of text when something begins.
+
+    Returns:
+        The certificate.
+    """
+    found = find_of_box(claim, x, name=name, level=level, scale=scale, seed=seed, progress=progress or _silent)
+    return Certificate(found)
 
 
 def _silent(section: str, line: str) -> None:
