@@ -64,8 +64,8 @@ def from_numpyro(model: Program, guide: Program, elbo: ELBO, x: np.ndarray) -> C
     def reported(given: Any, key: Any, batch: Any) -> Any:
         found: Any = elbo.loss(key, given, model, guide, batch)
         trace = handlers.trace(handlers.seed(handlers.substitute(model, data=given), key)).get_trace(batch)
-        frames = [frame for s in trace.values() if s["type"] == "sample" for frame in s["cond_indep_stack"]]
-        rows = max([frame.size for frame in frames], default=len(batch))  # of the plate, over which NumPyro sums
+        sizes = [site["args"][0] for site in trace.values() if site["type"] == "plate"]
+        rows = max(sizes, default=len(batch))  # of the plate, over which NumPyro sums
         return found / rows
 
     def log_weight(given: Any, key: Any, batch: Any) -> Any:

@@ -42,9 +42,9 @@ class PyroBox:
         if len(x) not in self.sizes:
             with torch.random.fork_rng(devices=[]), poutine.block():
                 poutine.trace(self.guide).get_trace(x)
-                trace = poutine.trace(self.model).get_trace(x)
-            sizes = [frame.size for site in _sites(trace) for frame in site["cond_indep_stack"]]
-            self.sizes[len(x)] = max(sizes, default=len(x))
+                trace: Any = poutine.trace(self.model).get_trace(x)
+            draws = [s for s in trace.nodes.values() if s["type"] == "sample" and poutine.util.site_is_subsample(s)]
+            self.sizes[len(x)] = max([site["fn"].size for site in draws], default=len(x))
         return self.sizes[len(x)]
 
     def value_and_gradient(self, parameters: Arrays, x: np.ndarray, seed: int) -> tuple[float, Arrays]:
