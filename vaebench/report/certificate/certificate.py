@@ -20,7 +20,7 @@ from vaebench.gates.verdict import Outcome, Verdict
 from vaebench.gradients import Estimator, Objective
 from vaebench.report.certificate.figures import FIGURES
 from vaebench.report.certificate.markdown import badge, markdown
-from vaebench.report.certificate.numbers import document, frame
+from vaebench.report.certificate.numbers import DIGITS, document, frame
 from vaebench.report.certificate.page import page, summary
 from vaebench.report.certificate.words import headline
 from vaebench.report.study import file_name
@@ -99,7 +99,7 @@ class Certificate:
             "index.html": page(self.findings),
             MARK: json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
             "certificate.md": self.markdown(),
-            "numbers.csv": self.frame.to_csv(index=False, lineterminator="\n"),
+            "numbers.csv": self.frame.to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g"),
             "badge.svg": badge(self.findings),
         }
         directory.parent.mkdir(parents=True, exist_ok=True)
