@@ -76,3 +76,15 @@ def test_what_fails_halfway_leaves_nothing(tmp_path, monkeypatch):
     result = begin("fine", "--directory", tmp_path)
     assert result.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_model_keeps_its_contract(tmp_path):
+    result = CliRunner().invoke(app, ["new", "model", "my_vae", "--directory", str(tmp_path), "--json"])
+    assert result.exit_code == 0 and all(Path(name).is_file() for name in json.loads(result.stdout)["files"])
+    tests = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "my_vae", cwd=tmp_path)
+    assert tests.returncode == 0 and "1 passed" in tests.stdout, tests.stdout + tests.stderr
+
+
+def test_a_model_of_a_known_name_is_refused(tmp_path):
+    result = CliRunner().invoke(app, ["new", "model", "mlp_vae", "--directory", str(tmp_path)])
+    assert result.exit_code == 2 and "already a model called 'mlp_vae'" in result.output

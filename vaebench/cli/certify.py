@@ -16,11 +16,17 @@ from vaebench.cli.common import AsJson, print_json, refusing
 if TYPE_CHECKING:
     from vaebench.report.certificate import Certificate
 
+ROWS = 32  # of the data, that a black box is given
 OWN = "or package.module:function for one of your own"
 
 
 def certify(
-    target: Annotated[str, typer.Argument(metavar="TARGET", help=f"Gradient estimator, by name, {OWN}.")],
+    target: Annotated[
+        str | None, typer.Argument(metavar="[TARGET]", help=f"Gradient estimator, by name, {OWN}.")
+    ] = None,
+    pyro: Annotated[str | None, typer.Option(help="module:function that returns (model, guide, ELBO) of Pyro.")] = None,
+    numpyro: Annotated[str | None, typer.Option(help="The same of NumPyro.")] = None,
+    black_box: Annotated[str | None, typer.Option(help="module:function that returns a box in NumPy.")] = None,
     model: Annotated[str | None, typer.Option(help=f"Model, by name, {OWN} that returns it.")] = None,
     data: Annotated[str | None, typer.Option(help=f"Data set, by name, {OWN} that returns it.")] = None,
     samples: Annotated[int, typer.Option(help="Samples K of the bound.")] = 1,
@@ -47,11 +53,14 @@ def certify(
         vaebench certify mine:antithetic --model mine:model --data digits
 
         vaebench certify doubly_reparameterized --samples 5 --alpha 0 --model mlp_vae --data digits
+
+        vaebench certify --pyro mypackage:make --data digits
     """
     with refusing("certify", ValueError, LookupError, ImportError, AttributeError, OSError, TypeError, RuntimeError):
         options = {"optimizer": optimizer, "scale": scale, "batch_size": batch_size, "seed": seed}
-        level = "quick" if quick else "default"
-        made = _certify(target, model, data, (samples, alpha, beta), level, options)
+        asked = {"estimator": target, "pyro": pyro, "numpyro": numpyro, "black-box": black_box}
+        options |= {"level": "quick" if quick else "default"}
+        made = _certify(*_only(asked), model, data, (samples, alpha, beta), options)
         written = made.save(out / made.file_name, parquet=parquet)
     if as_json:
         print_json(made.to_dict())
@@ -66,30 +75,46 @@ def certify(
     sys.exit(not made.passed)
 
 
+def _only(asked: dict[str, str | None]) -> tuple[str, str]:
+    named = [(kind, name) for kind, name in asked.items() if name is not None]
+    if len(named) != 1:
+        raise ValueError("Name one thing to certify: an estimator, or one of --pyro, --numpyro and --black-box.")
+    return named[0]
+
+
 def _certify(
-    target: str,
+    kind: str,
+    name: str,
     model: str | None,
     data: str | None,
     objective: tuple[int, float, float],
-    level: str,
     options: dict[str, Any],
 ) -> Certificate:
     import torch
 
-    from vaebench.cli.parts import build_data, build_model, find_part
+    from vaebench.cli.parts import build_claim, build_data, build_model, find_part
     from vaebench.gradients import ESTIMATORS, Objective
     from vaebench.report.certificate import certify as certify_estimator
+    from vaebench.report.certificate import certify_box
 
     torch.set_num_threads(1)  # a command owns its process; timings are those of one core
-    estimator = find_part(ESTIMATORS, target)
-    made, rows = None, None
-    if model is not None or data is not None:
-        rows = build_data(data or "linear_gaussian", options["seed"])
-        made = build_model(model or "linear_vae", options["seed"] + 1, rows)
-    return certify_estimator(
-        estimator, made, rows, Objective(*objective), level=level, name=target.rpartition(":")[2], model_name=model,
-        progress=_progress(), **options,
-    )  # fmt: skip
+    estimator = find_part(ESTIMATORS, name) if kind == "estimator" else None
+    made, rows, seed = None, None, options["seed"]
+    if kind != "estimator" or model is not None or data is not None:
+        rows = build_data(data or "linear_gaussian", seed)
+        if kind == "estimator" or model is not None:
+            made = build_model(model or "linear_vae", seed + 1, rows)
+    called, bound = name.rpartition(":")[2], Objective(*objective)
+    if estimator is not None:
+        return certify_estimator(
+            estimator, made, rows, bound, name=called, model_name=model, progress=_progress(), **options
+        )
+    assert rows is not None
+    few = rows[:ROWS]
+    few = few if made is None else few.to(next(made.parameters()).dtype)
+    claim = build_claim(kind, name, seed, few, bound, made)
+    chosen = {key: options[key] for key in ("level", "scale", "seed")}
+    return certify_box(claim, few.numpy(), name=called, progress=_progress(), **chosen)
 
 
 def _progress() -> Callable[[str, str], None]:

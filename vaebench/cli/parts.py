@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from vaebench.experiments.blackboxes import Claim
+    from vaebench.gradients import Objective
+
 
 def find_part(known: Mapping[str, Any], name: str) -> Any:
     """A registered part, or package.module:function, found from the current directory too.
@@ -97,6 +100,53 @@ def build_model(name: str, seed: int, rows: Tensor) -> nn.Module:
             "vaebench.models.from_encoder_decoder makes one of an encoder and a decoder."
         )
     return found
+
+
+BOXES = ("pyro", "numpyro", "black-box")
+
+
+def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Objective, model: nn.Module | None) -> Claim:
+    """A black box of one's own, beside what it is held against.
+
+    Args:
+        kind: one of `BOXES`.
+        name: package.module:function, which returns model, guide and ELBO object, or the box itself.
+        seed: of torch's generator while it runs.
+        rows: the data.
+        objective: the bound that is claimed; Pyro's and NumPyro's ELBO objects say theirs.
+        model: whose bound is claimed of a box in NumPy, with parameters of the same names.
+
+    Returns:
+        The claim.
+
+    Raises:
+        ValueError: if the function returns something else, or an extra is not installed.
+    """
+    from vaebench.experiments.blackboxes import BlackBox, Claim, of_model
+
+    made = _call(find_part({}, name if ":" in name else f"{name}:make"), name, seed, {})
+    if kind == "black-box":
+        if not isinstance(made, BlackBox):
+            raise ValueError(f"{name} must return a black box with parameters and value_and_gradient, got {made!r}.")
+        if model is None:
+            raise ValueError("A black box needs --model, the model whose bound it claims to differentiate.")
+        trusted = of_model(model, objective)
+        shapes = [{key: tuple(value.shape) for key, value in box.parameters.items()} for box in (made, trusted)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"The box has parameters {shapes[0]}, the model {shapes[1]}; names and shapes must agree.")
+        return Claim(made, trusted, objective)
+    if not isinstance(made, tuple) or len(made) != 3:
+        raise ValueError(f"{name} must return three things, (model, guide, ELBO object), got {type(made).__name__}.")
+    try:
+        if kind == "pyro":
+            from vaebench.experiments.blackboxes.from_pyro import from_pyro
+
+            return from_pyro(*made, rows)
+        from vaebench.experiments.blackboxes.from_numpyro import from_numpyro
+
+        return from_numpyro(*made, rows.numpy())
+    except ModuleNotFoundError as missing:
+        raise ValueError(f"{missing.name} is not installed: pip install 'vaebench[{kind}]'.") from None
 
 
 def _call(factory: Callable[..., Any], name: str, seed: int, offered: Mapping[str, Any]) -> Any:

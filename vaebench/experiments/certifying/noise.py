@@ -101,11 +101,11 @@ def _at(q: Question, point: Parameters, samples: int, batch: int, left_out: list
         return
     for block, title in BLOCKS.items():
         names = groups[title]
-        base, freedom = variance_interval(moments["pathwise"][0], names)
+        base, _ = variance_interval(moments["pathwise"][0], names)
         for name, (found, count) in moments.items():
             if names:
-                own, own_freedom = variance_interval(found, names)
-                ratio = Interval(1.0, 1.0, 1.0) if name == "pathwise" else _ratio(own, base, min(freedom, own_freedom))
+                own, _ = variance_interval(found, names)
+                ratio = Interval(1.0, 1.0, 1.0) if name == "pathwise" else ratio_of(own, base)
                 yield NoisePoint(name, block, samples, batch, own, snr_interval(found, names), ratio, count)
 
 
@@ -149,8 +149,16 @@ def variance_interval(moments: Moments, names: Sequence[str]) -> tuple[Interval,
     return Interval(value, value * math.exp(-wide), value * math.exp(wide)), freedom
 
 
-def _ratio(own: Interval, base: Interval, freedom: int) -> Interval:
-    """Of two independent ones: the widths of their logarithms add as squares."""
+def ratio_of(own: Interval, base: Interval) -> Interval:
+    """A ratio of two independent variances: the widths of their logarithms add as squares.
+
+    Args:
+        own: of `variance_interval`.
+        base: what it is divided by.
+
+    Returns:
+        The interval.
+    """
     if not (own.value > 0 and base.value > 0):
         return Interval(0.0 if base.value > 0 else 1.0, 0.0, 0.0 if base.value > 0 else math.inf)
     wide = math.hypot(math.log(own.high / own.value), math.log(base.high / base.value))

@@ -8,16 +8,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from vaebench.experiments.blackboxes import Claim
+from vaebench.experiments.blackboxes.certifying import find as find_of_box
 from vaebench.experiments.certifying import Findings, ask, find
 from vaebench.gates.verdict import Outcome, Verdict
 from vaebench.gradients import Estimator, Objective
 from vaebench.report.certificate.figures import FIGURES
 from vaebench.report.certificate.markdown import badge, markdown
-from vaebench.report.certificate.numbers import document, frame
+from vaebench.report.certificate.numbers import DIGITS, document, frame
 from vaebench.report.certificate.page import page, summary
 from vaebench.report.certificate.words import headline
 from vaebench.report.study import file_name
@@ -96,7 +99,7 @@ class Certificate:
             "index.html": page(self.findings),
             MARK: json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
             "certificate.md": self.markdown(),
-            "numbers.csv": self.frame.to_csv(index=False, lineterminator="\n"),
+            "numbers.csv": self.frame.to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g"),
             "badge.svg": badge(self.findings),
         }
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +169,34 @@ def certify(
         optimizer=optimizer, scale=scale, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     return Certificate(find(question, progress or _silent))
+
+
+def certify_box(
+    claim: Claim,
+    x: np.ndarray,
+    *,
+    name: str = "black box",
+    level: str = "default",
+    scale: float = 0.01,
+    seed: int = 0,
+    progress: Callable[[str, str], None] | None = None,
+) -> Certificate:
+    """The same about a black box: another library's loss and gradient, held against a trusted gradient of its bound.
+
+    Args:
+        claim: of `vaebench.experiments.blackboxes`: the box, what it is held against, and the bound.
+        x: rows (B, *event), all of which make every batch.
+        name: of the box.
+        level: "fast", "quick" or "default".
+        scale: C of the steps C / sqrt(n).
+        seed: of everything random.
+        progress: called with a section and a line of text when something begins.
+
+    Returns:
+        The certificate.
+    """
+    found = find_of_box(claim, x, name=name, level=level, scale=scale, seed=seed, progress=progress or _silent)
+    return Certificate(found)
 
 
 def _silent(section: str, line: str) -> None:

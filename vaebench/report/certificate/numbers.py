@@ -12,6 +12,7 @@ from vaebench.experiments.certifying.intervals import Interval
 from vaebench.report.certificate.words import headline, tiles
 
 SCHEMA = 1
+DIGITS = 10  # of a number in a file
 COLUMNS = ("section", "place", "estimator", "block", "K", "B", "quantity", "value", "low", "high", "state")
 
 
@@ -30,7 +31,7 @@ def frame(found: Findings) -> pd.DataFrame:
 
 
 def document(found: Findings) -> dict[str, Any]:
-    """The certificate for JSON; what is not finite becomes null.
+    """The certificate for JSON; numbers have ten digits, and what is not finite becomes null.
 
     Args:
         found: the findings.
@@ -72,7 +73,9 @@ def _finite(value: Any) -> Any:
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value
 
 
 def _row(section: str, quantity: str, value: float | Interval, **place: Any) -> dict[str, Any]:

@@ -153,7 +153,8 @@ def _cost(found: Findings) -> Tile:
         )
         if other
     ]
-    text = f"{interval(point.ratio)} × in time, {several(counters)}; K = {point.samples}, B = {point.batch}."
+    told = several([f"{interval(point.ratio)} × in time", *counters])
+    text = f"{told}; K = {point.samples}, B = {point.batch}."
     return Tile("cost", "Cost?", "", f"{_short(point.ratio.value, 3)} × pathwise", text)
 
 
@@ -177,6 +178,7 @@ def _noise(found: Findings) -> Tile:
         for block in ("encoder", "decoder")
         if (point := _noise_at_own(found, block)) is not None
     ]
+    blocks = blocks or [f"{interval(whole.ratio)}, SNR {interval(whole.snr)}"]
     cost, words = at_own(found.cost.points, found.question), f"Times pathwise's variance: {'; '.join(blocks)}."
     if cost is not None:
         words += f" Time × variance: {_short(cost.ratio.value * whole.ratio.value, 3)} of pathwise's."
