@@ -94,6 +94,8 @@ def test_members_by_hand():
     found = walking.members(path, path.raw)
     assert found.statistic == pytest.approx(1 / math.sqrt(3)) and found.threshold == pytest.approx(4.264891, abs=1e-6)
     assert found.smallest == pytest.approx(detectable(4.264890794) * math.sqrt(12) / 3 / 2, rel=1e-6)
+    three = walk(torch.ones(2, 3, 1, dtype=torch.float64))  # six ordered pairs at each of two steps, each product 1
+    assert walking.members(three, three.raw).smallest == pytest.approx(detectable(4.264890794) * math.sqrt(72) / 2 / 6)
 
 
 def test_the_bounds_use_students_t_over_seeds():
