@@ -10,7 +10,8 @@ from scipy import stats
 from tests.convergence.faults.beds import problem
 from vaebench.data.sampling import epochwise
 from vaebench.gates import bounds, certify, walking
-from vaebench.gates.certification import FALSE_ALARM, replicates_for
+from vaebench.gates.certification import FALSE_ALARM
+from vaebench.gates.choices import replicates_for
 from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
 from vaebench.gates.path import Mismatch, Path
 from vaebench.gates.randomness import Randomness, randomness
@@ -94,6 +95,8 @@ def test_members_by_hand():
     found = walking.members(path, path.raw)
     assert found.statistic == pytest.approx(1 / math.sqrt(3)) and found.threshold == pytest.approx(4.264891, abs=1e-6)
     assert found.smallest == pytest.approx(detectable(4.264890794) * math.sqrt(12) / 3 / 2, rel=1e-6)
+    three = walk(torch.ones(2, 3, 1, dtype=torch.float64))  # six ordered pairs at each of two steps, each product 1
+    assert walking.members(three, three.raw).smallest == pytest.approx(detectable(4.264890794) * math.sqrt(72) / 2 / 6)
 
 
 def test_the_bounds_use_students_t_over_seeds():
@@ -314,3 +317,14 @@ def test_a_loop_that_does_not_say_its_noise_is_not_replayed_and_that_is_said():
     )  # fmt: skip
     assert "replay" not in {verdict.gate for verdict in found}
     assert "left out: replay and randomness, the training loop does not say what noise it drew" in said
+
+
+def test_a_certificate_judges_sgd_by_what_it_moved():
+    """Half of every claimed step is taken: the ledger of the moves shows it, that of the gradients would not."""
+    model, data = problem(64, 2)
+
+    def half(*arguments, **options):
+        return train(*arguments[:5], lambda n: arguments[5](n) / 2, *arguments[6:], **options)
+
+    found = certify(model, analytic_kl, Objective(), data, trainer=half, steps=100, members=6, replicates=800)
+    assert {v.gate: v.outcome for v in found}["descent ledger"] == "fail"
