@@ -99,6 +99,8 @@ class Experiment:
         measures: how much.
         dtype: "float32" or "float64".
         device: "cpu", "cuda", ...
+        compiled: whether steps are compiled, which takes seconds at first and makes small nets several times faster;
+            where that fails they are eager, and the result says so.
 
     Raises:
         ValueError: if a value is out of range.
@@ -117,6 +119,7 @@ class Experiment:
     measures: Measures = Measures()
     dtype: str = "float32"
     device: str = "cpu"
+    compiled: bool = False
 
     def __post_init__(self):
         positive_integer("steps", self.steps)
@@ -125,10 +128,13 @@ class Experiment:
             raise ValueError(f"seeds must be distinct, and at least one, got {list(self.seeds)}.")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
+        if not isinstance(self.compiled, bool):
+            raise ValueError(f"compiled must be true or false, got {self.compiled!r}.")
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as a JSON object."""
-        simple = {name: getattr(self, name) for name in ("estimator", "steps", "batch_size", "dtype", "device")}
+        names = ("estimator", "steps", "batch_size", "dtype", "device", "compiled")
+        simple = {name: getattr(self, name) for name in names}
         parts = {name: getattr(self, name).to_dict() for name in ("data", "model", "optimizer")}
         settings = {name: asdict(getattr(self, name)) for name in ("objective", "schedule", "measures")}
         made = parts | simple | settings | {"seeds": list(self.seeds), "probes": list(self.probes)}

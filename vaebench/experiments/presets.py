@@ -55,7 +55,7 @@ DEFAULT = Scale(
     "default",
     Experiment(
         ComponentSpec("patches", {"size": 8}), _mlp((32, 32), 4, 0.1), Objective(), "pathwise", ComponentSpec("adam"),
-        inverse_sqrt(0.003), 8000, 256, seeds=SEEDS, measures=Measures(8, 16, 256, 2000, 5000, 200),
+        inverse_sqrt(0.003), 8000, 256, seeds=SEEDS, measures=Measures(8, 16, 256, 2000, 5000, 200), compiled=True,
     ),
     (1, 5, 10, 50, 100),
     (8, 32, 128, 512),
@@ -66,7 +66,7 @@ PAPER = Scale(
         ComponentSpec("cifar100"),
         ComponentSpec("conv_vae", {"size": 32, "latents": 100, "activations": ComponentSpec("relu")}), Objective(),
         "pathwise", ComponentSpec("adam"), inverse_sqrt(1e-3), 100 * 50_000 // 256, 256, seeds=SEEDS,
-        measures=Measures(8, 16, 256, 5000, 5000, 1000), device="cuda",
+        measures=Measures(8, 16, 256, 5000, 5000, 1000), device="cuda", compiled=True,
     ),
     (1, 5, 10, 50, 100),
     (64, 256, 1024),

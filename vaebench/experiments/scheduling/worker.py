@@ -16,6 +16,7 @@ import torch
 from vaebench.experiments.experiment import Experiment
 from vaebench.experiments.running import Interrupted, Progress, run
 from vaebench.experiments.storage import BusyError
+from vaebench.training.compilation import keep_code
 
 SAY_EVERY = 0.2  # seconds
 REFUSALS = (ValueError, LookupError, OSError, BusyError, RuntimeError)
@@ -26,6 +27,7 @@ def main() -> None:
     asked: list[int] = []
     for sign in (signal.SIGINT, signal.SIGTERM):
         signal.signal(sign, lambda number, _: asked.append(number))
+    keep_code()
     torch.set_num_threads(1)  # this is the main of a process of its own, one of as many as there are cores
     task, said = json.load(sys.stdin), 0.0
 
