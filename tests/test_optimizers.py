@@ -106,56 +106,6 @@ def test_a_run_goes_on_from_its_saved_state(name):
     torch.testing.assert_close(parameter.detach(), path(OPTIMIZERS[name], grads)[-1], rtol=1e-14, atol=1e-16)
 
 
-def late(build, steps=STEPS, restart=None):
-    """Three parameters, of which the last gets gradients from step 10 on, none in step 20; all of them at the end."""
-    grads = [gradients(*shape).float() for shape in ((7, 5), (5,), (5, 3))]
-    parameters = [torch.zeros(g.shape[1:], requires_grad=True) for g in grads]
-    optimizer = build(parameters)
-    for step in range(steps):
-        for index, (parameter, found) in enumerate(zip(parameters, grads, strict=True)):
-            parameter.grad = None if index == 2 and (step < 10 or step == 20) else found[step].clone()
-        optimizer.param_groups[0]["lr"] = LR / (step + 1)
-        optimizer.step()
-        if step == restart:
-            state = optimizer.state_dict()
-            optimizer = build(parameters)
-            optimizer.load_state_dict(state)
-    return parameters, optimizer
-
-
-@pytest.mark.parametrize("restart", [None, 5, 15, 20])
-def test_fused_adam_is_torchs_bit_for_bit(restart):
-    ours, mine = late(lambda p: fused_adam(p, LR), restart=restart)
-    theirs, other = late(lambda p: torch.optim.Adam(p, LR, fused=True))
-    assert all(map(torch.equal, ours, theirs))
-    assert (
-        [float(mine.state[p]["step"]) for p in ours] == [float(other.state[p]["step"]) for p in theirs] == [30, 30, 19]
-    )
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"lr": -1.0}, r"lr must be finite and at least 0, got -1\.0"),
-        ({"lr": LR, "betas": (0.9, 1.0)}, r"0 <= beta < 1 for both betas, got \(0\.9, 1\.0\)"),
-        ({"lr": LR, "betas": (-0.1, 0.9)}, "0 <= beta < 1"),
-        ({"lr": LR, "eps": -1e-8}, "eps must be finite and at least 0"),
-    ],
-)
-def test_fused_adam_refuses_what_torchs_refuses(settings, message):
-    with pytest.raises(ValueError, match=message):
-        fused_adam([torch.zeros(2)], **settings)
-    with pytest.raises(ValueError, match="Invalid"):
-        torch.optim.Adam([torch.zeros(2)], **settings)
-
-
-def test_fused_adam_goes_on_from_torchs():
-    kinds = [lambda p: fused_adam(p, LR), lambda p: torch.optim.Adam(p, LR, fused=True)]
-    found, _ = late(lambda p: kinds.pop()(p), restart=15)
-    expected, _ = late(lambda p: fused_adam(p, LR))
-    assert all(map(torch.equal, found, expected)) and not kinds
-
-
 @pytest.mark.parametrize("last", ["parameters", "gradients", "moments"])
 def test_fused_adam_knows_the_layouts_of_its_tensors(last):
     def reordered(tensor, who):

@@ -106,6 +106,8 @@ class Experiment:
         measures: how much.
         dtype: "float32" or "float64".
         device: "cpu", "cuda", ...
+        compiled: whether steps are compiled, which takes seconds at first and makes small nets several times faster;
+            where that fails they are eager, and the result says so.
 
     Raises:
         ValueError: if a value is out of range.
@@ -124,6 +126,7 @@ class Experiment:
     measures: Measures = Measures()
     dtype: str = "float32"
     device: str = "cpu"
+    compiled: bool = False
 
     def __post_init__(self):
         positive_integer("steps", self.steps)
@@ -132,12 +135,15 @@ class Experiment:
         require_device(self.device)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {shown(self.dtype)}.")
+        if not isinstance(self.compiled, bool):
+            raise ValueError(f"compiled must be true or false, got {shown(self.compiled)}.")
         sizes = {"steps": self.steps, "batch_size": self.batch_size, "samples": self.objective.samples}
         require_feasible(sizes | {"seeds": len(self.seeds)} | asdict(self.measures))
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as a JSON object."""
-        simple = {name: getattr(self, name) for name in ("estimator", "steps", "batch_size", "dtype", "device")}
+        names = ("estimator", "steps", "batch_size", "dtype", "device", "compiled")
+        simple = {name: getattr(self, name) for name in names}
         parts = {name: getattr(self, name).to_dict() for name in ("data", "model", "optimizer", "schedule")}
         settings = {name: asdict(getattr(self, name)) for name in ("objective", "measures")}
         made = parts | simple | settings | {"seeds": list(self.seeds), "probes": list(self.probes)}

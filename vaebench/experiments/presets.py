@@ -59,7 +59,7 @@ DEFAULT = Scale(
     "default",
     Experiment(
         ComponentSpec("patches", {"size": 8}), _mlp((32, 32), 4, 0.1), Objective(), "pathwise", ComponentSpec("adam"),
-        inverse_sqrt(0.003), 8000, 256, seeds=SEEDS, measures=Measures(8, 16, 256, 2000, 5000, 200),
+        inverse_sqrt(0.003), 8000, 256, seeds=SEEDS, measures=Measures(8, 16, 256, 2000, 5000, 200), compiled=True,
     ),
     (1, 5, 10, 50, 100),
     (8, 32, 128, 512),
@@ -74,6 +74,7 @@ def _paper(name: str, data: str, size: int, rows: int, samples: tuple[int, ...])
     base = Experiment(
         ComponentSpec(data), model, Objective(), "pathwise", ComponentSpec("adam"), per_epoch(1e-3, epoch),
         EPOCHS * epoch, BATCH, seeds=SEEDS, measures=Measures(8, 16, 256, 5000, 5000, 1000), device="cuda",
+        compiled=True,
     )  # fmt: skip
     batches = (64, BATCH, 1024)
     theorem = replace(base, schedule=inverse_sqrt(1e-3))

@@ -19,9 +19,11 @@ from vaebench.experiments.storage import ResultDirectory, Unfinished
 from vaebench.gradients.estimators import draw_noise
 from vaebench.measures.cost import clock, count
 from vaebench.models import minibatch
+from vaebench.training.compilation import Compiler
 from vaebench.training.fleet import train
 from vaebench.training.records import Checkpoint, State, geometric
 from vaebench.training.snapshots import Snapshot
+from vaebench.training.steps import eager
 from vaebench.training.trajectory import Trajectory, environment
 
 EVERY = 60.0  # seconds between snapshots
@@ -100,15 +102,19 @@ def _go_on(
     every: float,
     found: dict[str, Any],
 ) -> Trajectory:
-    def decoding(done: int, total: int) -> None:
+    def note(words: str) -> None:
         if progress is not None:
-            progress(Progress(experiment.hash, 0, experiment.steps, f"decoding {done:,} of {total:,} images"))
+            progress(Progress(experiment.hash, 0, experiment.steps, words))
+
+    def decoding(done: int, total: int) -> None:
+        note(f"decoding {done:,} of {total:,} images")
 
     problem, before = build(experiment, progress=decoding, **found), place.unfinished()
     marks = geometric(experiment.steps, experiment.measures.per_decade)
     rows: list[dict[str, Any]] = before.rows if before else []
     meter = _Meter(experiment.device, before.seconds if before else 0.0)
     saved = time.monotonic()
+    compiler = Compiler(note) if experiment.compiled else None
 
     def keep(take: Callable[[], Snapshot]) -> None:
         nonlocal saved
@@ -140,6 +146,7 @@ def _go_on(
         probes={name: meter.aside(probe) for name, probe in probes_of(Setting(experiment, problem, marks)).items()},
         start=before.snapshot if before else None,
         keep=keep,
+        compiler=compiler or eager,
     ):
         rows += last.rows()
     assert last is not None
@@ -147,6 +154,7 @@ def _go_on(
     metadata |= environment(last.state.like.device)
     splits = {"train": problem.train, "test": problem.test}
     metadata["data"] = {split: fingerprint(rows) for split, rows in splits.items() if rows is not None}
+    metadata["steps"] = "eager" if compiler is None else compiler.outcome
     metadata["diverged"] = [one._asdict() for one in last.diverged]
     metadata["cost"] = cost(experiment, problem) | {"seconds per step": meter.seconds() / last.state.step}
     trajectory = Trajectory(metadata, pd.DataFrame(rows))

@@ -20,6 +20,7 @@ from vaebench.gradients.objectives import Objective
 from vaebench.models import LatentModel
 from vaebench.models.distributions import Gaussian
 from vaebench.support.checks import positive_integer
+from vaebench.support.internals import transforming
 
 DECODED = 2**22  # numbers in the decoded rows of a micro-batch: 1,365 of 3 x 32 x 32 pixels, fewer are not faster
 
@@ -40,7 +41,7 @@ def gradient_and_value(function: Function) -> Differentiator:
     transformed = grad_and_value(function)
 
     def one(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
-        if _transforming():
+        if transforming():
             return transformed(parameters, x, noise)
 
         def of(*tensors: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def micro_batched(
     Args:
         function: (parameters, x, noise) -> loss, a mean over the examples, as of `loss_function`.
         size: examples at once; default as of `examples_at_once`.
-        gradient: of one part, default `gradient_and_value`; `vaebench.training.compilation.gradient` compiles it.
+        gradient: of one part, default `gradient_and_value`.
 
     Returns:
         (parameters, x (B, *event), noise (K, B, D)) -> gradients by name and the value; it may be vmapped.
@@ -70,36 +71,53 @@ def micro_batched(
     one = (gradient or gradient_and_value)(function)
 
     def whole(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
-        step = examples_at_once(x, noise, size)
-        if step >= x.shape[0]:
-            return one(parameters, x, noise)
-        total: dict[str, Tensor] = {}
-        value = x.new_zeros(())
-        for start in range(0, len(x), step):
-            rows = slice(start, start + step)
-            (found, part), share = one(parameters, x[rows], noise[:, rows]), len(x[rows]) / len(x)
-            total = {n: total[n].add_(g, alpha=share) if total else share * g for n, g in found.items()}
-            value = value + share * part
-        return total, value
+        at_once = examples_at_once(x, noise, size)
+        return one(parameters, x, noise) if at_once >= len(x) else sum_of_parts(one, parameters, x, noise, at_once)
 
     return whole
+
+
+def sum_of_parts(
+    differentiate: Differentiator, parameters: Parameters, x: Tensor, noise: Tensor, size: int
+) -> tuple[Parameters, Tensor]:
+    """Gradients and values of a mean over the batch from those of its parts, each weighted with its share.
+
+    Args:
+        differentiate: (parameters, x, noise) -> gradients by name and values.
+        parameters: where.
+        x: batch (..., B, *event).
+        noise: (..., K, B, D).
+        size: examples of a part.
+
+    Returns:
+        Gradients by name and values.
+    """
+    total, value = {}, x.new_zeros(())
+    axis, rows = noise.ndim - 3, noise.shape[-2]
+    for part, draws in zip(x.split(size, axis), noise.split(size, -2), strict=True):
+        share = part.shape[axis] / rows
+        found, values = differentiate(parameters, part.contiguous(), draws.contiguous())
+        total = {n: total[n].add_(g, alpha=share) if total else share * g for n, g in found.items()}
+        value = value + share * values
+    return total, value
 
 
 def examples_at_once(x: Tensor, noise: Tensor, size: int | None = None) -> int:
     """Examples of a micro-batch: `size`, or those of 2^22 decoded numbers, or a divisor of B above half of these.
 
     Args:
-        x: batch (B, *event).
-        noise: (K, B, D).
+        x: batch (B, *event), or of all members of a fleet, (S, B, *event).
+        noise: (K, B, D), or (S, K, B, D).
         size: if it is set.
 
     Returns:
         Their number, at least B if the batch stays whole.
     """
-    most = size or max(1, DECODED * x.shape[0] // max(1, noise.shape[0] * x.numel()))
-    if size or x.shape[0] <= most:
+    samples, rows = noise.shape[-3:-1]
+    most = size or max(1, DECODED * rows // max(1, samples * x.numel()))
+    if size or rows <= most:
         return most
-    return next((divisor for divisor in range(most, most // 2, -1) if x.shape[0] % divisor == 0), most)
+    return next((divisor for divisor in range(most, most // 2, -1) if rows % divisor == 0), most)
 
 
 def chunked(estimator: Estimator, size: int) -> Estimator:
@@ -131,15 +149,10 @@ def chunked(estimator: Estimator, size: int) -> Estimator:
         names, tensors = zip(*model.named_parameters(), strict=True)
         q = model.posterior(x)
         task = _Task(function_of_parameters(_LogWeights(model)), names, objective, estimator is pathwise, size, [])
-        keep = torch.is_grad_enabled() and not _transforming()
+        keep = torch.is_grad_enabled() and not transforming()
         return _Chunked.apply(task, keep, x, noise, q.mean, q.log_std, *tensors)[0]  # pyright: ignore[reportOptionalSubscript]
 
     return surrogate
-
-
-def _transforming() -> bool:
-    """Whether a transform of `torch.func` is at work, under which tensors cannot become leaves."""
-    return torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _recorded(function: Callable[..., Tensor], inputs: Iterable[Tensor]) -> Recorded:
@@ -153,7 +166,7 @@ def _pulled(
     function: Callable[..., Tensor], inputs: Sequence[Tensor], upstream: Tensor, recorded: Recorded | None = None
 ) -> tuple[Tensor, ...]:
     """The gradient of <function(*inputs), upstream>, from its record if there is one; the graph ends with this call."""
-    if _transforming():
+    if transforming():
         return vjp(function, *inputs)[1](upstream)
     output, leaves = recorded or _recorded(function, inputs)
     return torch.autograd.grad(output, leaves, upstream, allow_unused=True)

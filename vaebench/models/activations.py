@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaebench.models.elementary import compiling, expanded, log1p, sigmoid
 from vaebench.support.checks import within
 
 
@@ -66,31 +65,6 @@ class _SoftClip(torch.autograd.Function):
         return tangent * _SoftClip.slope(ctx)
 
 
-def _far(x: Tensor, sharpness: float, low: float, high: float) -> bool:
-    """Whether, to rounding, no number sees both corners: half-way, where it matters most, neither moves the value."""
-    limits = torch.finfo(torch.promote_types(x.dtype, torch.float32))
-    seen = math.exp(-sharpness * (high - low) / 2) / sharpness
-    return seen <= max(limits.tiny, limits.eps / 32 * abs(low + high))
-
-
-def _expansion(x: Tensor, sharpness: float, low: float, high: float) -> Tensor:
-    """The same by its value and two derivatives at x, for torch.compile, which knows no Function under vmap."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    fixed = wide.detach()
-    if _far(x, sharpness, low, high):  # the nearer corner alone counts: of a and b the other is 0
-        depth, reach = torch.minimum(fixed - low, high - fixed), _reach(fixed, sharpness)
-        decay = (-sharpness * depth.clamp(-math.inf if low == 0 or high == 0 else -reach, reach).abs()).exp()
-        side = (sharpness * ((low + high) / 2 - fixed)).clamp(-1, 1)  # a sign, but for where it does not matter
-        slope, rise = sigmoid(depth < 0, decay), log1p(decay) * side
-        bend = slope * (1 - slope) * side
-    else:
-        below, above = _decay(fixed, low, sharpness), _decay(fixed, high, sharpness)
-        rising, falling = sigmoid(fixed < low, below), sigmoid(fixed > high, above)
-        slope = -math.expm1(-sharpness * (high - low)) * rising * falling
-        rise, bend = log1p((below - above) / (1 + above)), slope * (falling - rising)
-    return expanded(wide, fixed.clamp(low, high) + rise / sharpness, slope, sharpness * bend).to(x.dtype)
-
-
 class SoftClip(nn.Module):
     """Generalised soft clipping, a smooth map of the real line onto (low, high).
 
@@ -127,8 +101,6 @@ class SoftClip(nn.Module):
         Returns:
             Same shape and dtype, values in [low, high].
         """
-        if compiling():
-            return _expansion(x, self.sharpness, self.low, self.high)
         return _SoftClip.apply(x, self.sharpness, self.low, self.high)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:

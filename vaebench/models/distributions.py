@@ -12,8 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaebench.models.elementary import compiling, expanded, log1p, sigmoid
-
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -111,20 +109,8 @@ class Bernoulli(NamedTuple):
         Returns:
             (K, B).
         """
-        if compiling():
-            return sum_event(_compiled_bernoulli(self.logits, value))
         target = value.expand_as(self.logits)
         return -sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"))
-
-
-def _compiled_bernoulli(logits: Tensor, value: Tensor) -> Tensor:
-    """Log-probabilities x l - softplus(l) with one exponential, where torch's, compiled, take three and a logarithm."""
-    fixed = logits.detach()
-    size = fixed.abs()
-    decay = (-size).exp()
-    slope = sigmoid(fixed < 0, decay)
-    at_once = value * fixed - 0.5 * (fixed + size) - log1p(decay)  # cancels where it must
-    return expanded(logits, at_once, value - slope, slope * (slope - 1))
 
 
 class Poisson(NamedTuple):

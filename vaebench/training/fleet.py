@@ -12,23 +12,20 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad_and_value, vmap
 from torch.optim import Optimizer
 
 from vaebench.data.sampling import SamplerFactory, Stream, block_length, joint_draws, with_replacement
 from vaebench.gradients.estimators import Estimator
-from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
-from vaebench.gradients.memory import Differentiator
+from vaebench.gradients.loss import Loss, Parameters, own_parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import check_gradient, require_alike
 from vaebench.models import minibatch
-from vaebench.models.elementary import compiling
 from vaebench.support.layers import like_parameters
 from vaebench.training.optimizers import OptimizerFactory, check_elementwise
 from vaebench.training.records import Checkpoint, State, Step, divergences, geometric
 from vaebench.training.schedules import Schedule
 from vaebench.training.snapshots import Found, Snapshot, Taken, capture, restore
-from vaebench.training.steps import Stepper, eager_step
+from vaebench.training.steps import Compile, StepTaker, eager, step_taker
 
 Probe = Callable[[State], Tensor]
 
@@ -50,7 +47,7 @@ def train(
     observe: Callable[[Step], None] | None = None,
     start: Snapshot | None = None,
     keep: Callable[[Callable[[], Snapshot]], None] | None = None,
-    stepper: Stepper = eager_step,
+    compiler: Compile = eager,
 ) -> Iterator[Checkpoint]:
     """Train one member per seed, all at once: x_n = x_{n-1} - gamma_n (what the optimizer makes of the gradient).
 
@@ -70,8 +67,7 @@ def train(
         observe: called after every step. It makes the loop copy the parameters.
         start: go on from there; the checkpoints that come are those not reported when it was taken.
         keep: called often, between steps, with a function that takes a snapshot. Needs `with_replacement`.
-        stepper: makes a step of gradient and optimizer; `compiled_step` makes small nets several times
-            faster, most with `fused_adam`; member s is then the solo run of seed s to rounding.
+        compiler: of the gradient; a `vaebench.training.compilation.Compiler` makes small nets several times faster.
 
     Returns:
         The checkpoints, made as they are asked for; the last one comes early if every member diverged.
@@ -96,7 +92,8 @@ def train(
     if start is not None:
         restore(start, parameters, rule, streams)
     done = start.step if start else 0
-    moves = _moves(losses[0], parameters, rule, schedule, data, streams, observe, done, stepper)
+    taker = step_taker(losses[0], rule, compiler)
+    moves = _moves(taker, parameters, rule, schedule, data, streams, observe, done)
     live = State(done, parameters, losses[0], data, tuple(seeds))
     block = block_length(streams[0])
 
@@ -115,7 +112,7 @@ def _stream(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, 
 
 
 def _moves(
-    loss: Loss,
+    take: StepTaker,
     parameters: Parameters,
     optimizer: Optimizer,
     schedule: Callable[[int], float],
@@ -123,83 +120,19 @@ def _moves(
     streams: Sequence[Stream],
     observe: Callable[[Step], None] | None,
     done: int,
-    stepper: Stepper,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    step, like = None, next(iter(parameters.values()))
+    like = next(iter(parameters.values()))
     for number, (indices, noise) in enumerate(joint_draws(streams), done + 1):
         x = minibatch(data, indices, like)
-        eager = stepper is eager_step
-        step = step or stepper(_recorded(_differentiator(loss, parameters, x, noise, eager)), optimizer)
         gamma = schedule(number)
         for group in optimizer.param_groups:
             group["lr"] = gamma
         before = _copy(parameters) if observe else {}
-        gradients, (losses, squares) = step(parameters, x, noise)
+        gradients, (losses, squares) = take(parameters, x, noise)
         if observe:
             after = {name: stacked.detach() for name, stacked in parameters.items()}
             observe(Step(number, gamma, before, after, gradients, losses, indices, noise))
         yield losses, squares
-
-
-def _grad_sq(gradients: list[Tensor], joined: bool) -> Tensor:
-    """Squared norms (S,): one kernel per parameter, or all joined first, where launches cost more than a copy."""
-    if compiling():
-        return sum((g.square().reshape(len(g), -1).sum(1) for g in gradients), gradients[0].new_zeros(()))
-    if joined:
-        return torch.linalg.vector_norm(torch.cat([g.reshape(len(g), -1) for g in gradients], 1), dim=1).square()
-    if len(gradients[0]) == 1:  # the same at two thirds of the time
-        return torch.stack(torch._foreach_norm(gradients)).square().sum(0, keepdim=True)  # pyright: ignore[reportPrivateImportUsage]
-    return torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients]).square().sum(0)
-
-
-def _recorded(differentiate: Differentiator) -> Differentiator:
-    """Its values are losses and squared norms of the gradients, (2, S); compiled with it, these are nearly free."""
-
-    def run(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
-        found, losses = differentiate(parameters, x, noise)
-        return found, torch.stack([losses.detach(), _grad_sq(list(found.values()), joined=x.is_cuda)])
-
-    return run
-
-
-def _differentiator(loss: Loss, parameters: Parameters, x: Tensor, noise: Tensor, eager: bool) -> Differentiator:
-    # One backward pass for all members, if it gives their own gradients; else one for each, inside vmap. A hook
-    # that an estimator sets, as `doubly_reparameterized` does, is lost to a pass from outside, without an error.
-    # A compiled step need not keep every bit, and one member is then spared vmap.
-    stacked_loss = vmap(loss_function(loss))
-    careful = (vmap if len(x) > 1 or eager else _alone)(grad_and_value(loss_function(loss)))
-
-    def fast(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
-        with torch.enable_grad():
-            losses = stacked_loss(parameters, x, noise)
-            found = torch.autograd.grad(losses.sum(), list(parameters.values()), materialize_grads=True)
-        return dict(zip(parameters, found, strict=True)), losses
-
-    def slow(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
-        return careful({name: p.detach() for name, p in parameters.items()}, x, noise)
-
-    if not eager:
-        return slow
-    (ours, _), (theirs, _) = fast(parameters, x, noise), slow(parameters, x, noise)
-    allowed = 1e5 * torch.finfo(x.dtype).eps
-    close = [_largest(ours[n] - g) <= allowed * _largest(g) for n, g in theirs.items()]
-    return fast if all(close) else slow
-
-
-def _alone(differentiate: Callable[..., tuple[Parameters, Tensor]]) -> Differentiator:
-    """`vmap` of a gradient for one member, in two thirds of the time, to rounding."""
-
-    def stacked(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
-        own = {name: p.squeeze(0) for name, p in parameters.items()}
-        gradients, value = differentiate(own, x.squeeze(0), noise.squeeze(0))
-        return {name: g.unsqueeze(0) for name, g in gradients.items()}, value.unsqueeze(0)
-
-    return stacked
-
-
-def _largest(gradient: Tensor) -> Tensor:
-    """Largest magnitude, diverged members aside."""
-    return gradient.abs().nan_to_num(0, 0, 0).max()
 
 
 def _report(

@@ -1,4 +1,4 @@
-"""Optimizers by name: torch.optim's, and two kinds of Adam of our own.
+"""Optimizers by name: torch.optim's, and the Adam of a theorem.
 
 All update elementwise, so that one optimizer on stacked parameters is one optimizer per member of a fleet.
 `foreach` is chosen explicitly: torch's automatic choice depends on the device and would move the counted cost.
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from vaebench.support.registry import Registry
-from vaebench.training.adam import FusedAdam, TheoremAdam
+from vaebench.training.adam import TheoremAdam
 
 OptimizerFactory = Callable[[list[Tensor], float], Optimizer]
 OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimizer", "vaebench.optimizers")
@@ -66,8 +66,13 @@ def fused_adam(
 
     Returns:
         The optimizer.
+
+    Raises:
+        ValueError: at a step, if a parameter has gaps in memory.
     """
-    return FusedAdam(parameters, lr, betas, eps)
+    rule = torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, fused=True)
+    rule.register_step_pre_hook(_lay_out)
+    return rule
 
 
 @OPTIMIZERS.register
@@ -135,6 +140,30 @@ def theorem_adam(
         The optimizer.
     """
     return TheoremAdam(parameters, lr, betas, eps)
+
+
+def _lay_out(optimizer: Optimizer, *_: object) -> None:
+    """Bring gradients and moments into their parameter's layout.
+
+    torch's fused kernel takes them number by number as they lie in memory, and so gives those of a convolution with
+    channels last to other weights (pytorch issues 106951 and 110758).
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+                parameter.grad = _like(parameter.grad, parameter)
+            state = optimizer.state.get(parameter, {})
+            for name in ("exp_avg", "exp_avg_sq"):
+                if name in state and state[name].stride() != parameter.stride():
+                    state[name] = _like(state[name], parameter)
+
+
+def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
+    made = torch.empty_like(parameter).copy_(tensor).detach()
+    if made.stride() != parameter.stride():
+        where = f"strides {parameter.stride()} of shape {tuple(parameter.shape)}"
+        raise ValueError(f"fused_adam needs parameters without gaps in memory, got {where}; use `adam`.")
+    return made
 
 
 def check_elementwise(optimizer: OptimizerFactory) -> None:

@@ -1,34 +1,109 @@
-"""A step of training: a gradient, and what an optimizer makes of it."""
+"""The one way to take a step: gradients of a fleet, recorded with their values and squared norms, and an optimizer.
 
-from collections.abc import Callable
+    found, (losses, squares) = step(parameters, x, noise)
 
+Parameters are stacked, (S, *shape), x is (S, B, *event) and noise (S, K, B, D); losses and squares are (S,).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+import torch
 from torch import Tensor
+from torch.func import grad_and_value, vmap
 from torch.optim import Optimizer
 
-from vaebench.gradients.loss import Parameters
-from vaebench.gradients.memory import Differentiator
+from vaebench.gradients.loss import Loss, Parameters, loss_function
+from vaebench.gradients.memory import Differentiator, examples_at_once, gradient_and_value, sum_of_parts
 
-Stepper = Callable[[Differentiator, Optimizer], Differentiator]
+Compile = Callable[[Differentiator], Differentiator]
+StepTaker = Callable[[Parameters, Tensor, Tensor], tuple[Parameters, Tensor]]
 
 
-def eager_step(differentiate: Differentiator, optimizer: Optimizer) -> Differentiator:
-    """The gradient is handed to the optimizer.
+def eager(differentiate: Differentiator) -> Differentiator:
+    """The gradient as it is, where `vaebench.training.compilation.Compiler` compiles it."""
+    return differentiate
+
+
+def step_taker(loss: Loss, optimizer: Optimizer, compiler: Compile = eager, size: int | None = None) -> StepTaker:
+    """Steps of a fleet: the gradient, by micro-batches where the batch is large, is handed to the optimizer.
 
     Args:
-        differentiate: (parameters, x, noise) -> gradients by name and values.
-        optimizer: of the same parameters; its step sizes are read at every step.
+        loss: of one member.
+        optimizer: of the stacked parameters, in their order; its step sizes are read at every step.
+        compiler: of the gradient of one micro-batch.
+        size: examples of a micro-batch, as of `vaebench.gradients.memory.examples_at_once`.
 
     Returns:
-        (parameters, x, noise) -> gradients by name and values, as they were before the parameters were updated.
+        (parameters, x, noise) -> gradients by name, and losses and squared norms of the gradients, (2, S), all as
+        they were before the parameters were updated.
     """
+    gradient = recorded_gradient(loss, compiler, size)
 
     def step(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
-        gradients, values = differentiate(parameters, x, noise)
+        found, recorded = gradient({name: p.detach() for name, p in parameters.items()}, x, noise)
         for name, parameter in parameters.items():
-            parameter.grad = gradients[name]
+            parameter.grad = found[name]
         optimizer.step()
         for parameter in parameters.values():
             parameter.grad = None  # its memory is free for the next gradient once the caller lets go of it
-        return gradients, values
+        return found, recorded
 
     return step
+
+
+def recorded_gradient(loss: Loss, compiler: Compile = eager, size: int | None = None) -> Differentiator:
+    """Gradients of a fleet by name, (S, *shape), and their losses and squared norms, (2, S).
+
+    Args:
+        loss: of one member.
+        compiler: of the gradient of one micro-batch.
+        size: examples of a micro-batch.
+
+    Returns:
+        (parameters, x, noise) -> gradients and record.
+    """
+    one = compiler(_recorded(fleet_gradient(loss)))
+
+    def run(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
+        at_once = examples_at_once(x, noise, size)
+        if at_once >= x.shape[1]:
+            return one(parameters, x, noise)
+        found, parts = sum_of_parts(one, parameters, x, noise, at_once)
+        return found, torch.stack([parts[0], squared_norms(found)])
+
+    return run
+
+
+def fleet_gradient(loss: Loss) -> Differentiator:
+    """Each member's own gradient and loss: `vmap` of one member's, inside of which no hook of an estimator is lost.
+
+    Args:
+        loss: of one member.
+
+    Returns:
+        (parameters, x, noise) -> gradients by name, (S, *shape), and losses (S,); one member needs no `vmap`.
+    """
+    function = loss_function(loss)
+    alone, together = gradient_and_value(function), vmap(grad_and_value(function))
+
+    def run(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
+        if len(x) > 1:
+            return cast(tuple[Parameters, Tensor], together(dict(parameters), x, noise))
+        found, value = alone({name: p.squeeze(0) for name, p in parameters.items()}, x.squeeze(0), noise.squeeze(0))
+        return {name: g.unsqueeze(0) for name, g in found.items()}, value.unsqueeze(0)
+
+    return run
+
+
+def squared_norms(gradients: Mapping[str, Tensor]) -> Tensor:
+    """|g|^2 of each member, (S,), over all parameters, of gradients (S, *shape)."""
+    return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()]).square().sum(0)
+
+
+def _recorded(differentiate: Differentiator) -> Differentiator:
+    def run(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
+        found, losses = differentiate(parameters, x, noise)
+        return found, torch.stack([losses, squared_norms(found)])
+
+    return run

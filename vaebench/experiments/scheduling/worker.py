@@ -22,6 +22,7 @@ from vaebench.experiments.experiment import Experiment
 from vaebench.experiments.running import Interrupted, Progress, run
 from vaebench.experiments.storage import BusyError
 from vaebench.support.texts import sentence
+from vaebench.training.compilation import keep_code
 
 SAY_EVERY = 0.2  # seconds
 LAST_SNAPSHOT = 10.0  # seconds that a process without a parent has to keep what it has
@@ -35,6 +36,7 @@ def main() -> None:
     for name in SIGNS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), lambda number, _: asked.append(number))
+    keep_code()
     torch.set_num_threads(1)  # this is the main of a process of its own, one of as many as there are cores
     task, said = json.loads(sys.stdin.readline()), 0.0
     threading.Thread(target=_end_with_parent, args=(asked,), daemon=True).start()

@@ -1,0 +1,61 @@
+"""The names of torch that carry no promise to stay: all that vaebench uses, so that one module is to be mended."""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import cast
+
+import torch
+from torch import Tensor
+
+Flat = Callable[..., list[Tensor]]
+NAMES: Mapping[str, str] = {
+    "torch.fx.experimental.proxy_tensor.make_fx": "records the operations that tensors go through, hooks included",
+    "torch._inductor.compile": "makes machine code of such a record",
+    "torch._C._are_functorch_transforms_active": "says whether vmap or grad of torch.func is at work",
+}
+
+
+def missing() -> list[str]:
+    """A sentence for each of the names that this torch lacks."""
+    return [
+        f"torch {torch.__version__} has no {name}, which {use}; mend vaebench.support.internals."
+        for name, use in NAMES.items()
+        if not _has(name)
+    ]
+
+
+def _has(name: str) -> bool:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return hasattr(import_module(module), attribute)
+    except ModuleNotFoundError:
+        return False
+
+
+def transforming() -> bool:
+    """Whether a transform of `torch.func` is at work, under which tensors cannot become leaves."""
+    return torch._C._are_functorch_transforms_active()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def compile_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
+    """Machine code for a function of tensors, for inputs of these shapes, strides, dtypes and devices.
+
+    The function is run once on tensors without values; whatever it does to them, in hooks of a backward pass too, is
+    in the record. An operation that asks for a value is an error. Inductor keeps its code on the disk and finds it
+    there in another process, under a digest of the record.
+
+    Args:
+        function: (tensors) -> tensors.
+        inputs: examples.
+
+    Returns:
+        The same function of tensors laid out as the inputs are.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    given = [tensor.detach() for tensor in inputs]
+    with torch.autograd.set_multithreading_enabled(False):  # what a backward pass does in other threads is not recorded
+        graph = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
+    # In C++, the calls between kernels take a fifth of a small net's step less.
+    options = {"cpp_wrapper": True} if given[0].device.type == "cpu" else {}
+    return cast(Flat, torch._inductor.compile(graph, list(given), options))
