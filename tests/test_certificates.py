@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -215,6 +216,11 @@ def test_what_is_saved_is_whole(own, tmp_path):
     assert document["schema"] == SCHEMA and document["outcome"] == "pass"
     assert sum(path.stat().st_size for path in page.parent.iterdir()) < 400_000
     assert own.save(page.parent) == page
+
+
+def test_every_key_of_the_schema_is_documented(own):
+    documented = (Path(__file__).parents[1] / "docs" / "certificates.md").read_text()
+    assert all(f"`{key}`" in documented for key in own.to_dict())
 
 
 def test_the_page_asks_for_nothing_from_elsewhere(own, tmp_path):

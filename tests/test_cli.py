@@ -36,7 +36,9 @@ sys.exit(" ".join(name for name in {HEAVY} if name in sys.modules) or 0)
 """
 
 
-@pytest.mark.parametrize("command", [[], ["check"], ["compare"], ["new"], ["new", "estimator"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command", [[], ["check"], ["certify"], ["compare"], ["new"], ["new", "estimator"]], ids=" ".join
+)
 def test_help_imports_nothing_heavy(command):
     arguments = [sys.executable, "-c", PROGRAM, *command, "--help"]
     answer = subprocess.run(arguments, capture_output=True, text=True, check=False)

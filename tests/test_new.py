@@ -72,7 +72,7 @@ def test_a_missing_directory_is_refused(tmp_path):
 
 
 def test_what_fails_halfway_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setitem(new.ESTIMATOR, "last", "no such template")
+    monkeypatch.setitem(new.FILES, "last", "no such template")
     result = begin("fine", "--directory", tmp_path)
     assert result.exit_code == 2
     assert list(tmp_path.iterdir()) == []
