@@ -6,17 +6,19 @@ file of a run, is imported by name: it needs pandas.
 """
 
 from vaebench.training import optimizers
-from vaebench.training.compilation import compiled, compiled_step, gradient, training_step
+from vaebench.training.compilation import CompilationError, Compiler, compiled, keep_code
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS, check_elementwise
 from vaebench.training.records import Checkpoint, Divergence, State, Step, geometric
-from vaebench.training.schedules import Schedule, constant, inverse_sqrt, polynomial
+from vaebench.training.schedules import Schedule, constant, inverse_sqrt, per_epoch, polynomial
 from vaebench.training.snapshots import Snapshot
-from vaebench.training.steps import eager_step
+from vaebench.training.steps import eager, step_taker
 
 __all__ = [
     "OPTIMIZERS",
     "Checkpoint",
+    "CompilationError",
+    "Compiler",
     "Divergence",
     "Schedule",
     "Snapshot",
@@ -24,14 +26,14 @@ __all__ = [
     "Step",
     "check_elementwise",
     "compiled",
-    "compiled_step",
     "constant",
-    "eager_step",
+    "eager",
     "geometric",
-    "gradient",
     "inverse_sqrt",
+    "keep_code",
     "optimizers",
+    "per_epoch",
     "polynomial",
+    "step_taker",
     "train",
-    "training_step",
 ]
