@@ -1,7 +1,7 @@
 """Experiments as data: the same as JSON, named by a hash, varied by a grid, and refused in one sentence."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from vaebench.experiments.presets import PRESETS, SCALES, SMOKE, preset
 from vaebench.experiments.studies import Study, read_study
 from vaebench.gradients.objectives import Objective
 from vaebench.models import MeanFieldModel
+from vaebench.training.schedules import inverse_sqrt
 
 BASE = SMOKE.base
 
@@ -47,19 +48,37 @@ def test_presets_survive_json_and_differ_in_every_arm(name, scale):
     assert study.question.endswith("?")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"steps": BASE.steps + 1},
-        {"seeds": (5,)},
-        {"dtype": "float32"},
-        {"estimator": "analytic_kl"},
-        {"measures": replace(BASE.measures, rows=3)},
-        {"optimizer": ComponentSpec("adam", {"eps": 1e-6})},
-    ],
-)
+CHANGES = [
+    {"data": ComponentSpec("patches")},
+    {"model": ComponentSpec("linear_vae")},
+    {"objective": Objective(7)},
+    {"estimator": "analytic_kl"},
+    {"optimizer": ComponentSpec("adam", {"eps": 1e-6})},
+    {"schedule": inverse_sqrt(0.5)},
+    {"steps": BASE.steps + 1},
+    {"batch_size": BASE.batch_size + 1},
+    {"seeds": (5,)},
+    {"probes": ("bounds",)},
+    {"measures": replace(BASE.measures, rows=3)},
+    {"dtype": "float32"},
+    {"device": "cuda"},
+    {"compiled": True},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_every_setting_moves_the_hash(change):
     assert replace(BASE, **change).hash != BASE.hash
+
+
+def test_no_field_of_an_experiment_is_left_out_of_that():
+    assert [name for change in CHANGES for name in change] == [one.name for one in fields(Experiment)]
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None])
+def test_whether_steps_are_compiled_is_true_or_false(value):
+    with pytest.raises(ValueError, match="compiled must be true or false, got"):
+        replace(BASE, compiled=value)
 
 
 def test_the_hash_is_that_of_other_machines():
@@ -73,7 +92,7 @@ def test_the_hash_is_that_of_other_machines():
         BASE.schedule,
         1,
         1,
-    ).hash == ("b66205332345")
+    ).hash == ("8871a03731ca")
 
 
 def test_a_grid_varies_what_it_is_told():
