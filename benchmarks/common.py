@@ -34,6 +34,7 @@ FORMERLY = {  # modules of today by what they were, or were part of, up to versi
     "training.fleet": ("fleet",),
     "training.optimizers": ("optimizers",),
     "training.schedules": ("schedules",),
+    "training.steps": ("stepping",),
 }
 
 

@@ -86,9 +86,12 @@ class Fleet:
 
     def track_compiled_ratio(self, _: str) -> float:
         """The compiled fleet over the eager single run."""
-        return self.ratio(stepper=part("training.compilation").compiled_step)
+        compilation = part("training.compilation")
+        if hasattr(compilation, "Compiler"):
+            return self.ratio(compiler=compilation.compiled)
+        return self.ratio(stepper=compilation.compiled_step)
 
     track_member_step.type = track_solo_step.type = "time"
     track_member_step.unit = track_solo_step.unit = "seconds"
     track_ratio.unit = track_compiled_ratio.unit = "ratio"
-    track_compiled_ratio.setup = needs("training.compilation", "compiled_step")
+    track_compiled_ratio.setup = needs("training.compilation", "compiled")

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.func import grad_and_value
 
 from benchmarks.common import ROUNDS, batch, by_profile, conv, generator, in_turn, mlp, needs, part
 
@@ -40,11 +41,26 @@ class Problem:
 
     def compiled(self) -> Callable[[], object]:
         """The gradient by compiled micro-batches."""
-        compile_one, named = part("training.compilation").gradient, part("gradients.loss").own_parameters(self.loss)
+        named, compilation = part("gradients.loss").own_parameters(self.loss), part("training.compilation")
+        compile_one = getattr(compilation, "gradient", lambda function: compilation.compiled(grad_and_value(function)))
         divided = part("gradients.memory").micro_batched(
             part("gradients.loss").loss_function(self.loss), gradient=compile_one
         )
         return lambda: divided(named, self.x, self.noise)
+
+
+def stacked_problem(problem: Problem) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """Parameters, batch and noise of a fleet of one."""
+    named = part("gradients.loss").own_parameters(problem.loss)
+    return {n: p.clone().unsqueeze(0) for n, p in named.items()}, problem.x.unsqueeze(0), problem.noise.unsqueeze(0)
+
+
+def fleet_step(problem: Problem, compiler: Callable[[Any], Any]) -> Callable[[], object]:
+    """Steps of a fleet of one, as `vaebench run` takes them, all by the same noise."""
+    parameters, x, noise = stacked_problem(problem)
+    rule = part("training.optimizers").fused_adam(list(parameters.values()), 1e-4)
+    take = part("training.steps").step_taker(problem.loss, rule, compiler)
+    return lambda: take(parameters, x, noise)
 
 
 def needs_onednn(*_: object) -> None:
@@ -55,15 +71,14 @@ def needs_onednn(*_: object) -> None:
 class Roof:
     """Convolutional net of 32 pixels, IWAE bound, K = 5: goals 1/0.80 with ReLU and 1/0.75 with soft clipping.
 
-    Matrix products are torch's own, or oneDNN's, which are twice as fast where MKL is held back
-    (`vaebench.training.products`).
+    Matrix products are torch's own, or oneDNN's, which are twice as fast where MKL stays with AVX2.
     """
 
     version = "2"
     param_names = ("activations", "B")
     params = (["relu", "soft_clip"], by_profile([64], [64, 256]))
     timeout = 300
-    setup = needs("training.compilation", "gradient")
+    setup = needs("training.compilation", "compiled")
 
     def track_over_sgemm(self, activations: str, size: int) -> float:
         return self.over(torch.matmul, activations, size)
@@ -91,7 +106,7 @@ class Compilation:
     param_names = ("net", "K")
     params = (["mlp", "conv32"], by_profile([5], [1, 5, 50]))
     timeout = 300
-    setup = needs("training.compilation", "gradient")
+    setup = needs("training.compilation", "compiled")
 
     def track_over_eager(self, net: str, samples: int) -> float:
         problem = Problem(case(net), 32, samples, "pathwise")
@@ -99,20 +114,13 @@ class Compilation:
 
     def track_step_over_eager(self, net: str, samples: int) -> float:
         """Adam included."""
-        return in_turn(*(self.step(net, samples, how) for how in ("compilation.training_step", "stepping.eager_step")))
-
-    def step(self, net: str, samples: int, how: str) -> Callable[[], object]:
-        """Steps of a net of its own, all by the same noise."""
-        problem, (module, name) = Problem(case(net), 32, samples, "pathwise"), how.split(".")
-        gradient = part("gradients.loss").loss_function(problem.loss)
-        if name == "eager_step":
-            gradient = part("gradients.memory").gradient_and_value(gradient)
-        optimizer = part("training.optimizers").fused_adam(problem.parameters, 1e-4)
-        take, named = getattr(part(module), name)(gradient, optimizer), dict(problem.loss.named_parameters())
-        return lambda: take(named, problem.x, problem.noise)
+        steps, compiled = part("training.steps"), part("training.compilation").compiled
+        return in_turn(
+            *(fleet_step(Problem(case(net), 32, samples, "pathwise"), how) for how in (compiled, steps.eager))
+        )
 
     track_over_eager.unit = track_step_over_eager.unit = "ratio"
-    track_step_over_eager.setup = needs("training.compilation", "training_step")
+    track_step_over_eager.setup = needs("training.steps", "step_taker")
 
 
 class Division:
@@ -190,14 +198,17 @@ class Recording:
 
     def track_norm_over_step(self, net: str) -> float:
         problem = self.problem(net)
-        optimizer, grad_sq = part("training.optimizers").adam(problem.parameters, 1e-4), part("training.fleet")._grad_sq
+        optimizer, norms = (
+            part("training.optimizers").adam(problem.parameters, 1e-4),
+            part("training.steps").squared_norms,
+        )
         shares = []
         for _ in range(1 + 5 * ROUNDS):
             begin = time.perf_counter()
             found = problem.gradient()
-            stacked = [g.unsqueeze(0) for g in found]  # as a fleet's gradients are
+            stacked = {str(i): g.unsqueeze(0) for i, g in enumerate(found)}  # as a fleet's gradients are
             middle = time.perf_counter()
-            grad_sq(stacked, joined=False)
+            norms(stacked)
             norm = time.perf_counter() - middle
             for parameter, g in zip(problem.parameters, found, strict=True):
                 parameter.grad = g
@@ -210,24 +221,21 @@ class Recording:
 
         Of two compilations of the convolutional net one takes up to 5 % longer, whatever is in them.
         """
-        recorded = part("training.fleet")._recorded
-        return in_turn(self.steps(net, recorded), self.steps(net, lambda found: found), 5 * ROUNDS) - 1
+        steps, compiled, problem = part("training.steps"), part("training.compilation").compiled, self.problem(net)
+        parameters, x, noise = stacked_problem(problem)
+        recorded, plain = steps.recorded_gradient(problem.loss, compiled), compiled(steps.fleet_gradient(problem.loss))
 
-    def steps(self, net: str, how: Callable[[Any], Any]) -> Callable[[], object]:
-        """Compiled steps that repeat a batch."""
-        fleet, problem = part("training.fleet"), self.problem(net)
-        parameters, x, noise = fleet._stack([problem.loss]), problem.x.unsqueeze(0), problem.noise.unsqueeze(0)
-        differentiate = how(fleet._differentiator(problem.loss, parameters, x, noise, False))
-        rule = part("training.optimizers").fused_adam(list(parameters.values()), 1e-4)
-        take = part("training.compilation").compiled_step(differentiate, rule)
-        return lambda: [take(parameters, x, noise) for _ in range(10)]
+        def ten(take: Callable[..., object]) -> Callable[[], object]:
+            return lambda: [take(parameters, x, noise) for _ in range(10)]
+
+        return in_turn(ten(recorded), ten(plain), 5 * ROUNDS) - 1
 
     def problem(self, net: str) -> Problem:
         return Problem(case(net), 32, 5, DREG)
 
     track_norm_over_step.unit = track_norm_over_compiled_step.unit = "ratio"
     track_norm_over_compiled_step.params = (["mlp"],)
-    track_norm_over_compiled_step.setup = needs("training.fleet", "_recorded")
+    track_norm_over_step.setup = track_norm_over_compiled_step.setup = needs("training.steps", "squared_norms")
 
 
 class Denormals:

@@ -191,7 +191,7 @@ def test_a_name_that_torch_dropped_is_a_sentence(monkeypatch):
 
 
 def test_code_is_kept_where_the_user_says_or_in_the_users_cache(monkeypatch, tmp_path):
-    monkeypatch.setattr(compilation, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
     monkeypatch.setenv(compilation.CACHE, "elsewhere")
     compilation.keep_code()
     assert os.environ[compilation.CACHE] == "elsewhere" and not list(tmp_path.iterdir())
@@ -202,7 +202,7 @@ def test_code_is_kept_where_the_user_says_or_in_the_users_cache(monkeypatch, tmp
 
 def test_where_the_cache_cannot_be_written_torchs_own_choice_stays(monkeypatch, tmp_path):
     (tmp_path / "vaebench").write_text("a file")
-    monkeypatch.setattr(compilation, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
     monkeypatch.delenv(compilation.CACHE, raising=False)
     compilation.keep_code()
     assert compilation.CACHE not in os.environ

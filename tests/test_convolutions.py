@@ -131,7 +131,7 @@ DIALECTS = [
     (Conv2d, {"dilation": 2}),
     (Conv2d, {"groups": 2}),
     (Conv2d, {"padding_mode": "reflect"}),
-    (Conv2d, {"padding": "same", "stride": 1}),
+    (Conv2d, {"padding": "same", "stride": 1, "kernel_size": 3}),
     (Conv2d, {"bias": False}),
     (ConvTranspose2d, {"output_padding": 1}),
     (ConvTranspose2d, {"dilation": 2}),

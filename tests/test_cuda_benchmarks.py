@@ -16,6 +16,7 @@ import torch
 
 from benchmarks.cuda import __main__ as command
 from benchmarks.cuda import points, variants
+from tests.cases import NEEDS_COMPILER
 
 ROOT = Path(__file__).parents[1]
 BARE = """
@@ -37,7 +38,7 @@ def tiny(monkeypatch):
     sizes = replace(points.TINY, samples=(1,))
     monkeypatch.setattr(command, "TINY", sizes)
     monkeypatch.setattr(points, "COMPILED", ())
-    monkeypatch.setattr(points, "compiled_step", lambda *parts: points.eager_step(*parts))
+    monkeypatch.setattr(points, "compiled", points.eager)
     return sizes
 
 
@@ -182,11 +183,12 @@ def test_settings_are_as_they_were():
     assert read() == before
 
 
-def test_the_soft_clipped_net_is_traced_whole():
+@NEEDS_COMPILER
+def test_the_soft_clipped_net_is_compiled_whole():
     loss, x, noise = points.problem("conv32_soft_clip", 1, 2, "cpu")
-    torch._dynamo.reset()
-    assert torch._dynamo.explain(loss)(x, noise).graph_break_count == 0
-    torch._dynamo.reset()
+    start, exact = [p.detach().clone() for p in loss.parameters()], points.gradient(loss, x, noise)
+    step = variants.make(variants.Variant(compiled=True), loss, x, noise)
+    assert max(variants.gradient_errors(step, start, exact).values()) <= step.variant.allowed
 
 
 def test_asv_passes_over_the_records(tmp_path):

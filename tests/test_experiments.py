@@ -1,7 +1,7 @@
 """Experiments as data: the same as JSON, named by a hash, varied by a grid, and refused in one sentence."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -69,20 +69,37 @@ def test_the_theorems_steps_are_all_that_a_theorem_scale_changes(name, scale):
         assert replace(ours.experiment, schedule=theirs.experiment.schedule) == theirs.experiment
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"steps": BASE.steps + 1},
-        {"schedule": replace(BASE.schedule, period=2)},
-        {"seeds": (5,)},
-        {"dtype": "float32"},
-        {"estimator": "analytic_kl"},
-        {"measures": replace(BASE.measures, rows=3)},
-        {"optimizer": ComponentSpec("adam", {"eps": 1e-6})},
-    ],
-)
+CHANGES = [
+    {"data": ComponentSpec("patches")},
+    {"model": ComponentSpec("linear_vae")},
+    {"objective": Objective(7)},
+    {"estimator": "analytic_kl"},
+    {"optimizer": ComponentSpec("adam", {"eps": 1e-6})},
+    {"schedule": replace(BASE.schedule, period=2)},
+    {"steps": BASE.steps + 1},
+    {"batch_size": BASE.batch_size + 1},
+    {"seeds": (5,)},
+    {"probes": ("bounds",)},
+    {"measures": replace(BASE.measures, rows=3)},
+    {"dtype": "float32"},
+    {"device": "cuda"},
+    {"compiled": True},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
 def test_every_setting_moves_the_hash(change):
     assert replace(BASE, **change).hash != BASE.hash
+
+
+def test_no_field_of_an_experiment_is_left_out_of_that():
+    assert [name for change in CHANGES for name in change] == [one.name for one in fields(Experiment)]
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None])
+def test_whether_steps_are_compiled_is_true_or_false(value):
+    with pytest.raises(ValueError, match="compiled must be true or false, got"):
+        replace(BASE, compiled=value)
 
 
 def test_the_hash_is_that_of_other_machines():
@@ -96,7 +113,7 @@ def test_the_hash_is_that_of_other_machines():
         BASE.schedule,
         1,
         1,
-    ).hash == ("b66205332345")
+    ).hash == ("8871a03731ca")
 
 
 def test_a_grid_varies_what_it_is_told():

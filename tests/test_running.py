@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cases import NEEDS_COMPILER
 from tests.test_data_files import write_celeba
 from vaebench.experiments import BusyError, ComponentSpec, Experiment, Interrupted, Measures, ResultDirectory, run
 from vaebench.experiments.presets import SMOKE
@@ -84,6 +85,38 @@ def test_asked_to_stop_a_run_keeps_what_it_has_and_goes_on(tmp_path, whole):
         run(SMALL, tmp_path, stop=lambda: True)
     assert ResultDirectory(tmp_path, SMALL).step() == 25
     assert same(run(SMALL, tmp_path), whole)
+
+
+@NEEDS_COMPILER
+def test_a_compiled_run_goes_on_as_if_nothing_had_stopped_it_and_says_what_it_was(tmp_path, whole):
+    one = replace(SMALL, compiled=True)
+    unbroken = run(one, tmp_path / "unbroken")
+    with pytest.raises(Interrupted):
+        run(one, tmp_path, stop=lambda: True)
+    assert same(run(one, tmp_path), unbroken)
+    assert (unbroken.metadata["steps"], whole.metadata["steps"]) == ("compiled", "eager")
+    assert unbroken.frame["grad_sq"].tolist() == pytest.approx(whole.frame["grad_sq"].tolist(), rel=1e-6)
+
+
+WITHOUT_COMPILER = """
+import json, sys
+from pathlib import Path
+from vaebench.experiments import Experiment, run
+notes = []
+one = Experiment.from_dict(json.loads(sys.argv[1]))
+found = run(one, Path(sys.argv[2]), progress=lambda at: notes.append(at.note))
+print(json.dumps([found.metadata["steps"], [note for note in notes if note]]))
+"""
+
+
+def test_where_steps_cannot_be_compiled_the_run_goes_on_and_the_record_says_why(tmp_path):
+    one = replace(SMALL, compiled=True, steps=30)
+    command = [sys.executable, "-c", WITHOUT_COMPILER, json.dumps(one.to_dict()), str(tmp_path)]
+    none = os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    answer = subprocess.run(command, env=none, capture_output=True, text=True, check=True)
+    outcome, notes = json.loads(answer.stdout.splitlines()[-1])
+    assert outcome.startswith("eager: Compilation failed (")
+    assert len(notes) == 1 and notes[0].startswith("Steps are not compiled: Compilation failed (")
 
 
 def test_a_complete_run_is_read_not_run(tmp_path, whole):

@@ -18,11 +18,11 @@ from vaebench.gradients.loss import Loss, loss_function, own_parameters
 from vaebench.gradients.memory import chunked, gradient_and_value, micro_batched
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.cost import clock
-from vaebench.training.compilation import compiled_step
-from vaebench.training.fleet import _grad_sq, train
+from vaebench.training.compilation import compiled
+from vaebench.training.fleet import train
 from vaebench.training.optimizers import adam
 from vaebench.training.schedules import constant
-from vaebench.training.steps import Stepper, eager_step
+from vaebench.training.steps import Compile, eager, squared_norms
 
 Row = dict[str, Any]
 STEP_GOAL, FLEET_GOAL, NORM_GOAL = 3.0, 1 / 3, 0.03
@@ -122,16 +122,16 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": median, "low": low, "high": high}
 
 
-def fleets(batch: int, sizes: Sizes, device: str, stepper: Stepper = eager_step) -> list[Row]:
+def fleets(batch: int, sizes: Sizes, device: str, compiler: Compile = eager) -> list[Row]:
     """Members at once against one by one, eager: seconds of one step of one member, setting up aside."""
     loss, _, _ = problem("conv32", 1, 1, device)
     data, read = images((512, 3, 32, 32), device), clock(device)
 
-    def seconds(seeds: range, stepper: Stepper = eager_step) -> float:
+    def seconds(seeds: range, compiler: Compile = eager) -> float:
         marks = (0, 2, 2 + sizes.fleet_steps)
         run = train(
             loss.model, pathwise, Objective(), data, adam, constant(1e-4), marks[-1], batch, seeds, checkpoints=marks,
-            stepper=stepper,
+            compiler=compiler,
         )  # fmt: skip
         next(run), next(run)
         begin = read()
@@ -142,13 +142,13 @@ def fleets(batch: int, sizes: Sizes, device: str, stepper: Stepper = eager_step)
     row: Row = {
         "what": "fleet",
         **place,
-        "variant": "eager" if stepper is eager_step else "compiled",
+        "variant": "eager" if compiler is eager else "compiled",
         "goal": FLEET_GOAL,
     }
     with recorded(row):
         ratios = []
         for _ in range(2):
-            together = seconds(range(sizes.members), stepper)
+            together = seconds(range(sizes.members), compiler)
             alone = sum(seconds(range(s, s + 1)) for s in range(sizes.members))
             ratios.append(together / alone)
             row["seconds"] = {"fleet": together, "one_by_one": alone}
@@ -163,7 +163,8 @@ def norms(sizes: Sizes, device: str) -> list[Row]:
     row: Row = {"what": "recording |grad|^2", "model": "conv32", "K": 1, "B": sizes.batch, "goal": NORM_GOAL}
     with recorded(row):
         step, read = variants.make(EAGER, loss, x, noise), clock(device)
-        stacked = [p.grad.unsqueeze(0) for p in step.loss.parameters() if p.grad is not None]
+        found = {name: p.grad for name, p in step.loss.named_parameters()}
+        stacked = {name: g.unsqueeze(0) for name, g in found.items() if g is not None}
 
         def timed(work: Callable[[], object]) -> float:
             begin = read()
@@ -171,10 +172,7 @@ def norms(sizes: Sizes, device: str) -> list[Row]:
                 work()
             return (read() - begin) / 10
 
-        pairs = [
-            (timed(lambda: _grad_sq(stacked, joined=stacked[0].is_cuda)), timed(step.run))
-            for _ in range(1 + sizes.rounds)
-        ][1:]
+        pairs = [(timed(lambda: squared_norms(stacked)), timed(step.run)) for _ in range(1 + sizes.rounds)][1:]
         row["share"] = spread([norm / whole for norm, whole in pairs])
         row["met"] = row["share"]["median"] <= NORM_GOAL
     return [row]
@@ -243,5 +241,5 @@ def plan(sizes: Sizes, device: str) -> list[tuple[str, Callable[[], list[Row]]]]
     points += [
         (f"compiled step {m} K={k}", lambda m=m, k=k: steps(m, k, sizes, device, (EAGER, *COMPILED))) for m, k in ends
     ]
-    points += [(f"compiled fleet B={b}", lambda b=b: fleets(b, sizes, device, compiled_step)) for b in (8, 64)]
+    points += [(f"compiled fleet B={b}", lambda b=b: fleets(b, sizes, device, compiled)) for b in (8, 64)]
     return points

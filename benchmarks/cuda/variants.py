@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vaebench.gradients.loss import Loss
+from vaebench.gradients.loss import Loss, loss_function
+from vaebench.gradients.memory import gradient_and_value
+from vaebench.training.compilation import compiled
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 ROUNDOFF = {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-9}
@@ -21,7 +23,7 @@ class Variant:
     Attributes:
         precision: of matrix products and convolutions; everything else stays in float32.
         channels_last: memory format of images and of convolutions' weights.
-        compiled: loss by torch.compile.
+        compiled: gradient by `vaebench.training.compilation`.
         graph: the whole step replayed as one CUDA graph, with Adam capturable.
     """
 
@@ -109,7 +111,7 @@ def make(variant: Variant, loss: Loss, x: Tensor, noise: Tensor) -> Step:
     """Set a variant up on its own copy of the loss, warm.
 
     Raises:
-        RuntimeError: if it cannot run here, or torch.compile fell back to eager code.
+        RuntimeError: if it cannot run here, or cannot be compiled.
     """
     if variant.graph and not torch.cuda.is_available():
         raise RuntimeError("CUDA graphs need a CUDA device")
@@ -121,31 +123,20 @@ def make(variant: Variant, loss: Loss, x: Tensor, noise: Tensor) -> Step:
             raise RuntimeError("channels_last needs images")
         loss, x = loss.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(loss.parameters(), lr=1e-4, foreach=True, capturable=variant.graph)
-    function = torch.compile(loss) if variant.compiled else loss
+    differentiate = gradient_and_value(loss_function(loss))
+    if variant.compiled:
+        differentiate = compiled(differentiate)
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        function(x, noise).backward()
+        found, _ = differentiate({name: p.detach() for name, p in loss.named_parameters()}, x, noise)
+        for name, parameter in loss.named_parameters():
+            parameter.grad = found[name]
         optimizer.step()
 
     with precision(variant):
-        if variant.compiled:
-            torch._dynamo.reset()
-            torch._dynamo.utils.counters.clear()
         run = captured(step) if variant.graph else step
         run()
-        if variant.compiled and (reason := fell_back()):
-            raise RuntimeError(reason)
     return Step(variant, loss, run)
-
-
-def fell_back() -> str | None:
-    """Why torch.compile left code to eager mode since its counters were cleared; it does so without a word."""
-    counters = torch._dynamo.utils.counters
-    graphs = counters["stats"]["unique_graphs"]
-    if counters["graph_break"] or not graphs:
-        return f"torch.compile left code in eager mode: {graphs} graphs, breaks {dict(counters['graph_break'])}"
-    return None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from vaebench.gradients.estimators import analytic_kl
 from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE, gaussian, mlp_vae
 from vaebench.models.activations import relu
-from vaebench.training.compilation import compiled_step
+from vaebench.training.compilation import compiled
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import fused_adam
 from vaebench.training.schedules import constant
@@ -50,7 +50,7 @@ def fleet_blocks(model: VAE, data: Tensor, members: int) -> Iterator[object]:
     schedule, seeds = constant(LR), range(members)
     return train(
         model, analytic_kl, Objective(), data, fused_adam, schedule, marks[-1], B, seeds, checkpoints=marks,
-        stepper=compiled_step,
+        compiler=compiled,
     )  # fmt: skip
 
 

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vaebench.gradients.estimators import Estimator, analytic_kl, doubly_reparameterized, draw_noise, pathwise
-from vaebench.gradients.loss import Loss, loss_function
+from vaebench.gradients.loss import Loss
 from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE
 from vaebench.models.activations import SoftClip
 from vaebench.models.convolutions import Conv2d, ConvTranspose2d
 from vaebench.models.distributions import Bernoulli
-from vaebench.training.compilation import training_step
+from vaebench.training.compilation import compiled
 from vaebench.training.optimizers import fused_adam
+from vaebench.training.steps import step_taker
 
 Backward = Callable[[Tensor], float]
 Adapter = Callable[[VAE, Objective], Backward]
@@ -69,13 +70,13 @@ def backward_of(estimator: Estimator) -> Adapter:
 
 
 def ours(model: VAE, objective: Objective, lr: float) -> Step:
-    """A step of this repository: the peers' gradient and update, compiled; nothing is read back."""
+    """The compiled step of a fleet of one, as `vaebench run` takes it, by the peers' gradient; nothing is read back."""
     loss = Loss(model, analytic_kl if objective.alpha == 1 else pathwise, objective)
-    parameters = dict(loss.named_parameters())
-    take = training_step(loss_function(loss), fused_adam(parameters.values(), lr))
+    parameters = {name: parameter.detach().unsqueeze(0) for name, parameter in loss.named_parameters()}
+    take = step_taker(loss, fused_adam(list(parameters.values()), lr), compiled)
 
     def step(x: Tensor) -> None:
-        take(parameters, x, draw_noise(model, x, objective))
+        take(parameters, x.unsqueeze(0), draw_noise(model, x, objective).unsqueeze(0))
 
     return step
 

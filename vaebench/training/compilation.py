@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor
 
 from vaebench.gradients.loss import Parameters
@@ -107,6 +106,8 @@ def keep_code() -> None:
     A directory that the variable names already stays. Where there is none to write to, torch's own choice, in the
     directory of temporary files, stays.
     """
+    from platformdirs import user_cache_path
+
     if CACHE not in os.environ:
         with suppress(OSError):
             directory = user_cache_path("vaebench") / "compiled"

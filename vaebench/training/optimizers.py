@@ -55,8 +55,7 @@ def fused_adam(
 ) -> Optimizer:
     """`adam` in one kernel: steps of small nets are shorter by up to a third.
 
-    Its vectorised loop rounds the last elements of a tensor otherwise than those before: the member of a fleet is
-    the solo run of its seed to rounding, where with `adam` it is so bit for bit.
+    Its vectorised loop rounds the last elements of a tensor otherwise than those before.
 
     Args:
         parameters: tensors to update.
