@@ -113,7 +113,7 @@ def test_claims_cross_recover_move_and_times_are_only_noted(reports):
         "heals": "recovered",
         "fails": "same",
         "tightened": "crossed",
-        "goes": "gone",
+        "goes": "lost",
         "comes": "appeared",
         "costs: flops": "crossed",
         "costs: ops": "moved",
@@ -194,7 +194,7 @@ def test_one_seed_has_the_error_that_its_row_records(tmp_path):
     rows = compare_runs(first, run(tmp_path / "b", {"bound": [1.9], "bound_error": [0.4], "loss": [1.9]}, [0]))
     assert "bound_error" not in rows
     assert rows["bound"].error == pytest.approx(0.5) and rows["bound"].kind == "same"
-    assert rows["loss"].error is None and rows["loss"].kind == "moved"
+    assert rows["loss"].error is None and rows["loss"].kind == "unjudged"
 
 
 def test_values_that_are_not_finite_are_left_out_and_said(tmp_path):
@@ -235,7 +235,7 @@ M = commits.Measured
         (FLOPS, M(1000.0), M(900.0), "moved"),
         (f"{FLOPS}('pathwise', 8)", M(1000.0), M(1002.0), "crossed"),
         (FLOPS, M(1000.0), M(None), "crossed"),
-        (FLOPS, M(1000.0), M(math.nan), "gone"),
+        (FLOPS, M(1000.0), M(math.nan), "lost"),
         (FLOPS, M(None), M(1000.0), "appeared"),
         (FLOPS, M(math.nan), M(None), "same"),
         (FLOPS, M(1000.0, "1"), M(2000.0, "2"), "differs"),
@@ -351,7 +351,7 @@ def test_what_crossed_comes_first_and_exits_with_1(reports):
     assert result.exit_code == 1
     lines = [line for line in result.stdout.splitlines() if line.split()[:1] in (["crossed"], ["moved"], ["same"])]
     assert [line.split()[0] for line in lines] == ["crossed"] * 3 + ["moved"] * 2
-    assert "3 crossed, 1 recovered, 2 moved" in result.stdout and "--all shows" in result.stdout
+    assert "3 crossed, 1 lost, 1 recovered, 2 moved" in result.stdout and "--all shows" in result.stdout
     assert "same" in invoke(*reports, "--all").stdout.split()
 
 

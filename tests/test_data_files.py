@@ -22,6 +22,7 @@ from PIL import Image
 
 from vaebench.data import DATA, DamagedFileError, celeba, cifar100, data_directory, decoded, fetched, mnist
 
+pytestmark = pytest.mark.filterwarnings("ignore::vaebench.data.files.NotOriginalWarning")  # these files are made here
 MNIST_NAMES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 TAR = "cifar-100-binary.tar.gz"
 
@@ -173,7 +174,7 @@ IMAGES = np.zeros((5, 28, 28), np.uint8)
         (b"", "it has 0 bytes, fewer than a header of 16"),
         (idx(IMAGES)[:15], "it has 15 bytes, fewer than a header of 16"),
         (idx(IMAGES)[:-1], "it announces 5 images, 3920 bytes, and holds 3919"),
-        (idx(IMAGES) + b"\0", "it announces 5 images, 3920 bytes, and holds 3921"),
+        (idx(IMAGES) + b"\0", "it announces 5 images, 3920 bytes, and holds more"),
         (idx(IMAGES, magic=2049), "its magic number is 2049, not 2051"),
         (gzip.compress(idx(IMAGES)), "its magic number is"),
         (idx(IMAGES[:, :, :27]), "it announces 5 images of 28 x 27"),
@@ -248,7 +249,7 @@ def test_a_cut_record_is_refused(length, packed, tmp_path):
         (tar({"cifar-100-binary/test.bin": bytes(3074)}), "there is no cifar-100-binary/train.bin in it"),
         (tar({"cifar-100-python/train": bytes(3074)}), "there is no cifar-100-binary/train.bin in it"),
         (tar({"cifar-100-binary/train.bin": np.random.default_rng(0).bytes(3 * 3074)})[:-2000], "end"),
-        (b"<html>not found</html>", "not a gzip file"),
+        (b"<html>not found</html>", "Not a gzipped file"),
         (gzip.compress(b"no tar"), "damaged"),
         (b"", "damaged"),
     ],

@@ -29,6 +29,11 @@ def by_gate(verdicts):
     return {verdict.gate: verdict for verdict in verdicts}
 
 
+def failed(verdicts):
+    """Short runs have no power in some gates; what must not be is that a correct one fails."""
+    return [str(verdict) for verdict in verdicts if verdict.outcome == "fail"]
+
+
 def test_a_verdict_is_a_sentence_and_never_nan():
     text = str(judge("mean", "The mean is zero", 2.0, 4.5, 1e-5, {"draws": 500}))
     assert (
@@ -109,15 +114,16 @@ def test_three_latents_have_no_reference_and_say_so(generator):
     data, said = linear_gaussian(32, generator=generator, dtype=torch.float64), []
     assert exact_reference(model, Objective(), data) is None
     verdicts = certify(model, analytic_kl, Objective(), data, batch_size=4, **QUICK, progress=said.append)
-    assert all(v.passed for v in verdicts), [str(v) for v in verdicts if not v.passed]
+    assert not failed(verdicts), failed(verdicts)
     assert "trusted" in by_gate(verdicts)["gradient mean"].claim
-    assert any(line.startswith("left out: bound value") for line in said)
+    assert any(line.startswith("left out: ledgers and envelopes") for line in said)
+    assert {"replay", "randomness", "paired ledger", "gradient mean, paired"} <= by_gate(verdicts).keys()
 
 
 def test_the_levels_of_a_run_add_up():
     model, data = problem(64, 2)
     verdicts = certify(model, analytic_kl, Objective(), data, **QUICK)
-    assert all(v.passed for v in verdicts), [str(v) for v in verdicts if not v.passed]
+    assert not failed(verdicts), failed(verdicts)
     assert len(by_gate(verdicts)) == len(verdicts) >= 15
     assert sum(v.false_alarm for v in verdicts) <= FALSE_ALARM <= 1e-3
 
@@ -168,15 +174,17 @@ def test_many_parameters_are_tested_by_projections(generator):
 
 
 def test_a_mismatch_is_counted_in_rounding():
-    start = {"w": torch.zeros(2, 2, dtype=torch.float64)}
-    aim = {"w": torch.ones(2, 2, dtype=torch.float64)}
-    assert mismatch(start, aim, aim) == 0
-    assert mismatch(start, aim, {"w": aim["w"] * (1 + 1e-5)}) == pytest.approx(10, rel=1e-6)
-    assert math.isnan(mismatch(start, aim, {"w": aim["w"] * math.nan}))
-    assert flat(aim).shape == (2, 2)
+    """A step of length 1 may be off by 1e-6 and 16 units in the last place; 1e-5 is ten times too much."""
+    start, aim = torch.zeros(3, 2, 2, dtype=torch.float64), torch.ones(3, 2, 2, dtype=torch.float64)
+    off = aim.clone()
+    off[1, 0, 1] *= 1 + 1e-5
+    assert mismatch(start, aim, aim, {"w": 2}).tolist() == [0, 0, 0]
+    assert mismatch(start, aim, off, {"w": 1, "v": 1}).tolist() == pytest.approx([0, 10, 0], rel=1e-6)
+    assert mismatch(start, aim, aim * math.nan, {"w": 2}).isnan().all()
+    assert flat({"w": aim[0]}).shape == (2, 2)
 
 
 def test_a_float32_model_passes(generator):
     model, data = linear_vae(generator=generator), linear_gaussian(64, generator=generator) / 3
     verdicts = certify(model, pathwise, Objective(), data, optimizer="adam", **QUICK)
-    assert all(v.passed for v in verdicts), [str(v) for v in verdicts if not v.passed]
+    assert not failed(verdicts), failed(verdicts)

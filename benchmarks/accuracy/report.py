@@ -49,10 +49,11 @@ that of the doubly reparameterized one: where it is near 1, the minibatch makes 
 GOAL = f"""## Until the squared gradient is small
 
 |∇f|², f the loss over all data, is estimated at checkpoints without bias ({REPLICATES} replicates of {ROWS} rows, the
-U-statistic). A seed has reached ε where the estimate and {ERRORS:g} of its standard errors are at most ε: noise says so
-of a larger |∇f|² with probability 0.023 at most at a checkpoint. Checkpoints are a third apart, and so exact is the
-number of steps. Steps are the median over seeds, with the smallest and largest; GFLOP and seconds are the median times
-those of a step. A run ends when every seed has reached the smallest ε, or after {STEPS:,} steps.
+U-statistic). A seed has reached ε where U + t e + t² e² / max(U, e) is at most ε, U the estimate, e its standard error
+and t = {ERRORS:g}: noise says so of a larger |∇f|² with probability 0.04 at most at a checkpoint, in simulations of
+normal gradients along one direction and along many (`tests/test_accuracy.py`). Checkpoints are a third apart, and so
+exact is the number of steps. Steps are the median over seeds, with the smallest and largest; GFLOP and seconds are the
+median times those of a step. A run ends when every seed has reached the smallest ε, or after {STEPS:,} steps.
 
 ![Squared gradient against measured seconds](squares.svg)
 """

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from vaebench.support.texts import escaped, sentence
 
 if TYPE_CHECKING:
     from vaebench.gates import Verdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Results = Annotated[Path, typer.Option(envvar="VAEBENCH_RESULTS", help="Where results are kept.")]
+REFUSALS = (ValueError, LookupError, ImportError, AttributeError, OSError)
 
 
 @contextmanager
@@ -27,12 +33,29 @@ def refusing(command: str, *kinds: type[Exception]) -> Iterator[None]:
     Raises:
         Exit: with 2, if the block refuses.
     """
-    refusals: tuple[type[Exception], ...] = kinds or (ValueError, LookupError, ImportError, AttributeError, OSError)
+    refusals: tuple[type[Exception], ...] = kinds or REFUSALS
     try:
         yield
     except refusals as refusal:
-        typer.echo(f"vaebench {command}: {refusal}", err=True)
+        say(command, sentence(refusal))
         raise typer.Exit(2) from None
+
+
+def say(command: str, text: str) -> None:
+    """Say a sentence on stderr, in the name of a command; nothing in it moves a cursor."""
+    typer.echo(escaped(f"vaebench {command}: {text}"), err=True)
+
+
+def shell(*words: object) -> str:
+    """A command to be pasted into a shell, its words quoted."""
+    return shlex.join(map(str, words))
+
+
+def cell(text: object) -> str:
+    """A text for a cell of a table: nothing in it is markup, or moves a cursor."""
+    from rich.markup import escape
+
+    return escape(escaped(str(text)))
 
 
 def print_json(value: Any) -> None:
@@ -43,7 +66,6 @@ def print_json(value: Any) -> None:
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
     """Print verdicts as a table, one line each, then those that did not pass in full, and the overall outcome."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     marks = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]", "no power": "[bold yellow]NO POWER[/]"}
@@ -52,12 +74,12 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
         smallest = "" if verdict.smallest is None else f"{brief(verdict.smallest)} {verdict.unit}".strip()
         limit = "" if verdict.limit is None else brief(verdict.limit)
         mark, measured = marks[verdict.outcome], (brief(verdict.statistic), brief(verdict.threshold))
-        table.add_row(mark, escape(verdict.gate), *measured, escape(smallest), limit)
+        table.add_row(mark, cell(verdict.gate), *measured, cell(smallest), limit)
     console = Console()
     console.print(table)
     for verdict in verdicts:
         if not verdict.passed:
-            console.print(escape(str(verdict)), highlight=False)
+            console.print(cell(str(verdict)), highlight=False)
     console.print(_summary(verdicts), highlight=False)
 
 

@@ -12,6 +12,7 @@ from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.moments import Moments, gather
+from vaebench.models import as_input
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
 from vaebench.training.records import Checkpoint, Step
@@ -77,6 +78,11 @@ class Draws:
         return torch.cat([g.flatten(1) for g in self.gradients.values()], 1).double()
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers in the parameters by name."""
+        return {name: g[0].numel() for name, g in self.gradients.items()}
+
+    @property
     def finite(self) -> bool:
         """Whether all numbers are."""
         return all(bool(g.isfinite().all()) for g in self.gradients.values())
@@ -117,6 +123,31 @@ def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_
 
 def _nothing(step: int) -> float:
     return 0.0 * step
+
+
+def separated(
+    estimator: Estimator, model: nn.Module, objective: Objective, data: Tensor
+) -> tuple[Estimator, Estimator | None]:
+    """An estimator that returns a pair, surrogate and reported value, as two estimators; another, and None.
+
+    Args:
+        estimator: under test; it is called once, on two examples.
+        model: the model.
+        objective: the bound.
+        data: (N, *event).
+
+    Returns:
+        The surrogate, and the value if there is one.
+    """
+    like = next(model.parameters())
+    x = as_input(data[:2], like)
+    noise = x.new_zeros(objective.samples, len(x), model.latents)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        found = estimator(model, x, noise, objective)  # pyright: ignore[reportArgumentType]
+    if not (isinstance(found, tuple) and len(found) == 2):
+        return estimator, None
+    parts = [lambda *arguments, i=i: estimator(*arguments)[i] for i in (0, 1)]
+    return parts[0], parts[1]
 
 
 def loss_of(subject: Subject) -> Loss:

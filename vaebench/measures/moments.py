@@ -5,7 +5,7 @@ Parameters are dicts under the names of `Loss` ("model.W"); without any, the mod
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from vaebench.support.statistics import Estimate
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
 CHUNK = 2**20  # numbers in gradients taken at once under vmap
 LARGE_NET_GROUPS = 16
+COARSE = (8, 64)  # numbers of groups whose sums are multiplied with each other, at least and at most
 
 
 class Replicates(NamedTuple):
@@ -124,6 +125,7 @@ class Moments:
         squares: the groups' sums of squared norms, (J,) each.
         mean: mean gradients, as the parameters.
         group_size: R / J.
+        gram: inner products of the means of up to 64 groups of replicates, (G, G) each; empty if J has no such divisor.
     """
 
     along: dict[str, Tensor]
@@ -131,6 +133,34 @@ class Moments:
     squares: dict[str, Tensor]
     mean: dict[str, Tensor]
     group_size: int
+    gram: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """The number of replicates R."""
+        return self.group_size * len(next(iter(self.own.values())))
+
+    def squared_covariance(self, names: Iterable[str] | None = None) -> float:
+        """tr(Cov^2) of one gradient, without bias: what the variance of |E g|^2 has where the gradient is zero.
+
+        Inner products of G group means, double-centred without their diagonal (U-centred: Szekely & Rizzo, 2014),
+        have a mean square over G (G - 3) of tr(Cov^2) / m^2, m the replicates of a group.
+
+        Args:
+            names: the parameters to count; default all.
+
+        Returns:
+            The trace, not below 0; 0 if the groups' products were not kept.
+        """
+        if not self.gram or not (names := tuple(self.gram if names is None else names)):
+            return 0.0
+        products = torch.stack([self.gram[name] for name in names]).sum(0)
+        groups = len(products)
+        products = products - torch.diag(products.diagonal())
+        rows, total = products.sum(1), products.sum()
+        centred = products - (rows[:, None] + rows) / (groups - 2) + total / ((groups - 1) * (groups - 2))
+        centred = centred - torch.diag(centred.diagonal())
+        return float(centred.square().sum()) / (groups * (groups - 3)) * (self.count / groups) ** 2
 
 
 def gradient_moments(
@@ -188,13 +218,17 @@ def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | Non
             sums[name].index_add_(0, owner, g.flatten(1))
             squares[name].index_add_(0, owner, g.flatten(1).square().sum(1, dtype=torch.float64))
         start = stop
-    along, own, mean = {}, {}, {}
+    along, own, mean, gram = {}, {}, {}, {}
+    coarse = next((g for g in range(min(COARSE[1], groups), COARSE[0] - 1, -1) if groups % g == 0), None)
     for name, owned in sums.items():
         total = owned.sum(0)
         along[name] = (owned * total).sum(1, dtype=torch.float64)
         own[name] = owned.square().sum(1, dtype=torch.float64)
         mean[name] = (total / count).view_as(first[name][0])
-    return Moments(along, own, squares, mean, count // groups)
+        if coarse:
+            means = owned.double().view(coarse, groups // coarse, -1).sum(1) * (coarse / count)
+            gram[name] = means @ means.T
+    return Moments(along, own, squares, mean, count // groups, gram)
 
 
 class Sums(NamedTuple):

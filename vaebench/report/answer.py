@@ -140,7 +140,8 @@ def trust(results: Sequence[Result]) -> Trust:
         The outcome; good only if there were checks, all passed and nothing diverged.
     """
     verdicts = [(one, verdict) for one in results for verdict in one.verdicts]
-    failed = [(one, verdict) for one, verdict in verdicts if not verdict.passed]
+    failed = [(one, verdict) for one, verdict in verdicts if verdict.outcome == "fail"]
+    blind = sum(verdict.outcome == "no power" for _, verdict in verdicts)
     reasons: list[tuple[str | None, str]] = [(one.name, _divergence(one)) for one in results if one.diverged]
     reasons += [
         (
@@ -152,9 +153,16 @@ def trust(results: Sequence[Result]) -> Trust:
     ]
     reasons += [(None, note) for note in _notes(results)]
     lost, runs = sum(len(one.seeds) - one.kept for one in results), sum(len(one.seeds) for one in results)
-    passed = f"{len(verdicts) - len(failed)} of {len(verdicts)} checks passed" if verdicts else "No checks were made"
-    words = [passed, f"{len(failed)} FAILED" if failed else "", f"{lost} of {runs} runs diverged" if lost else ""]
-    state = "bad" if failed or lost else "good" if verdicts else "unknown"
+    passed = (
+        f"{len(verdicts) - len(failed) - blind} of {len(verdicts)} checks passed" if verdicts else "No checks were made"
+    )
+    words = [
+        passed,
+        f"{len(failed)} FAILED" if failed else "",
+        f"{blind} without power" if blind else "",
+        f"{lost} of {runs} runs diverged" if lost else "",
+    ]
+    state = "bad" if failed or lost else "good" if verdicts and not blind else "unknown"
     rate = sum(verdict.false_alarm for _, verdict in verdicts)
     return Trust(state, ", ".join(filter(None, words)), reasons, len(verdicts), len(failed), rate)
 

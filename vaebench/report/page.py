@@ -3,7 +3,7 @@
 import itertools
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,17 +20,24 @@ ICONS = {"good": "✓", "bad": "✗", "unknown": "?"}
 RECORDED = ("commit", "platform", "device", "threads")
 
 
-def contents(study: Study, results: Sequence[Result]) -> dict[str, bytes]:
+def contents(
+    study: Study, results: Sequence[Result], progress: Callable[[str], None] | None = None
+) -> dict[str, bytes]:
     """Everything in a report's directory.
 
     Args:
         study: what was asked.
         results: of its arms.
+        progress: told what is being drawn.
 
     Returns:
         Files by their paths in the directory.
     """
-    first, others, own = overview(results), comparisons(results), {one.name: of_arm(one) for one in results}
+    first, others, own = overview(results), comparisons(results), {}
+    for place, one in enumerate(results, 1):
+        if progress is not None:
+            progress(f"{study.title}: figures of arm {place} of {len(results)}")
+        own[one.name] = of_arm(one)
     found, trusted = answers(results), trust(results)
     html = environment().get_template("page.html.j2")
     text = html.render(
@@ -55,16 +62,17 @@ def contents(study: Study, results: Sequence[Result]) -> dict[str, bytes]:
     return made | {f"figures/{panel.name}.svg": panel.svg.encode() for panel in panels}
 
 
-def index(reports: Sequence[dict[str, Any]]) -> str:
+def index(reports: Sequence[dict[str, Any]], broken: Sequence[str] = ()) -> str:
     """The page over several reports.
 
     Args:
-        reports: the `report.json` of each, and "path", where it lies.
+        reports: the `report.json` of each, and "path", where it lies, quoted as in an address.
+        broken: directories whose report.json is no report's.
 
     Returns:
         HTML.
     """
-    return environment().get_template("index.html.j2").render(reports=reports)
+    return environment().get_template("index.html.j2").render(reports=reports, broken=broken)
 
 
 def environment() -> Environment:

@@ -10,6 +10,8 @@ from vaebench.report.bands import Summary
 from vaebench.report.study import Result
 from vaebench.report.wording import estimate, number, symbol
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of one
+
 
 class Cell(NamedTuple):
     """What a cell says, what it is sorted by (None comes last), and whether it is "good" or "bad"."""
@@ -62,10 +64,13 @@ def _names(found: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _checks(one: Result) -> Cell:
-    failed = sum(not verdict.passed for verdict in one.verdicts)
+    failed = sum(verdict.outcome == "fail" for verdict in one.verdicts)
     if not one.verdicts:
         return Cell("none made", 0.5, "")
-    return Cell(f"{failed} of {len(one.verdicts)} failed", failed, "bad") if failed else Cell("all passed", 0, "good")
+    if failed:
+        return Cell(f"{failed} of {len(one.verdicts)} failed", failed, "bad")
+    blind = sum(verdict.outcome == "no power" for verdict in one.verdicts)
+    return Cell(f"{blind} of {len(one.verdicts)} without power", 0.25, "") if blind else Cell("all passed", 0, "good")
 
 
 def _seeds(one: Result) -> Cell:
@@ -86,7 +91,7 @@ def _finite(value: float) -> float | None:
 
 
 def _row(one: Result) -> dict[str, object]:
-    failed = sum(not verdict.passed for verdict in one.verdicts)
+    failed = sum(verdict.outcome == "fail" for verdict in one.verdicts)
     row: dict[str, object] = {"arm": one.label, "hash": one.hash, "seeds": len(one.seeds), "kept seeds": one.kept}
     row |= {"checks": len(one.verdicts), "failed checks": failed}
     if one.summary:
@@ -107,4 +112,10 @@ def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
 
 
 def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
+    """As CSV; a text that a spreadsheet would take for a formula begins with an apostrophe."""
+    texts = {name: frame[name].map(_no_formula) for name in frame if frame[name].dtype.kind not in "iufb"}
+    return frame.assign(**texts).to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -134,7 +134,7 @@ def _moves(
         gradients, (losses, squares) = step(parameters, x, noise)
         if observe:
             after = {name: stacked.detach() for name, stacked in parameters.items()}
-            observe(Step(number, gamma, before, after, gradients, losses, indices))
+            observe(Step(number, gamma, before, after, gradients, losses, indices, noise))
         yield losses, squares
 
 

@@ -67,6 +67,7 @@ class Step(NamedTuple):
         gradients: stacked, what the optimizer was given.
         losses: at `before`, (S,).
         indices: of the minibatches, (S, B).
+        noise: of the gradients, (S, K, B, D); None from a loop that does not say, whose steps cannot be replayed.
     """
 
     number: int
@@ -76,6 +77,7 @@ class Step(NamedTuple):
     gradients: Parameters
     losses: Tensor
     indices: Tensor
+    noise: Tensor | None = None
 
 
 class Divergence(NamedTuple):
