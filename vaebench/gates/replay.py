@@ -13,11 +13,11 @@ import math
 import torch
 from torch import Tensor
 
+from vaebench.gates.means import RESOLUTION
 from vaebench.gates.path import UNITS, Mismatch
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 
 STRETCH = 50  # steps that a fault may last
-SCALE = 0.1  # of the gradient
 LASTING = 50  # steps: a longer fault must not fall between replayed ones
 
 
@@ -91,7 +91,7 @@ def paired_along(parts: tuple[Tensor, Tensor, Tensor], blocks: dict[str, int]) -
         {"worst": where, "steps": len(numbers), "members": members, "stretches": len(starts)}
         | {f"finds in {name}": float(part) for name, part in zip(blocks, found, strict=True)},
         smallest=float(found.max()),
-        limit=SCALE,
+        limit=RESOLUTION,
         unit="of the gradient",
     )
 
