@@ -150,7 +150,7 @@ def closest(
 
 
 def _flat(gradients: Parameters) -> Tensor:
-    return torch.cat([g.flatten(1) for g in gradients.values()], 1).double()
+    return torch.cat([g.reshape(len(g), -1) for g in gradients.values()], 1).double()
 
 
 def _named(

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch.func import grad, vjp
 
@@ -238,8 +237,8 @@ def bound_draws(
     Returns:
         (M,), in nats.
     """
-    parameters = own_parameters(loss) if parameters is None else parameters
     data, value, like = check_loss(loss, data), loss_function(loss), like_parameters(loss)
+    parameters = own_parameters(loss) if parameters is None else parameters
     k, d = loss.objective.samples, loss.model.latents
     totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
     with torch.no_grad():
@@ -271,6 +270,8 @@ def top_curvature(
     Returns:
         The smoothness constant of the function at this point; NaN where a product overflows.
     """
+    from scipy.sparse.linalg import LinearOperator, eigsh  # a machine that only times gradients need not have it
+
     names, tensors = zip(*parameters.items(), strict=True)
     sizes = [tensor.numel() for tensor in tensors]
     first = tensors[0]

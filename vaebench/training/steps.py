@@ -98,7 +98,11 @@ def fleet_gradient(loss: Loss) -> Differentiator:
 
 def squared_norms(gradients: Mapping[str, Tensor]) -> Tensor:
     """|g|^2 of each member, (S,), over all parameters, of gradients (S, *shape)."""
-    return torch.stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients.values()]).square().sum(0)
+    return (
+        torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients.values()])
+        .square()
+        .sum(0)
+    )
 
 
 def _recorded(differentiate: Differentiator) -> Differentiator:

@@ -11,6 +11,7 @@ from vaebench.data import linear_gaussian
 from vaebench.gradients import ESTIMATORS, Estimator, Objective
 from vaebench.models import as_input, check_input, linear_vae
 from vaebench.support.checks import one_of, positive_integer, within
+from vaebench.support.repeatable import copy_of
 from vaebench.training.optimizers import OPTIMIZERS
 
 Say = Callable[[str], None]
@@ -193,7 +194,5 @@ def _require_surrogate(question: Question) -> None:
 
 def at_precision(question: Question, dtype: torch.dtype) -> Question:
     """The same with a copy of the model and the data in another dtype: rounding is then no part of what is judged."""
-    import copy
-
-    model = copy.deepcopy(question.model).to(dtype)
+    model = copy_of(question.model).to(dtype)
     return replace(question, model=model, data=question.data.to(dtype))
