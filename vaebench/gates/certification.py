@@ -20,7 +20,7 @@ from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import check_gradient
-from vaebench.models import as_input
+from vaebench.models import as_input, check_input
 from vaebench.support.layers import like_parameters
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
@@ -91,12 +91,13 @@ def certify(
             L C > 1 at the start for SGD.
     """
     plan = plan_of(steps, members, replicates, seed)
-    data = as_input(check_gradient(Loss(model, estimator, objective), data), like_parameters(model))  # pyright: ignore[reportArgumentType]
     say = progress or _silent
     named = optimizer if isinstance(optimizer, str) else ""
     rule = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
     law = law or _name(estimator)
+    data = check_input(model, data)  # pyright: ignore[reportArgumentType]
     estimator, own_value = separated(estimator, model, objective, data)
+    data = as_input(check_gradient(Loss(model, estimator, objective), data), like_parameters(model))  # pyright: ignore[reportArgumentType]
     subject = Subject(model, estimator, objective, data, batch_size, rule, sampler, trainer)
     say("looking for an exact reference")
     trusted = model if reference is None else reference
