@@ -12,7 +12,7 @@ from vaebench.gradients.loss import Loss, Parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.moments import Moments, gather
 from vaebench.models import as_input
-from vaebench.support.repeatable import copy_of
+from vaebench.support.repeatable import copy_of, preserved
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
 from vaebench.training.records import Checkpoint, Step
@@ -142,7 +142,7 @@ def separated(
     like = next(model.parameters())
     x = as_input(data[:2], like)
     noise = x.new_zeros(objective.samples, len(x), model.latents)  # pyright: ignore[reportArgumentType]
-    with torch.no_grad():
+    with preserved(model), torch.no_grad():
         found = estimator(model, x, noise, objective)  # pyright: ignore[reportArgumentType]
     if not (isinstance(found, tuple) and len(found) == 2):
         return estimator, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from operator import is_
@@ -47,8 +47,20 @@ def may_assign(module: nn.Module) -> bool:
 
 def copy_of(module: nn.Module) -> nn.Module:
     """A deep copy, also of a module that keeps tensors of a graph, which are detached in it."""
-    kept = [value for one in module.modules() for value in vars(one).values() if isinstance(value, Tensor)]
+    kept = [value for one in module.modules() for value in _tensors_in(vars(one))]
     return deepcopy(module, {id(value): value.detach() for value in kept if value.grad_fn is not None})
+
+
+def _tensors_in(value: object) -> Iterator[Tensor]:
+    """The tensors in dicts, lists and tuples of them, however deep."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from _tensors_in(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _tensors_in(one)
 
 
 class _State(NamedTuple):
