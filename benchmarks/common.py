@@ -6,6 +6,7 @@ import os
 import time
 import timeit
 from collections.abc import Callable
+from importlib import metadata
 from statistics import median
 from types import ModuleType, SimpleNamespace
 from typing import Any, TypeVar
@@ -64,12 +65,34 @@ class _Missing(Exception):
 
 
 def _imported(name: str) -> ModuleType:
+    asked = f"vaebench.{name}"
     try:
-        return importlib.import_module(f"vaebench.{name}")
+        return importlib.import_module(asked)
     except ModuleNotFoundError as missing:
-        if not (missing.name or "").startswith("vaebench"):
-            raise
+        absent = missing.name or ""
+        if not f"{asked}.".startswith(f"{absent}."):
+            raise  # what the module itself needs is not there: that is a fault, and not an older commit
+        if not _installed() or _recorded(absent):
+            raise ImportError(f"This installation of vaebench is broken: it has no {absent}.") from missing
         raise _Missing from missing
+
+
+def _installed() -> bool:
+    """Whether there is a vaebench at all, and not only what is left of its directory."""
+    try:
+        return importlib.import_module("vaebench").__file__ is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _recorded(module: str) -> bool:
+    """Whether the installed distribution lists a module among its files."""
+    try:
+        files = {file.as_posix() for file in metadata.files("vaebench") or ()}
+    except metadata.PackageNotFoundError:
+        return False
+    path = module.replace(".", "/")
+    return not files.isdisjoint({f"{path}.py", f"{path}/__init__.py"})
 
 
 def needs(module: str, name: str) -> Callable[..., None]:

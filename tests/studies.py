@@ -33,7 +33,7 @@ def study(*labels: str, failing: str = "", diverging: str = "", lost: str = ""):
         trajectories[arm.hash] = _trajectory(arm, diverged)
         if arm.label != lost:
             summaries[arm.hash] = _summary(place, SEEDS - len(diverged), len(diverged), arm.label == failing)
-    return Study("activations", "smoke", QUESTION, "activation", arms), trajectories, summaries
+    return Study("activations", "default", QUESTION, "activation", arms), trajectories, summaries
 
 
 def _trajectory(arm: Arm, diverged) -> Trajectory:
@@ -42,7 +42,7 @@ def _trajectory(arm: Arm, diverged) -> Trajectory:
     frame["grad_sq"] = np.where(frame["seed"].isin(list(diverged)) & (frame["step"] > 400), np.nan, 1.0)
     found = [{"seed": seed, "step": 400 + seed, "value": float("inf")} for seed in diverged]
     metadata = {"experiment": arm.experiment.to_dict(), "commit": "caaf8641", "versions": {"torch": "2.13.0"}}
-    machine = {"platform": "Linux", "device": "cpu (x86_64)", "threads": 1}
+    machine = {"platform": "Linux", "device": "cpu (x86_64)", "threads": 1, "load": 1.2}
     return Trajectory(metadata | machine | {"diverged": found}, frame)
 
 

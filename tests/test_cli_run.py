@@ -91,7 +91,7 @@ def test_a_seed_that_diverges_fails_the_study(run, tmp_path):
         (["run", "activation"], "did you mean 'activations'?"),
         (["run", "beta", "--scale", "huge"], "scale must be one of"),
         (["run", "beta", "--device", "cuda:99"], "is not there"),
-        (["run", "nowhere.json"], "No such file"),
+        (["run", "nowhere.json"], "There is no file 'nowhere.json'"),
         (["resume", "nothing"], "There is no study 'nothing'"),
         (["report"], "No complete study"),
         (["report", "nothing"], "There is no study 'nothing'"),

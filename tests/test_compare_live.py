@@ -114,6 +114,18 @@ def test_the_exit_status_says_slower_or_nothing_compared(capsys):
     assert command.report([job.without(name, "base: NotImplementedError: none") for name in NAMES]) == 2
 
 
+def test_the_comment_has_what_got_slower_first_and_folds_what_did_not():
+    found = pairs(np.random.default_rng(0), case_1=0.1, case_2=-0.1)
+    for pair in found:
+        pair["cases"][NAMES[3]] = "head: RuntimeError: broken"
+    findings = job.judge(found)
+    text = command.markdown(findings)
+    assert text.startswith("### Times, HEAD and BASE in turn: 2 of 4 benchmarks got slower\n")
+    slower, better, same = (text.index(word) for word in ("**Regressions: 2**", "**Improvements: 1**", "Unchanged: 1"))
+    assert slower < text.index("RuntimeError: broken") < better < text.index("<details>") < same
+    assert findings[1].span in text and findings[0].span in text[same:]
+
+
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_every_benchmark_runs(case):
     assert case.calls % QUANTUM == 0

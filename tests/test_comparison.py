@@ -113,7 +113,7 @@ def test_claims_cross_recover_move_and_times_are_only_noted(reports):
         "heals": "recovered",
         "fails": "same",
         "tightened": "crossed",
-        "goes": "gone",
+        "goes": "lost",
         "comes": "appeared",
         "costs: flops": "crossed",
         "costs: ops": "moved",
@@ -194,7 +194,7 @@ def test_one_seed_has_the_error_that_its_row_records(tmp_path):
     rows = compare_runs(first, run(tmp_path / "b", {"bound": [1.9], "bound_error": [0.4], "loss": [1.9]}, [0]))
     assert "bound_error" not in rows
     assert rows["bound"].error == pytest.approx(0.5) and rows["bound"].kind == "same"
-    assert rows["loss"].error is None and rows["loss"].kind == "moved"
+    assert rows["loss"].error is None and rows["loss"].kind == "unjudged"
 
 
 def test_values_that_are_not_finite_are_left_out_and_said(tmp_path):
@@ -235,7 +235,7 @@ M = commits.Measured
         (FLOPS, M(1000.0), M(900.0), "moved"),
         (f"{FLOPS}('pathwise', 8)", M(1000.0), M(1002.0), "crossed"),
         (FLOPS, M(1000.0), M(None), "crossed"),
-        (FLOPS, M(1000.0), M(math.nan), "gone"),
+        (FLOPS, M(1000.0), M(math.nan), "lost"),
         (FLOPS, M(None), M(1000.0), "appeared"),
         (FLOPS, M(math.nan), M(None), "same"),
         (FLOPS, M(1000.0, "1"), M(2000.0, "2"), "differs"),
@@ -351,7 +351,7 @@ def test_what_crossed_comes_first_and_exits_with_1(reports):
     assert result.exit_code == 1
     lines = [line for line in result.stdout.splitlines() if line.split()[:1] in (["crossed"], ["moved"], ["same"])]
     assert [line.split()[0] for line in lines] == ["crossed"] * 3 + ["moved"] * 2
-    assert "3 crossed, 1 recovered, 2 moved" in result.stdout and "--all shows" in result.stdout
+    assert "3 crossed, 1 lost, 1 recovered, 2 moved" in result.stdout and "--all shows" in result.stdout
     assert "same" in invoke(*reports, "--all").stdout.split()
 
 
@@ -380,3 +380,69 @@ def test_a_refusal_is_one_sentence_and_exit_2(reports):
     result = invoke(reports[0], "no-such-thing")
     assert result.exit_code == 2
     assert result.stderr.startswith("vaebench compare: 'no-such-thing' is no file") and result.stderr.count("\n") == 1
+
+
+def one_against(tmp_path, before, after):
+    first, second = report(tmp_path / "x.json", *before), report(tmp_path / "y.json", *after)
+    return {row.name: row for row in claims.compare(claims.read(first), claims.read(second))}
+
+
+@pytest.mark.parametrize(
+    ("after", "kind"),
+    [
+        ([claim("c", math.nan)], "lost"),
+        ([claim("c", None)], "lost"),
+        ([claim("c", 0.5, math.inf)], "lost"),
+        ([claim("c", 0.5, math.nan)], "lost"),
+        ([claim("c", 0.5, 2.01)], "lost"),
+        ([claim("c", 0.5, 1.99)], "same"),
+        ([claim("c", 0.5, -math.inf)], "crossed"),
+        ([benchmark("c", statistic=0.5)], "lost"),
+        ([benchmark("other")], "lost"),
+    ],
+)
+def test_a_claim_that_is_no_claim_any_more_is_lost(tmp_path, after, kind):
+    assert one_against(tmp_path, [claim("c", 0.5)], after)["c"].kind == kind
+
+
+def test_an_exact_counter_that_is_gone_is_lost_and_a_time_is_not(tmp_path):
+    rows = one_against(tmp_path, [benchmark("b", flops=3, ops=4, speed=5)], [benchmark("b", ops=4)])
+    assert (rows["b: flops"].kind, rows["b: ops"].kind, rows["b: speed"].kind) == ("lost", "same", "gone")
+
+
+def test_what_is_lost_fails_unless_it_is_said_to_be_gone(reports, tmp_path):
+    before = report(tmp_path / "x.json", claim("old::a", 0.5), claim("old::b", 0.5), claim("kept", 0.5))
+    after = report(tmp_path / "y.json", claim("kept", 0.5))
+    assert invoke(before, after).exit_code == 1
+    assert invoke(before, after, "--gone", "old::a").exit_code == 1
+    assert invoke(before, after, "--gone", "old::*").exit_code == 0
+    mistaken = invoke(before, after, "--gone", "odl::*")
+    assert mistaken.exit_code == 2 and "Nothing called 'odl::*' was lost; lost: old::a, old::b" in mistaken.stderr
+
+
+def test_a_name_that_a_report_holds_twice_is_refused(tmp_path):
+    path = report(tmp_path / "x.json", claim("c", 0.5), claim("c", 0.7))
+    with pytest.raises(ValueError, match="holds 'c' twice"):
+        claims.read(path)
+
+
+def test_a_mean_that_becomes_nan_is_lost(tmp_path):
+    first = run(tmp_path / "a", {"bound": [1.0, 2.0]}, range(2))
+    assert compare_runs(first, run(tmp_path / "b", {"bound": [math.nan, math.nan]}, range(2)))["bound"].kind == "lost"
+
+
+def test_one_seed_is_not_judged_and_that_is_said(tmp_path):
+    first = run(tmp_path / "a", {"bound": [1.0], "same": [1.0]}, [0])
+    rows = compare_runs(first, run(tmp_path / "b", {"bound": [9.0], "same": [1.0]}, [0]))
+    assert (rows["bound"].kind, rows["same"].kind) == ("unjudged", "same")
+    assert "one seed cannot tell a change from chance" in rows["bound"].note
+
+
+def test_data_that_differ_are_a_row(tmp_path):
+    directories = [run(tmp_path / name, {"bound": [1.0, 2.0]}, range(2)) for name in "ab"]
+    for place, directory in enumerate(directories):
+        found = trajectory.load(directory / "trajectory.csv")
+        digest = {"data": {"train": f"{place}" * 64}}
+        trajectory.save(trajectory.Trajectory(found.metadata | digest, found.frame), directory / "trajectory.csv")
+    row = compare_runs(*directories)["data.train"]
+    assert (row.before, row.after, row.kind) == ("0" * 64, "1" * 64, "differs")

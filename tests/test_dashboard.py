@@ -1,80 +1,379 @@
-"""The published pages: whole without a network, and an error when asv's template moves."""
+"""The published pages: what is called a regression, what the first page says, and all of it without a network."""
 
 import hashlib
+import html.parser
+import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import asv
 import pytest
 from asv.util import UserError
 
-from benchmarks.harness import dashboard
+from benchmarks.harness.conditions import Conditions, record
+from benchmarks.harness.dashboard import charts, overview, pages, reports
+from benchmarks.harness.dashboard.charts import Curve, Point
 
+ROOT = Path(__file__).parents[1]
 TEMPLATE = Path(asv.__file__).with_name("www")
 RESOURCE = re.compile(r'<(?:script|link|img)\b[^>]*?\b(?:src|href)="([^"]+)"')
 
 
 @pytest.fixture
-def pages(tmp_path):
+def template(tmp_path):
     return Path(shutil.copytree(TEMPLATE, tmp_path / "html"))
 
 
-def test_pages_load_only_what_lies_beside_them(pages):
-    dashboard.improve(pages)
-    html = (pages / "index.html").read_text("utf-8")
-    resources = set(RESOURCE.findall(html)) - {"regressions.xml"}  # asv writes the feed itself
-    assert len(resources) > len(dashboard.VENDORED)
-    assert [name for name in resources if not (pages / name).is_file()] == []
-    assert "integrity=" not in html
+def test_pages_load_only_what_lies_beside_them(template):
+    pages.improve(template)
+    text = (template / "benchmarks.html").read_text("utf-8")
+    resources = set(RESOURCE.findall(text)) - {"regressions.xml"}  # asv writes the feed itself
+    assert len(resources) > len(pages.VENDORED) + len(pages.OURS)
+    assert [name for name in resources if not (template / name).is_file()] == []
+    assert "integrity=" not in text and "//" not in (template / "error.html").read_text("utf-8")
+
+
+def test_ours_is_loaded_after_asvs(template):
+    pages.improve(template)
+    text = (template / "benchmarks.html").read_text("utf-8")
+    assert text.index("vaebench.js") > max(
+        text.index(f"{name}.js") for name in ("graphdisplay", "asv_ui", "regressions")
+    )
+
+
+def test_few_texts_of_asv_are_edited():
+    assert sum(map(len, pages.EDITS.values())) <= 4
 
 
 def test_a_new_remote_asset_is_refused():
-    html = (TEMPLATE / "index.html").read_text("utf-8")
+    text = (TEMPLATE / "index.html").read_text("utf-8")
     with pytest.raises(UserError, match=r"loads //example\.org/new\.js, which is not vendored"):
-        dashboard.localize(html + '<script async src="//example.org/new.js"></script>')
+        pages.localize(text + '<script async src="//example.org/new.js"></script>')
 
 
 def test_a_moved_asset_is_refused():
-    html = (TEMPLATE / "index.html").read_text("utf-8")
+    text = (TEMPLATE / "index.html").read_text("utf-8")
     with pytest.raises(UserError, match="which is not vendored"):
-        dashboard.localize(html.replace("jquery-3.3.1", "jquery-3.7.1"))
+        pages.localize(text.replace("jquery-3.3.1", "jquery-3.7.1"))
 
 
 def test_a_dropped_asset_is_refused():
     with pytest.raises(UserError, match="no longer loads"):
-        dashboard.localize("<html></html>")
+        pages.localize("<html></html>")
 
 
-def test_an_edit_that_does_not_fit_is_refused(pages):
-    page = pages / "error.html"
+def test_an_edit_that_does_not_fit_is_refused(template):
     with pytest.raises(UserError, match=r"error\.html has 'nowhere' 0 times"):
-        dashboard.substitute(page, "nowhere", "somewhere")
+        pages.substitute(template / "error.html", "nowhere", "somewhere")
 
 
 def test_assets_are_the_ones_that_the_notice_names():
-    notice = (dashboard.ASSETS / "NOTICE.md").read_text("utf-8")
+    notice = (pages.ASSETS / "NOTICE.md").read_text("utf-8")
     named = dict(re.findall(r"^\| (\S+\.(?:js|css)) \|.*\| ([0-9a-f]{64}) \|$", notice, re.MULTILINE))
-    assert named.keys() == set(dashboard.VENDORED.values())
+    assert named.keys() == set(pages.VENDORED.values())
     for name, sha256 in named.items():
-        assert hashlib.sha256((dashboard.ASSETS / name).read_bytes()).hexdigest() == sha256, name
+        assert hashlib.sha256((pages.ASSETS / name).read_bytes()).hexdigest() == sha256, name
 
 
-def test_reports_lie_beside_the_dashboard_and_are_linked(pages, tmp_path):
-    report = tmp_path / "activations"
-    (report / "figures").mkdir(parents=True)
-    (report / "report.json").write_text("{}")
-    (report / "figures" / "one.svg").write_text("<svg/>")
-    (tmp_path / "index.html").write_text("all reports")
-    dashboard.improve(pages)
-    dashboard.add_reports(tmp_path, pages)
-    assert (pages / "reports" / "activations" / "figures" / "one.svg").is_file()
-    assert (pages / "reports" / "index.html").read_text() == "all reports"
-    assert 'href="reports/index.html">Reports</a>' in (pages / "index.html").read_text("utf-8")
+def test_reports_are_copied_and_those_in_markdown_become_pages(tmp_path):
+    report = tmp_path / "peers"
+    report.mkdir()
+    (report / "README.md").write_text(
+        "# Peers, `ours`\n\n| a |\n|---|\n| 1 |\n\n[all](../FINDINGS.md#one) <script>x</script>\n"
+    )
+    (report / "cost.svg").write_text("<svg/>")
+    (tmp_path / "FINDINGS.md").write_text("# Findings\n\n[peers](peers/README.md) [away](https://example.org/a.md)\n")
+    (tmp_path / "index.html").write_text("<title>All reports</title>")
+    (tmp_path / "history" / "compare").mkdir(parents=True)
+    (tmp_path / "history" / "compare" / "README.md").write_text("# Errors of comparisons\n")
+    (tmp_path / "history" / "machine").mkdir()
+    (tmp_path / "history" / "machine" / "machine.json").write_text("{}")
+    site = tmp_path / "html"
+    site.mkdir()
+    found = reports.copy(tmp_path, site)
+    assert {(one.title, one.address) for one in found} == {
+        ("Peers, ours", "reports/peers/index.html"),
+        ("Findings", "reports/FINDINGS.html"),
+        ("All reports", "reports/index.html"),
+        ("Errors of comparisons", "reports/history/compare/index.html"),
+    }
+    assert all((site / one.address).is_file() for one in found)
+    page = (site / "reports/peers/index.html").read_text("utf-8")
+    assert "<td>1</td>" in page and 'href="../FINDINGS.html#one"' in page and "<script>" not in page
+    assert 'href="../../overview.css"' in page
+    findings = (site / "reports/FINDINGS.html").read_text("utf-8")
+    assert 'href="peers/index.html"' in findings and 'href="https://example.org/a.md"' in findings
+    assert (site / "reports/peers/cost.svg").is_file() and not list(site.rglob("machine.json"))
 
 
-def test_without_reports_there_is_no_link(pages, tmp_path):
-    dashboard.improve(pages)
-    before = (pages / "index.html").read_bytes()
-    dashboard.add_reports(tmp_path, pages)
-    assert (pages / "index.html").read_bytes() == before
+# A history: eight commits, two machines.
+
+COMMITS, MINUTE = 8, 60_000
+BENCHMARKS = {
+    "convergence.Sgd.track_envelope_ratio": ("measured / bound", {"beta": ["0.3", "1.0"]}),
+    "convergence.Sgd.track_identity_error": ("relative error", {"beta": ["0.3", "1.0"]}),
+    "estimators.IwaeMlp.track_flops": ("FLOPs", {"estimator": ["'pathwise'", "'other'"], "K": ["1", "5"]}),
+    "estimators.IwaeMlp.track_inverse_snr": (
+        "noise / signal",
+        {"estimator": ["'pathwise'", "'other'"], "K": ["1", "5"]},
+    ),
+    "models.Model.time_step": ("seconds", {}),
+    "models.Model.track_ops": ("operations", {"model": ["'mlp'", "'conv'"]}),
+    "data.Load.track_bytes": ("bytes", {}),
+}
+VALUES = {
+    "convergence.Sgd.track_envelope_ratio": [0.93, 0.88],
+    "convergence.Sgd.track_identity_error": [0.004, 0.02],
+    "estimators.IwaeMlp.track_flops": [1e6, 5e6, 2e6, 6e6],
+    "estimators.IwaeMlp.track_inverse_snr": [4.0, 1.0, 5.0, 0.5],
+    "models.Model.time_step": [0.01],
+    "models.Model.track_ops": [100, 200],
+    "data.Load.track_bytes": [64],
+}
+
+
+def git(where, *arguments):
+    who = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    asked = ["git", "-C", str(where), *who, *arguments]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+
+
+class History:
+    """A repository with recorded results."""
+
+    def __init__(self, folder):
+        self.folder, self.results = folder, folder / "reports" / "history"
+        self.results.mkdir(parents=True)
+        git(folder, "init", "-q", "-b", "main")
+        conf = {"version": 1, "project": "p", "repo": ".", "branches": ["HEAD"], "benchmark_dir": "benchmarks"}
+        conf |= {"results_dir": "reports/history", "html_dir": "reports/html", "show_commit_url": "index.html#at-"}
+        conf |= {"plugins": [".benchmarks.harness.dashboard"], "environment_type": "virtualenv"}
+        (folder / "asv.conf.json").write_text(json.dumps(conf))
+        self.commits = []
+        for number in range(COMMITS):
+            git(folder, "commit", "-q", "--allow-empty", "-m", f"{number}")
+            self.commits.append(git(folder, "rev-parse", "HEAD"))
+        listed = {
+            name: {
+                "name": name, "code": "", "type": "time" if unit == "seconds" else "track", "unit": unit,
+                "version": "1", "param_names": list(params), "params": list(params.values()),
+            }
+            for name, (unit, params) in BENCHMARKS.items()
+        }  # fmt: skip
+        (self.results / "benchmarks.json").write_text(json.dumps(listed | {"version": 2}))
+
+    def measure(self, number, machine, conditions=True, others=0.0, **changes):
+        """Record a commit, `others` cores used by others; `changes` by the last part of a benchmark's name."""
+        folder = self.results / machine
+        folder.mkdir(exist_ok=True)
+        about = {"machine": machine, "os": "Linux", "arch": "x", "cpu": machine, "num_cpu": "2", "ram": "1GiB"}
+        (folder / "machine.json").write_text(json.dumps(about | {"version": 1}))
+        values = {name: changes.get(name.rsplit(".", 1)[1], usual) for name, usual in VALUES.items()}
+        began = 10 * MINUTE * number
+        results = {
+            name: [found, list(BENCHMARKS[name][1].values()), "1", began + MINUTE, 1.0]
+            for name, found in values.items()
+            if found is not None
+        }
+        commit = self.commits[number]
+        kept = {"commit_hash": commit, "env_name": "e", "date": began, "python": "3.11", "requirements": {}}
+        kept |= {
+            "params": about | {"python": "3.11"},
+            "env_vars": {},
+            "results": results,
+            "durations": {},
+            "version": 2,
+        }
+        kept["result_columns"] = ["result", "params", "version", "started_at", "duration"]
+        (folder / f"{commit[:8]}-e.json").write_text(json.dumps(kept))
+        if conditions:
+            span = (began / 1000, (began + 5 * MINUTE) / 1000)
+            record(Conditions(commit, *span, (0.1, 1.0), others, 0.01), folder)
+
+    def publish(self, repository=None):
+        where = repository or self.folder
+        asked = [sys.executable, "-m", "asv", "publish", "--no-pull"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.run(asked, cwd=where, env=environment, capture_output=True, text=True, check=False)
+
+    def regressions(self):
+        done = self.publish()
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads((self.folder / "reports/html/regressions.json").read_text())["regressions"]
+
+    @property
+    def page(self):
+        return (self.folder / "reports/html/index.html").read_text("utf-8")
+
+
+@pytest.fixture
+def history(tmp_path):
+    return History(tmp_path)
+
+
+def test_timings_of_a_busy_machine_are_no_regressions_and_are_marked(history):
+    for number in range(COMMITS):
+        busy = number >= COMMITS - 2
+        history.measure(number, "one", others=1.8 if busy else 0.0, time_step=[0.065 if busy else 0.01])
+    assert history.regressions() == []
+    assert history.page.count("other processes used 1.8 cores") == 2
+
+
+def test_timings_of_runs_of_which_nothing_is_known_are_no_regressions(history):
+    for number in range(COMMITS):
+        history.measure(number, "one", conditions=False, time_step=[0.01 * 1.5**number])
+    assert history.regressions() == []
+    assert "no timing is believed" in history.page
+
+
+def test_an_exact_rise_is_listed_once_for_all_machines_and_says_where(history):
+    for number in range(4):
+        for machine in ("one", "two"):
+            history.measure(number, machine, track_ops=[100, 200 + 30 * (number >= 2)])
+    ((case, graph, params, index, last, best, jumps),) = history.regressions()
+    assert (case, index, last, best) == ("models.Model.track_ops('conv')", 1, 230, 200)
+    assert (history.folder / "reports/html" / graph).is_file() and params["machine"] in {"one", "two"}
+    ((since, until, before, after),) = jumps
+    places = json.loads((history.folder / "reports/html/index.json").read_text())["revision_to_hash"]
+    assert places[str(until)] == history.commits[2] and places[str(since)] == history.commits[1]
+    assert (before, after) == (200, 230)
+    assert "rises that nobody has explained" in history.page
+
+
+def test_a_rise_with_a_reason_is_no_regression_and_the_reason_is_told(history):
+    for number in range(4):
+        history.measure(number, "one", track_ops=[100, 200 + 30 * (number >= 2)])
+    entry = f'[[moved]]\ncommit = "{history.commits[2][:9]}"\nbenchmarks = ["models.*"]\nreason = "Faster & dearer."\n'
+    (history.folder / "benchmarks").mkdir()
+    (history.folder / "benchmarks" / "triage.toml").write_text(entry)
+    assert history.regressions() == []
+    assert "Faster &amp; dearer." in history.page and "200 operations → 230 operations" in history.page
+
+
+def test_a_reason_for_a_commit_that_is_not_here_is_told(history):
+    history.measure(0, "one")
+    (history.folder / "benchmarks").mkdir()
+    entry = '[[moved]]\ncommit = "0123456789"\nbenchmarks = ["models.*"]\nreason = "Faster."\n'
+    (history.folder / "benchmarks" / "triage.toml").write_text(entry)
+    assert history.regressions() == []
+    assert "gives reasons for 0123456789, which is no commit here" in history.page
+
+
+def test_machines_with_different_counts_are_not_taken_for_a_change(history):
+    """The second machine is first measured at the last commit."""
+    for number in range(4):
+        history.measure(number, "one")
+    history.measure(3, "two", track_ops=[100, 260])
+    assert history.regressions() == []
+
+
+def test_results_of_the_last_digits_are_not_taken_for_a_change(history):
+    for number in range(4):
+        history.measure(number, "one", track_envelope_ratio=[0.93 + 1e-9 * number, 0.88])
+    assert history.regressions() == [] and "None has moved" in history.page
+
+
+def test_a_lost_benchmark_is_told(history):
+    for number in range(3):
+        history.measure(number, "one", track_ops=[100, 200 if number < 2 else float("nan")])
+    assert history.regressions() == []
+    assert "benchmarks that once had a value have none now" in history.page
+    assert "models.Model.track_ops(&#39;conv&#39;)" in history.page
+    (history.folder / "benchmarks").mkdir()
+    entry = '[[gone]]\nbenchmarks = ["*conv*"]\nreason = "It is no model any more."\n'
+    (history.folder / "benchmarks" / "triage.toml").write_text(entry)
+    history.regressions()
+    assert "have none now" not in history.page
+
+
+@pytest.mark.parametrize(("ratio", "says"), [(0.93, "the guarantee holds"), (1.02, "violated")])
+def test_the_first_page_says_how_the_guarantee_stands(history, ratio, says):
+    for number in range(3):
+        history.measure(number, "one", track_envelope_ratio=[ratio, 0.88])
+    history.regressions()
+    assert says in history.page and f"{ratio:.3f}" in history.page
+    assert "limit 1" in history.page and "On the frontier" in history.page
+
+
+class Strict(html.parser.HTMLParser):
+    """Every element that is opened is closed, in order; collects addresses."""
+
+    EMPTY = {"meta", "link", "br", "img"}  # noqa: RUF012 - never changed
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in {"href", "src"}]
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in {"href", "src"}]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_first_page_is_well_formed_and_loads_and_links_what_is_there(history):
+    for number in range(4):
+        history.measure(number, "one", track_ops=[100, 200 + number])
+    (history.folder / "reports" / "FINDINGS.md").write_text("# What was found\n")
+    history.regressions()
+    page = Strict()
+    page.feed(history.page)
+    assert page.open == []
+    site = history.folder / "reports" / "html"
+    files = {address.partition("#")[0] for address in page.addresses} - {""}
+    assert "reports/FINDINGS.html" in files and all((site / name).is_file() for name in files)
+    anchors = {address[1:] for address in page.addresses if address.startswith("#")}
+    assert anchors <= set(re.findall(r'id="([^"]+)"', history.page))
+
+
+def test_a_shallow_clone_is_refused(history, tmp_path):
+    for number in range(4):
+        history.measure(number, "one")
+    git(history.folder, "add", "-A")
+    git(history.folder, "commit", "-qm", "results")
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", "--depth", "1", history.folder.as_uri(), str(clone))
+    done = history.publish(clone)
+    assert done.returncode != 0
+    assert "This clone is shallow: 4 of 4 commits with results are not in it" in done.stdout + done.stderr
+
+
+def test_the_frontier_is_what_nothing_beats_in_both():
+    points = [Point(1, 5, "a"), Point(2, 3, "b"), Point(2, 4, "c"), Point(3, 3, "d"), Point(4, 1, "e")]
+    assert [point.title for point in charts.frontier(points)] == ["a", "b", "e"]
+
+
+def test_axes_place_their_ends_and_have_round_ticks():
+    axis = charts.Axis(1, 100, True, 0, 200)
+    assert [axis.at(value) for value in (1, 10, 100)] == pytest.approx([0, 100, 200])
+    assert axis.ticks() == pytest.approx([1, 3, 10, 30, 100])
+    assert charts.Axis(0, 1.04, False, 0, 1).ticks() == pytest.approx([0, 0.5, 1.0])
+
+
+def test_names_are_escaped_in_pictures():
+    drawn = charts.over_commits([Curve("<b>", [Point(0, 1.0, '"><script>')])], ["c" * 8], "u", False, None)
+    assert "<script>" not in drawn and "<b>" not in drawn + charts.legend([Curve("<b>", [Point(0, 1.0, "")])])
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "written"),
+    [
+        (788_766_720, "FLOPs", "789 M FLOPs"),
+        (330, "operations", "330 operations"),
+        (45_210_900, "bytes", "45.2 MB"),
+        (0.0123, "seconds", "12.3 ms"),
+        (0.92522, "measured / bound", "0.925 measured / bound"),
+        (4.2e-5, "", "4.2e-05"),
+    ],
+)
+def test_numbers_are_written_with_their_units(value, unit, written):
+    assert overview.of_unit(value, unit) == written

@@ -21,7 +21,9 @@ import torch
 from PIL import Image
 
 from vaebench.data import DATA, DamagedFileError, celeba, cifar100, data_directory, decoded, fetched, mnist
+from vaebench.data.files import NotOriginalWarning, checksum, fingerprint
 
+pytestmark = pytest.mark.filterwarnings("ignore::vaebench.data.files.NotOriginalWarning")  # these files are made here
 MNIST_NAMES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 TAR = "cifar-100-binary.tar.gz"
 
@@ -42,12 +44,12 @@ def records(images: np.ndarray) -> bytes:
 
 def tar(members: dict[str, bytes]) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in members.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    return buffer.getvalue()
+    return gzip.compress(buffer.getvalue(), mtime=0)
 
 
 def jpeg(pixels: np.ndarray) -> bytes:
@@ -173,9 +175,9 @@ IMAGES = np.zeros((5, 28, 28), np.uint8)
         (b"", "it has 0 bytes, fewer than a header of 16"),
         (idx(IMAGES)[:15], "it has 15 bytes, fewer than a header of 16"),
         (idx(IMAGES)[:-1], "it announces 5 images, 3920 bytes, and holds 3919"),
-        (idx(IMAGES) + b"\0", "it announces 5 images, 3920 bytes, and holds 3921"),
+        (idx(IMAGES) + b"\0", "it announces 5 images, 3920 bytes, and holds more"),
         (idx(IMAGES, magic=2049), "its magic number is 2049, not 2051"),
-        (gzip.compress(idx(IMAGES)), "its magic number is"),
+        (gzip.compress(idx(IMAGES), mtime=0), "its magic number is"),
         (idx(IMAGES[:, :, :27]), "it announces 5 images of 28 x 27"),
         (idx(IMAGES[:0]), "it announces 0 images"),
     ],
@@ -248,8 +250,8 @@ def test_a_cut_record_is_refused(length, packed, tmp_path):
         (tar({"cifar-100-binary/test.bin": bytes(3074)}), "there is no cifar-100-binary/train.bin in it"),
         (tar({"cifar-100-python/train": bytes(3074)}), "there is no cifar-100-binary/train.bin in it"),
         (tar({"cifar-100-binary/train.bin": np.random.default_rng(0).bytes(3 * 3074)})[:-2000], "end"),
-        (b"<html>not found</html>", "not a gzip file"),
-        (gzip.compress(b"no tar"), "damaged"),
+        (b"<html>not found</html>", "Not a gzipped file"),
+        (gzip.compress(b"no tar", mtime=0), "damaged"),
         (b"", "damaged"),
     ],
     ids=["test only", "python version", "cut", "html", "no tar", "empty"],
@@ -529,3 +531,122 @@ def test_a_full_disk_is_noticed_beforehand(rng, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2 * 12288 - 1}))
     with pytest.raises(OSError, match=r"needs 0\.00 GB and 0\.00 GB are free: make room"):
         celeba("train", tmp_path)
+
+
+# Damage and mischief
+
+
+def bomb(member: str, size: int) -> bytes:
+    """An archive that announces so many zeros of a member, and has them."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        entry = tarfile.TarInfo(member)
+        entry.size = size
+        archive.addfile(entry, io.BytesIO(bytes(size)))
+    return buffer.getvalue()
+
+
+def test_an_archive_with_any_changed_byte_is_refused(rng, tmp_path):
+    """Its checksum stands at its end, after the padding of the archive: it is read until there."""
+    content = tar({"cifar-100-binary/train.bin": records(rng.integers(0, 256, (2, 3, 32, 32), dtype=np.uint8))})
+    for place in range(20, len(content), 97):
+        (tmp_path / TAR).write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(DamagedFileError, match=TAR):
+            cifar100(directory=tmp_path)
+
+
+def test_an_archive_unpacks_to_no_more_than_any_original(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetched, "MOST_BYTES", 10**6)
+    (tmp_path / TAR).write_bytes(bomb("cifar-100-binary/other.bin", 2 * 10**6))
+    with pytest.raises(DamagedFileError, match="unpacks to more than 1,000,000 bytes"):
+        cifar100(directory=tmp_path)
+
+
+@pytest.mark.parametrize("target", ["cifar-100-binary/train.bin", "cifar-100-binary/loop.bin", "/etc/passwd"])
+def test_a_link_in_an_archive_is_no_file(target, tmp_path):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, kind in (("train", tarfile.SYMTYPE), ("loop", tarfile.LNKTYPE)):
+            entry = tarfile.TarInfo(f"cifar-100-binary/{name}.bin")
+            entry.type, entry.linkname = kind, target
+            archive.addfile(entry)
+    (tmp_path / TAR).write_bytes(buffer.getvalue())
+    with pytest.raises(DamagedFileError, match=r"there is no cifar-100-binary/train\.bin in it"):
+        cifar100(directory=tmp_path)
+
+
+def test_no_more_is_read_of_a_packed_file_than_its_header_announces(tmp_path, monkeypatch):
+    """One byte beyond tells that there is more."""
+    read = []
+
+    class Counted(gzip.GzipFile):
+        def read(self, size=-1):
+            block = super().read(size)
+            read.append(len(block))
+            return block
+
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(IMAGES) + bytes(10**7)))
+    monkeypatch.setattr(gzip, "open", Counted)
+    with pytest.raises(DamagedFileError, match="announces 5 images, 3920 bytes, and holds more"):
+        mnist(directory=tmp_path)
+    assert sum(read) == 16 + 3920 + 1
+
+
+def test_a_header_that_announces_more_than_any_original_is_refused(tmp_path):
+    (tmp_path / MNIST_NAMES["train"]).write_bytes(struct.pack(">4I", 2051, 2**32 - 1, 28, 28))
+    with pytest.raises(DamagedFileError, match="announces 4294967295 images"):
+        mnist(directory=tmp_path)
+
+
+def test_a_file_that_is_not_the_original_says_so(rng, tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(idx(rng.integers(0, 256, (2, 28, 28), dtype=np.uint8))))
+    with pytest.warns(NotOriginalWarning, match=f"{path} is not the original .*not 440fcabf"):
+        mnist(directory=tmp_path)
+
+
+def test_a_decoded_cache_with_any_changed_byte_is_decoded_anew(rng, tmp_path):
+    write_celeba(tmp_path, rng, "00")
+    right = celeba("train", tmp_path).clone()
+    (cache,) = tmp_path.glob("celeba-train-*.npy")
+    content = cache.read_bytes()
+    for place in (0, 7, 9, 40, 127, 128, 5000, len(content) - 1):
+        cache.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        assert torch.equal(celeba("train", tmp_path), right)
+    (tmp_path / f"{cache.name}.sha256").unlink()
+    assert torch.equal(celeba("train", tmp_path), right)
+
+
+def test_a_whole_cache_is_summed_once_in_a_process(rng, tmp_path):
+    write_celeba(tmp_path, rng, "00")
+    celeba("train", tmp_path)
+    before = checksum.cache_info()
+    celeba("train", tmp_path)
+    celeba("train", tmp_path)
+    after = checksum.cache_info()
+    assert after.misses - before.misses <= 1 and after.hits - before.hits >= 1
+
+
+def test_blank_lines_at_the_end_of_a_partition_are_nothing(rng, tmp_path):
+    write_celeba(tmp_path, rng, "002")
+    path = tmp_path / "list_eval_partition.txt"
+    path.write_text(path.read_text() + "\n \n")
+    assert celeba("train", tmp_path).shape == (2, 3, 64, 64)
+
+
+def test_a_directory_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "list_eval_partition.txt").mkdir()
+    with pytest.raises(DamagedFileError, match=r"list_eval_partition\.txt .*it is no file"):
+        celeba("train", tmp_path)
+    (tmp_path / "cifar-100-binary" / "train.bin").mkdir(parents=True)
+    with pytest.raises(DamagedFileError, match=r"train\.bin .*it is no file"):
+        cifar100("train", tmp_path)
+
+
+def test_a_fingerprint_is_of_every_byte_the_shape_and_the_dtype():
+    rows = torch.arange(24, dtype=torch.float32).view(4, 6)
+    other = rows.clone()
+    other[3, 5] = torch.nextafter(other[3, 5], torch.tensor(99.0))
+    found = {fingerprint(one) for one in (rows, other, rows.view(6, 4), rows.to(torch.int32), rows.double())}
+    assert len(found) == 5
+    assert fingerprint(rows.clone()) == fingerprint(rows)

@@ -14,7 +14,6 @@ from vaebench.experiments.presets import PRESETS, SCALES, SMOKE, preset
 from vaebench.experiments.studies import Study, read_study
 from vaebench.gradients.objectives import Objective
 from vaebench.models import MeanFieldModel
-from vaebench.training.schedules import inverse_sqrt
 
 BASE = SMOKE.base
 
@@ -48,13 +47,35 @@ def test_presets_survive_json_and_differ_in_every_arm(name, scale):
     assert study.question.endswith("?")
 
 
+def test_the_papers_studies_have_the_papers_size():
+    cifar, celeba = (preset("activations", scale).arms[1].experiment for scale in ("paper", "paper-celeba"))
+    assert (cifar.data.name, cifar.steps, cifar.schedule.period) == ("cifar100", 19_600, 196)  # 50,000 / 256
+    assert (celeba.data.name, celeba.steps, celeba.schedule.period) == ("celeba", 63_600, 636)  # 162,770 / 256, up
+    assert cifar.model.options["size"] == 32 and celeba.model.options["size"] == 64
+    for one in (cifar, celeba):
+        assert (one.batch_size, len(one.seeds), one.model.options["latents"]) == (256, 5, 100)
+        assert one.optimizer.name == "adam" and one.schedule(1) == 1e-3
+        assert one.schedule(one.steps) == pytest.approx(1e-4)  # epoch 100
+    labels = [arm.label for arm in preset("samples", "paper-celeba").arms]
+    assert labels == ["K=1", "K=5", "K=10"]
+    assert [arm.label for arm in preset("samples", "paper").arms] == [*labels, "K=50", "K=100"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("scale", ["paper", "paper-celeba"])
+def test_the_theorems_steps_are_all_that_a_theorem_scale_changes(name, scale):
+    for ours, theirs in zip(preset(name, f"{scale}-theorem").arms, preset(name, scale).arms, strict=True):
+        assert ours.experiment.schedule.is_inverse_sqrt
+        assert replace(ours.experiment, schedule=theirs.experiment.schedule) == theirs.experiment
+
+
 CHANGES = [
     {"data": ComponentSpec("patches")},
     {"model": ComponentSpec("linear_vae")},
     {"objective": Objective(7)},
     {"estimator": "analytic_kl"},
     {"optimizer": ComponentSpec("adam", {"eps": 1e-6})},
-    {"schedule": inverse_sqrt(0.5)},
+    {"schedule": replace(BASE.schedule, period=2)},
     {"steps": BASE.steps + 1},
     {"batch_size": BASE.batch_size + 1},
     {"seeds": (5,)},
@@ -191,7 +212,7 @@ def test_black_box_inference_has_one_example_and_no_test_set():
 
 
 def test_unknown_scales_are_refused():
-    with pytest.raises(ValueError, match="scale must be one of smoke, default, paper, got 'huge'"):
+    with pytest.raises(ValueError, match=r"scale must be one of smoke, default, paper, .*, got 'huge'"):
         preset("beta", "huge")
 
 

@@ -10,7 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from vaebench.cli import app, new
+from vaebench.gates.verdict import judge
 
+PASSED = [judge("stub", "It holds", 0.0, 1.0, 0.0)]
 ROOT = Path(__file__).parents[1]
 
 
@@ -36,7 +38,7 @@ def test_a_new_package_is_green_and_its_name_is_found_once_installed(tmp_path, m
     assert installed.returncode == 0, installed.stderr
     monkeypatch.syspath_prepend(tmp_path / "site")
     found = []
-    monkeypatch.setattr("vaebench.gates.certify", lambda model, estimator, *_, **__: found.append(estimator) or [])
+    monkeypatch.setattr("vaebench.gates.certify", lambda model, estimator, *_, **__: found.append(estimator) or PASSED)
     assert CliRunner().invoke(app, ["check", "--estimator", "my_estimator"]).exit_code == 0
     assert [(one.__module__, one.__name__) for one in found] == [("my_estimator", "my_estimator")]
     sys.modules.pop("my_estimator")
@@ -70,7 +72,19 @@ def test_a_missing_directory_is_refused(tmp_path):
 
 
 def test_what_fails_halfway_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setitem(new.ESTIMATOR, "last", "no such template")
+    monkeypatch.setitem(new.FILES, "last", "no such template")
     result = begin("fine", "--directory", tmp_path)
     assert result.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_model_keeps_its_contract(tmp_path):
+    result = CliRunner().invoke(app, ["new", "model", "my_vae", "--directory", str(tmp_path), "--json"])
+    assert result.exit_code == 0 and all(Path(name).is_file() for name in json.loads(result.stdout)["files"])
+    tests = python("-m", "pytest", "-q", "-p", "no:cacheprovider", "my_vae", cwd=tmp_path)
+    assert tests.returncode == 0 and "1 passed" in tests.stdout, tests.stdout + tests.stderr
+
+
+def test_a_model_of_a_known_name_is_refused(tmp_path):
+    result = CliRunner().invoke(app, ["new", "model", "mlp_vae", "--directory", str(tmp_path)])
+    assert result.exit_code == 2 and "already a model called 'mlp_vae'" in result.output

@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import mpmath
 import pytest
 import torch
 from hypothesis import given
@@ -128,3 +129,44 @@ def test_weights_too_small_to_count_are_zero_and_none_is_denormal(alpha):
     exact = torch.softmax((1 - alpha) * log_w.detach().double(), 0)
     torch.testing.assert_close(weights.double(), exact, rtol=0, atol=1e-6)  # a sum of 301 in float32
     torch.testing.assert_close(slopes, weights, rtol=1e-5, atol=1e-30)
+
+
+def limits(log_w, alpha):
+    """The bound and the weights of one column, to sixty digits."""
+    with mpmath.workdps(60):
+        t, column = 1 - mpmath.mpf(alpha), [mpmath.mpf(one) for one in log_w]
+        if t == 0:
+            return float(mpmath.fsum(column) / len(column)), [1 / len(column)] * len(column)
+        parts = [mpmath.e ** (t * (one - max(column))) for one in column]
+        total = mpmath.fsum(parts)
+        return float(max(column) + mpmath.log(total / len(column)) / t), [float(one / total) for one in parts]
+
+
+NEAR_ONE = [0.0, 0.5, *(1 - 2.0**-k for k in range(2, 54, 3)), 1 - 1e-7, 1 - 1e-10, 1 - 2.0**-53, 1.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(("middle", "spread"), [(-100, 1), (-100, 30), (-1e4, 300), (-1000, 0.01)])
+def test_bound_weights_and_gradient_are_exact_for_every_alpha(middle, spread, dtype, generator):
+    """To rounding of the log-weights: the naive logsumexp is off by 100 nats at 1 - 1e-10 in float32."""
+    eps = torch.finfo(dtype).eps
+    for samples in (1, 5, 200):
+        log_w = (middle + spread * torch.randn(samples, generator=generator, dtype=torch.float64)).to(dtype)
+        for alpha in NEAR_ONE:
+            value, weights = limits(log_w.tolist(), alpha)
+            objective, column = Objective(samples, alpha), log_w.clone().requires_grad_()
+            found = objective.bound(column)
+            (slopes,) = torch.autograd.grad(found, column)
+            expected = torch.tensor(weights, dtype=torch.float64)
+            assert abs(found.item() - value) <= 4 * eps * float(log_w.abs().max()), (samples, alpha)
+            for mine in (slopes, objective.weights(log_w)):
+                assert mine.dtype == dtype and float((mine.double() - expected).abs().max()) <= 16 * eps, (
+                    samples,
+                    alpha,
+                )
+
+
+def test_the_audits_example_near_the_elbo():
+    log_w = torch.tensor([-100.0, -101.5, -99.2, -102.1, -101.54], dtype=torch.float32)
+    for alpha in (1 - 1e-7, 1 - 1e-10, 1.0):
+        assert Objective(5, alpha).bound(log_w).item() == pytest.approx(-100.868, abs=2e-5)

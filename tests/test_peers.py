@@ -229,12 +229,17 @@ def test_the_page_says_what_failed(tmp_path):
     report.write(tmp_path)
     page = (tmp_path / "README.md").read_text()
     assert "| theirs 1.0 | IWAE (K=5) | **9** FAIL |" in page
-    assert "something else. [`theirs.py`](reproducers/theirs.py)" in page
-    assert "| small | IWAE | 32 | 5 | theirs 1.0 | 1 | 2 | 2.00 [1.90, 2.20] | 9 |" in page
+    assert "**theirs**, IWAE (K=5) (value): something else. [`theirs.py`](reproducers/theirs.py)" in page
+    assert "0 of 1 estimators of other libraries are; not: theirs." in page
+    assert (
+        "One (R), 2 cores: the fastest peer on torch takes 2.00 times our step in geometric mean, 2.00 at least" in page
+    )
     assert page.index("### One (R), 2 cores") < page.index("| all | 1 | 2.000 | 2.000 |") < page.index("### Other")
     assert "| all | 1 | 1.500 | 1.500 |" in page
-    for name in ("cost-one-r-2-cores.svg", "cost-other.svg"):
-        assert (tmp_path / name).read_text().lstrip().startswith("<?xml") and f"({name})" in page
+    assert len(page.splitlines()) < 80 and "rounds" not in page.split("## Is it")[0]
+    for name, ratio in (("cost-one-r-2-cores.svg", ">2</text>"), ("cost-other.svg", ">1.5</text>")):
+        drawn = (tmp_path / name).read_text()
+        assert drawn.lstrip().startswith("<?xml") and ratio in drawn and f"({name})" in page
 
 
 @NEEDS_COMPILER

@@ -12,7 +12,7 @@ from vaebench.data import DATA
 from vaebench.gradients.estimators import ESTIMATORS, draw_noise, pathwise
 from vaebench.gradients.objectives import Objective
 from vaebench.models import MODELS
-from vaebench.support.registry import Registry, UnknownNameError
+from vaebench.support.registry import BrokenPartError, Registry, UnknownNameError
 from vaebench.training.optimizers import OPTIMIZERS
 
 THEIRS = '''
@@ -138,9 +138,63 @@ def test_another_packages_name_is_suggested(theirs):
 
 def test_another_packages_entry_point_to_nothing_fails_when_asked_for(theirs):
     assert "broken" in list(ESTIMATORS)
-    with pytest.raises(AttributeError, match="not_there"):
+    with pytest.raises(BrokenPartError, match="not_there"):
         ESTIMATORS["broken"]
 
 
 def test_it_is_gone_with_the_package():
     assert "antithetic" not in ESTIMATORS
+
+
+OWN = """
+from vaebench.gradients.estimators import pathwise
+
+number = 3
+
+def antithetic(model, x, noise, objective):
+    return (pathwise(model, x, noise, objective) + pathwise(model, x, -noise, objective)) / 2
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch) -> None:
+    """Modules that lie where Python looks: a good one, and one that ends the process that imports it."""
+    (tmp_path / "yours_by_name.py").write_text(OWN)
+    (tmp_path / "leaving.py").write_text("raise SystemExit(3)")
+    (tmp_path / "needy.py").write_text("import a_library_that_is_not_there")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+
+
+@pytest.mark.usefixtures("own")
+def test_a_function_of_anybody_is_found_by_its_module(generator):
+    model, x = linear(generator)
+    noise = draw_noise(model, x, Objective(), generator)
+    found = ESTIMATORS["yours_by_name:antithetic"](model, x, noise, Objective())
+    expected = (pathwise(model, x, noise, Objective()) + pathwise(model, x, -noise, Objective())) / 2
+    assert torch.equal(found, expected)
+    assert "yours_by_name:antithetic" not in list(ESTIMATORS)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("yours_by_name:antithetc", UnknownNameError, "did you mean 'antithetic'?"),
+        ("yours_by_name.py:antithetic", ValueError, "write its module, as in 'yours_by_name:antithetic'"),
+        ("./yours_by_name.py:antithetic", ValueError, "write its module, as in 'yours_by_name:antithetic'"),
+        ("nope_by_name:est", UnknownNameError, "No module named 'nope_by_name'"),
+        ("yours_by_name:number", ValueError, "must be a function, and is 3"),
+        ("yours_by_name:", ValueError, "package.module:function"),
+        (":antithetic", ValueError, "package.module:function"),
+        ("a:b:c", ValueError, "package.module:function"),
+        ("os:system", ValueError, "Python's own library"),
+        ("leaving:x", BrokenPartError, "SystemExit: 3"),
+        ("needy:x", BrokenPartError, "a_library_that_is_not_there"),
+    ],
+)
+def test_a_name_with_a_colon_that_leads_nowhere_is_one_sentence(name, kind, message):
+    with pytest.raises(kind) as refusal:
+        ESTIMATORS[name]
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)

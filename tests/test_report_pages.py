@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 
 from tests.studies import LABELS, study
-from vaebench.report import panels, write, write_index
-from vaebench.report.bands import Band
+from vaebench.report import panels, write, write_contents, write_index
+from vaebench.report.bands import Band, on_log_axis
 from vaebench.report.figures import AxisScale, Curve, below_zero, draw, svg
+from vaebench.report.study import results
 from vaebench.report.wording import estimate
 
 HOSTILE = "_<script>alert('$x_{')</script> & \"s\"=$2"
@@ -132,6 +133,64 @@ def test_estimates_below_zero_are_left_out_of_a_logarithmic_axis():
     assert "no value to draw" in svg(nothing, "a")
 
 
+def test_a_band_on_a_logarithmic_axis_never_reaches_zero():
+    mean = np.array([10.0, 1.0, -1.0, 2.0])
+    width = np.array([1.0, 5.0, 1.0, 0.0])
+    found = on_log_axis(Band(np.arange(4), mean, mean - width, mean + width))
+    # 10 exp(0.1) and 10 exp(-0.1); exp(5) and exp(-5), where the band itself reaches down to -4
+    np.testing.assert_allclose(found.high, [11.0517092, 148.4131591, np.nan, 2.0], rtol=1e-8)
+    np.testing.assert_allclose(found.low, [9.0483742, 0.0067379470, np.nan, 2.0], rtol=1e-7)
+    np.testing.assert_allclose(found.mean, [10.0, 1.0, np.nan, 2.0])
+
+
+def test_a_smoke_run_draws_no_conclusion(undrawn, tmp_path):
+    asked, *rest = study("ReLU", "Tanh")
+    page = words(write(asked, *rest, tmp_path / "a"))
+    path = write(replace(asked, scale="smoke"), *rest, tmp_path / "b")
+    assert "a clear difference" in page and "Smoke run" not in page
+    smoke = words(path)
+    assert "Smoke run: it tries the machinery. No conclusion is drawn" in smoke
+    for text in (
+        smoke,
+        words(write_index(tmp_path)).split("No conclusion.")[1],
+        path.with_name("report.json").read_text(),
+    ):
+        assert "clear difference" not in text and "is lowest with" not in text
+
+
+def test_seconds_that_were_measured_beside_other_work_are_marked(undrawn, tmp_path):
+    asked, trajectories, summaries = study("ReLU", "Tanh")
+    summaries = {name: replace(one, cost={"seconds per step": 0.0123}) for name, one in summaries.items()}
+    alone = words(write(asked, trajectories, summaries, tmp_path / "a"))
+    assert "0.0123" in alone and "†" not in alone and "beside other work" not in alone
+    busy, unknown = (trajectories[arm.hash].metadata for arm in asked.arms)
+    busy["load"] = 2.4
+    del unknown["load"]
+    page = words(write(asked, trajectories, summaries, tmp_path / "b"))
+    assert page.count("0.0123 †") == 2 and "† Seconds were measured beside other work, or nobody knows" in page
+    assert "(measured beside other work: the load average was 2.4, its own share 1)" in page
+    assert "(whether other work ran beside it was not recorded)" in page
+
+
+def test_the_page_says_how_long_training_took_on_what(undrawn, tmp_path):
+    asked, trajectories, summaries = study("ReLU", "Tanh")
+    for one in trajectories.values():
+        one.metadata["cost"] = {"seconds per step": 90.0}  # two arms of 60 steps
+    text = words(write(asked, trajectories, summaries, tmp_path / "a"))
+    assert "training took 3 hours on cpu (x86_64), one arm after the other; measuring is not counted" in text
+    assert "digits, mlp_vae, adam, 60 steps, step sizes 0.03 / √n, float64" in text
+
+
+def test_where_the_envelope_was_fitted_is_shaded_and_said():
+    asked, trajectories, summaries = study("ReLU")
+    (one,) = results(asked, trajectories, summaries)
+    fitted = replace(one.summary, envelope=one.summary.envelope._replace(fitted=800))
+    with_ground = next(panel for panel in panels.of_arm(replace(one, summary=fitted)) if panel.name.endswith("running"))
+    without = next(panel for panel in panels.of_arm(one) if panel.name.endswith("running"))
+    assert "On the grey ground it does so by construction" in with_ground.caption and "#ececec" in with_ground.svg
+    assert "grey ground" not in without.caption and "#ececec" not in without.svg
+
+
 def test_an_arm_that_diverged_wholly_is_said_everywhere(undrawn, tmp_path):
     text = words(write(*study("ReLU", "Tanh", lost="Tanh"), tmp_path / "report"))
     assert "Tanh: 5 of 5 seeds diverged, first seed 0, seen at step 400. It has no numbers." in text
@@ -154,7 +213,7 @@ def test_arms_from_different_or_changed_code_are_said(undrawn, tmp_path):
     trajectories[asked.arms[1].hash].metadata["commit"] = "deadbeef+"
     text = words(write(asked, trajectories, summaries, tmp_path / "report"))
     assert "different commits: caaf8641 and deadbeef+." in text and "had been changed since" in text
-    assert "vaebench run activations --scale smoke" in text and "cpu (x86_64)" in text
+    assert "vaebench run activations --scale default" in text and "cpu (x86_64)" in text
 
 
 def test_a_report_that_cannot_take_its_place_leaves_the_one_before(undrawn, tmp_path, monkeypatch):
@@ -194,3 +253,27 @@ def test_the_index_passes_over_what_is_no_report_and_escapes_what_is(undrawn, tm
     assert [name for name in found.addresses if name != "data:,"] == ["first/index.html", "second/index.html"]
     assert "✗ 3 of 4 checks passed, 1 FAILED" in found.text and "✓ 2 of 2 checks passed" in found.text
     assert f"{HOSTILE}?" in found.text and "2 arms, 10 runs; commit caaf8641" in found.text
+
+
+def test_a_directory_with_any_name_is_linked_not_run(tmp_path):
+    for name in ("a#b?c", "javascript:alert(1)", "x' onclick='y"):
+        write(*study("ReLU", "Tanh"), tmp_path / name)
+    text = write_index(tmp_path).read_text("utf-8")
+    assert 'href="a%23b%3Fc/index.html"' in text and 'href="javascript%3Aalert%281%29/index.html"' in text
+    assert "onclick='" not in text and 'href="javascript:' not in text
+
+
+def test_the_contents_list_every_page_in_markdown_with_what_it_says_first(tmp_path):
+    for name, text in {
+        "FINDINGS.md": "# Found\n\n* **A** is\n  [b](c.md).\n* D.\n\nMore.",
+        "ABC.md": "# First\n\nx",
+    }.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "peers").mkdir()
+    (tmp_path / "peers" / "README.md").write_text("# Peers\n\nThey are\nfine.\n")
+    (tmp_path / "certificates").mkdir()
+    text = write_contents(tmp_path).read_text("utf-8")
+    assert write_contents(tmp_path).read_text("utf-8") == text
+    assert text.index("[Found](FINDINGS.md)") < text.index("[First](ABC.md)") < text.index("[Peers](peers/README.md)")
+    assert "A is b. D." in text and "They are fine." in text and "More." not in text
+    assert "Peers" in words(write_index(tmp_path))

@@ -214,8 +214,8 @@ def test_a_worker_stops_on_ctrl_c_with_a_snapshot(tmp_path):
     task = {"experiment": long.to_dict(), "root": str(tmp_path), "every": 60, "found": {}}
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
-        process.stdin.write(json.dumps(task))
-        process.stdin.close()
+        process.stdin.write(json.dumps(task) + "\n")
+        process.stdin.flush()
         while json.loads(process.stdout.readline()).get("step", 0) < 50:
             pass
         process.send_signal(signal.SIGINT)

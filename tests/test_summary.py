@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaebench.report.summarising import summarise
+from vaebench.report.summarising import _near, _rate_verdict, summarise
 from vaebench.support.statistics import Estimate
 from vaebench.theory.envelopes import uniform_telescoped
 from vaebench.training.records import geometric
@@ -16,14 +16,14 @@ STEPS, SEEDS, C = 5000, 8, 0.02
 MARKS = np.array(geometric(STEPS))
 
 
-def recorded(optimizer="adam", diverged=(), steps=STEPS, **columns) -> Trajectory:
+def recorded(optimizer="adam", diverged=(), steps=STEPS, period=1, **columns) -> Trajectory:
     """Columns are functions of the step; seeds scatter around them by a few per cent."""
     random = np.random.default_rng(0)
     marks = np.array(geometric(steps))
     scatter = 1 + 0.05 * random.standard_normal((SEEDS, 1))
     rows = {"step": np.tile(marks, SEEDS), "seed": np.repeat(np.arange(SEEDS), len(marks))}
     rows |= {name: (scatter * [column(m) for m in marks]).ravel() for name, column in columns.items()}
-    experiment = {"optimizer": {"name": optimizer}, "schedule": {"scale": C, "exponent": 0.5}}
+    experiment = {"optimizer": {"name": optimizer}, "schedule": {"scale": C, "exponent": 0.5, "period": period}}
     metadata = {"experiment": experiment, "diverged": list(diverged), "cost": {"peak MB": 1.0}}
     return Trajectory(metadata, pd.DataFrame(rows))
 
@@ -107,6 +107,49 @@ def test_the_envelope_of_the_rate_has_its_shape():
     np.testing.assert_allclose(envelope.value / shape, envelope.value[0] / shape[0])
 
 
+def outcome_of(ratio):
+    return _near(np.array(ratio)).outcome
+
+
+def test_a_prediction_is_settled_or_said_not_to_be():
+    """Five ratios, t(4): error 0.01 settles 1.00 and 1.05; 0.05 settles neither 1.05 nor 1.2; 0.02 refutes 1.4."""
+    spread = np.array([-2, -1, 0, 1, 2]) / math.sqrt(2.5 / 5)  # a standard error of one
+    assert outcome_of(1.0 + 0.01 * spread) == outcome_of(1.05 + 0.01 * spread) == "pass"
+    assert outcome_of(1.05 + 0.05 * spread) == outcome_of(1.2 + 0.05 * spread) == "no power"
+    assert outcome_of(1.4 + 0.02 * spread) == outcome_of(0.6 + 0.02 * spread) == "fail"
+    found = _near(1.05 + 0.01 * spread)
+    assert found.smallest == pytest.approx(0.05 + 2.131847 * 0.01)  # t(4) at 0.95
+    assert found.threshold == pytest.approx(8.610302)  # t(4) at 1 - 0.0005: the sign is chosen from the data
+    assert found.statistic == pytest.approx(-5)
+
+
+def test_a_true_ratio_of_1_2_is_not_said_to_be_near():
+    """2,000 sets of five seeds with 10 % scatter: near is said of 1.1 in 5 % at most, of 1.2 hardly ever."""
+    random = np.random.default_rng(1)
+    for truth, most in ((1.1, 0.065), (1.2, 0.01)):
+        said = [outcome_of(truth * (1 + 0.1 * random.standard_normal(5))) == "pass" for _ in range(2000)]
+        assert np.mean(said) <= most
+
+
+def test_a_rate_whose_average_is_not_positive_is_judged_without_a_logarithm_of_it():
+    """Late averages at or below zero do not grow; early ones leave nothing to compare with."""
+    flat = np.ones((4, 100))
+    late, early = flat.copy(), flat.copy()
+    late[:, -1], early[:, 9] = -0.1, -0.1
+    late[0, -1] = 0.2
+    assert _rate_verdict(late).outcome == "pass" and _rate_verdict(early).outcome == "no power"
+
+
+def test_the_growth_of_the_rate_by_hand():
+    """T_n of 2 for four seeds at both ends: growth is the log of (1 + log 10) / sqrt(10) over that of 100."""
+    level = np.full((4, 100), 2.0) * np.array([[0.9], [1.0], [1.0], [1.1]])
+    found = _rate_verdict(level)
+    growth = math.log((1 + math.log(10)) / math.sqrt(10) / ((1 + math.log(100)) / 10))
+    assert found.evidence["growth of its logarithm"] == pytest.approx(growth)
+    assert found.evidence["standard error"] == pytest.approx(0, abs=1e-12)
+    assert found.threshold == pytest.approx(10.214532)  # t(3) at 0.999
+
+
 def test_bands_are_students():
     band = summarise(recorded(grad_sq=lambda _: 2.0)).gradient
     values = 2 * (1 + 0.05 * np.random.default_rng(0).standard_normal(SEEDS))
@@ -137,3 +180,20 @@ def test_what_was_measured_at_the_end_only_is_reported():
     summary = summarise(recorded(grad_sq=lambda _: 1.0, log_likelihood=lambda m: 5.0 if m == STEPS else math.nan))
     assert isinstance(summary.final["log-likelihood, test"], Estimate)
     assert summary.final["log-likelihood, test"].value == pytest.approx(5, rel=0.1)
+
+
+def test_no_rate_is_claimed_of_steps_that_fall_by_the_epoch():
+    def falling(m):
+        return (m + 1) ** -0.5
+
+    claimed, other = summarise(recorded(grad_sq=falling)), summarise(recorded(grad_sq=falling, period=50))
+    assert "rate" in {one.gate for one in claimed.verdicts} and claimed.envelope is not None
+    assert {one.gate for one in other.verdicts} == {"finite"} and other.envelope is None
+
+
+def test_the_fitted_envelope_says_where_it_was_fitted():
+    envelope = summarise(recorded(grad_sq=lambda m: (m + 1) ** -0.5)).envelope
+    assert envelope is not None and envelope.fitted == STEPS // 10
+    assert envelope.label.endswith("fitted on steps 1 to 500")
+    measured = summarise(quadratic()).envelope
+    assert measured is not None and measured.fitted is None

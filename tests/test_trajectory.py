@@ -73,8 +73,8 @@ def test_a_file_cut_short_is_refused(tmp_path, kept):
 
 def test_another_format_or_another_file_is_refused(tmp_path):
     path = saved(tmp_path)
-    path.write_text(path.read_text(encoding="utf-8").replace('"format": 1', '"format": 2'), encoding="utf-8")
-    with pytest.raises(ValueError, match="has format 2, and this vaebench reads format 1"):
+    path.write_text(path.read_text(encoding="utf-8").replace('"format": 2', '"format": 3'), encoding="utf-8")
+    with pytest.raises(ValueError, match="has format 3, and this vaebench reads format 2"):
         trajectory.load(path)
     path.write_text("step,value\n1,2\n", encoding="utf-8")
     with pytest.raises(ValueError, match="is not a trajectory"):

@@ -1,3 +1,3 @@
 """vaebench: measure and certify how variational autoencoders train."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

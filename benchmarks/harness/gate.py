@@ -1,63 +1,36 @@
-"""Fail when a commit raises an exact counter: FLOPs, dispatched ops or peak bytes, never wall time.
+"""Fail when a commit raises or loses an exact counter (FLOPs, dispatched ops, bytes), never because of wall time.
 
-asv measures BASE and HEAD, both with the benchmarks of the working tree and in one environment.
-Exit status: 0 no counter rose, 1 one did or no longer works, 2 the question could not be asked.
+asv measures BASE and HEAD, both with the benchmarks of the working tree and in one environment. BASE's own benchmarks
+are listed as well, so that one that HEAD deletes is noticed. What is said in `benchmarks/triage.toml` is no failure.
+Exit status: 0 no counter rose, 1 one did or was lost, 2 the question could not be asked.
 """
 
 import argparse
-import math
+import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import zipfile
 from itertools import product
 from pathlib import Path
 
+from asv.benchmarks import Benchmarks
 from asv.commands.run import Run
 from asv.config import Config
 from asv.console import log
+from asv.environment import get_environments
+from asv.repo import get_repo
 from asv.results import iter_results_for_machine_and_hash
 from asv.util import ProcessError, UserError
 
-from benchmarks.harness import machine
+from benchmarks.harness import machine, triage
+from benchmarks.harness.counters import compare, markdown, report
+from benchmarks.harness.kinds import EXACT
 
-COUNTERS = r"\btrack_(flops|ops|peak_bytes)\b"
 MEASURED = ["vaebench", "benchmarks", "pyproject.toml", "asv.conf.json"]
 SCRATCH = Path(".asv/gate")
-TOLERANCE = 1e-3
-
-Values = Mapping[str, float | None]
-"""Benchmark with its parameters -> value; None: it failed, nan: not applicable."""
-
-
-@dataclass
-class Comparison:
-    """What became of every counter, a line each."""
-
-    compared: int = 0
-    failures: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-def compare(base: Values, head: Values, tolerance: float = TOLERANCE) -> Comparison:
-    """Judge HEAD's counters by BASE's: a rise beyond the tolerance fails, and so does a lost value."""
-    outcome = Comparison()
-    for case in sorted(base.keys() | head.keys()):
-        before, after = base.get(case), head.get(case)
-        measured = before is not None and not math.isnan(before)
-        if after is None:
-            line = f"{case}: fails, " + (f"was {before:.12g}" if measured else "and has no value at BASE either")
-            (outcome.failures if measured else outcome.notes).append(line)
-        elif math.isnan(after):
-            outcome.notes.append(f"{case}: not applicable" + (f", was {before:.12g}" if measured else ""))
-        elif not measured:
-            outcome.notes.append(f"{case}: new, {after:.12g}")
-        else:
-            outcome.compared += 1
-            if after - before > before * tolerance:
-                outcome.failures.append(f"{case}: rose from {before:.12g} to {after:.12g}")
-    return outcome
+COMMENT = Path(".asv/gate/comment.md")
+OLD = Path(".asv/gate-base")
 
 
 def git(*arguments: str) -> str | None:
@@ -68,7 +41,9 @@ def git(*arguments: str) -> str | None:
 
 def commits(base: str) -> tuple[str, str]:
     """Resolve BASE and HEAD, refusing a question whose answer would mislead."""
-    before, after = (git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}") for name in (base, "HEAD"))
+    before, after = (
+        git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}") for name in (base, "HEAD")
+    )
     if before is None or after is None:
         raise UserError(f"{base!r} is not a commit of this repository: name one, as in BASE=main.")
     if changed := git("status", "--porcelain", "--", *MEASURED):
@@ -79,14 +54,41 @@ def commits(base: str) -> tuple[str, str]:
 def measure(hashes: list[str]) -> list[dict[str, float | None]]:
     """Let asv count at each commit, its results kept apart from the recorded history."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
-    conf = Config.load()
-    conf.results_dir = str(SCRATCH)
-    name = machine.ensure()
-    python = f"{conf.environment_type}:{sys.version_info.major}.{sys.version_info.minor}"
+    conf, name = _config(), machine.ensure()
     span = list(dict.fromkeys(hashes))
-    Run.run(conf, span, bench=[COUNTERS], show_stderr=True, machine=name, env_spec=[python])
+    Run.run(conf, span, bench=[EXACT.pattern], show_stderr=True, machine=name, env_spec=_python(conf))
     log.flush()
     return [read(name, commit) for commit in hashes]
+
+
+def _config() -> Config:
+    conf = Config.load()
+    conf.results_dir = str(SCRATCH)
+    return conf
+
+
+def _python(conf: Config) -> list[str]:
+    return [f"{conf.environment_type}:{sys.version_info.major}.{sys.version_info.minor}"]
+
+
+def listed(commit: str) -> list[str]:
+    """What the benchmarks of a commit count, by their own code: names with parameters."""
+    archive = subprocess.run(["git", "archive", "--format=zip", commit, "benchmarks"], capture_output=True, check=False)
+    if archive.returncode:
+        raise UserError(f"Commit {commit[:8]} holds no benchmarks/: there is nothing to compare with.")
+    shutil.rmtree(OLD, ignore_errors=True)
+    zipfile.ZipFile(io.BytesIO(archive.stdout)).extractall(OLD)
+    conf = _config()
+    conf.benchmark_dir = str((OLD / "benchmarks").resolve())
+    environments = list(get_environments(conf, _python(conf)))
+    found = Benchmarks.discover(conf, get_repo(conf), environments, [commit], regex=[EXACT.pattern])
+    log.flush()
+    return [case for name, benchmark in found.items() for case in cases(name, benchmark["params"])]
+
+
+def cases(benchmark: str, params: list[list[str]]) -> list[str]:
+    """A benchmark's name with each of its sets of parameters."""
+    return [f"{benchmark}({', '.join(chosen)})" for chosen in product(*params)]
 
 
 def read(name: str, commit: str) -> dict[str, float | None]:
@@ -95,21 +97,8 @@ def read(name: str, commit: str) -> dict[str, float | None]:
     for result in iter_results_for_machine_and_hash(str(SCRATCH), name, commit):
         for benchmark in result.get_all_result_keys():
             params = result.get_result_params(benchmark)
-            cases = (f"{benchmark}({', '.join(case)})" for case in product(*params))
-            values |= zip(cases, result.get_result_value(benchmark, params), strict=True)
+            values |= zip(cases(benchmark, params), result.get_result_value(benchmark, params), strict=True)
     return values
-
-
-def report(outcome: Comparison) -> int:
-    """Print the outcome and return the exit status it calls for."""
-    for note in outcome.notes:
-        print(f"note  {note}")
-    for failure in outcome.failures:
-        print(f"FAIL  {failure}")
-    print(f"{outcome.compared} counters compared, {len(outcome.failures)} failures.")
-    if not outcome.compared and not outcome.failures:
-        print("Nothing was compared: no counter has a value at both commits.")
-    return int(bool(outcome.failures) or not outcome.compared)
 
 
 def main() -> int:
@@ -118,11 +107,18 @@ def main() -> int:
     parser.add_argument("base", metavar="BASE", help="the commit to compare with, such as main")
     log.enable()
     try:
-        base, head = measure(list(commits(parser.parse_args().base)))
+        before, after = commits(parser.parse_args().base)
+        known, between = triage.read(), (git("rev-list", f"{before}..{after}") or "").split()
+        old = listed(before)
+        base, head = measure([before, after])
     except (UserError, ProcessError) as error:
         print(error, file=sys.stderr)
         return 2
-    return report(compare(base, head))
+    outcome = compare(base, head, old, known, between)
+    COMMENT.write_text(markdown(outcome), "utf-8")
+    status = report(outcome)
+    print(f"As a comment for a pull request: {COMMENT}.")
+    return status
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ ratios, and the spread their quartiles.
 import gc
 import math
 import os
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.harness.machine import describe
 from benchmarks.harness.pinned import VARIABLES, pinned
 from benchmarks.peers import tables
 from benchmarks.peers.cases import installed
@@ -162,11 +162,8 @@ def pinned_settings() -> dict[str, object]:
 
 
 def cpu() -> str:
-    """The processor's name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{found[0] if found else platform.machine()}, {os.cpu_count()} cores"
+    """The processor, with what tells it from others of its name, and the number of its cores."""
+    return f"{describe()['cpu']}, {os.cpu_count()} cores"
 
 
 def run(path: Path, quick: bool, say: Callable[[str], None]) -> None:

@@ -30,9 +30,3 @@ def replace(path: Path, rows: Sequence[Mapping[str, object]], key: Mapping[str, 
     new = pd.DataFrame([{name: str(value) for name, value in row.items()} for row in rows])
     joined = pd.concat([kept, new]).fillna("")
     write_whole(path, joined.to_csv(index=False, lineterminator="\n").encode())
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -1,8 +1,11 @@
 """Every asv benchmark runs, on the first parameters that are not n/a."""
 
 import math
+import sys
 from functools import cache
+from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from asv_runner.discovery import disc_benchmarks
@@ -71,3 +74,38 @@ def test_an_unknown_profile_is_refused(monkeypatch):
 def test_a_part_that_an_older_commit_lacks_is_not_applicable():
     with pytest.raises(NotImplementedError, match=r"no vaebench\.nothing_yet"):
         part("nothing_yet")
+
+
+ESTIMATORS = "vaebench.gradients.estimators"
+
+
+def test_a_module_that_the_installation_never_had_is_not_applicable(monkeypatch):
+    monkeypatch.setitem(sys.modules, ESTIMATORS, None)
+    with pytest.raises(NotImplementedError, match=r"no vaebench\.gradients\.estimators"):
+        part("gradients.estimators")
+
+
+@pytest.mark.parametrize("file", ["vaebench/gradients/estimators.py", "vaebench/gradients/estimators/__init__.py"])
+def test_a_module_that_the_installation_lists_and_lacks_is_a_fault(monkeypatch, file):
+    monkeypatch.setitem(sys.modules, ESTIMATORS, None)
+    monkeypatch.setattr(metadata, "files", lambda name: [metadata.PackagePath(file)])
+    with pytest.raises(ImportError, match=r"is broken: it has no vaebench\.gradients\.estimators\."):
+        part("gradients.estimators")
+
+
+@pytest.mark.parametrize("left", [None, ModuleType("vaebench")], ids=["nothing", "a directory"])
+def test_without_an_installation_nothing_is_not_applicable(monkeypatch, left):
+    for name in (ESTIMATORS, "vaebench.gradients"):
+        monkeypatch.delitem(sys.modules, name)
+    if left is not None:
+        left.__file__, left.__path__ = None, []
+    monkeypatch.setitem(sys.modules, "vaebench", left)
+    with pytest.raises(ImportError, match=r"is broken: it has no vaebench\."):
+        part("gradients.estimators")
+
+
+def test_a_fault_inside_a_module_is_one(monkeypatch):
+    monkeypatch.delitem(sys.modules, ESTIMATORS)
+    monkeypatch.setitem(sys.modules, "vaebench.gradients.objectives", None)
+    with pytest.raises(ModuleNotFoundError, match=r"vaebench\.gradients\.objectives"):
+        part("gradients.estimators")

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-import typer
-
-from vaebench.cli.common import AsJson, print_json, refusing
-from vaebench.cli.run import Results
+from vaebench.cli.common import AsJson, Results, cell, print_json, refusing
+from vaebench.support.texts import sentence
 
 
 def catalogue(results: Results = Path("results"), as_json: AsJson = False) -> None:
     """List data sets, models, estimators, optimizers, probes and presets, and the results so far.
+
+    A plug-in that cannot be imported and a study that cannot be read are listed as broken, with the reason.
 
     Example:
         vaebench list --json
     """
     with refusing("list"):
         from vaebench.data import DATA
-        from vaebench.experiments import ResultDirectory
         from vaebench.experiments.presets import PRESETS
         from vaebench.experiments.probes.catalogue import PROBES
         from vaebench.experiments.studies import find_studies
@@ -27,34 +28,42 @@ def catalogue(results: Results = Path("results"), as_json: AsJson = False) -> No
         from vaebench.training.optimizers import OPTIMIZERS
 
         parts = {"data": DATA, "models": MODELS, "estimators": ESTIMATORS, "optimizers": OPTIMIZERS}
-        found: dict[str, object] = {
-            kind: {name: _first_line(known[name]) for name in known}
-            for kind, known in (parts | {"probes": PROBES, "presets": PRESETS}).items()
+        parts |= {"probes": PROBES, "presets": PRESETS}
+        found: dict[str, dict[str, str]] = {
+            kind: {name: _described(known, name) for name in known} for kind, known in parts.items()
         }
-        found["results"] = {
-            study.title: f"{sum(ResultDirectory(results, arm.experiment).complete() for arm in study.arms)} of "
-            f"{len(study.arms)} experiments complete"
-            for study in find_studies(results, None)
-        }
+        there = find_studies(results, None)
+        found["results"] = {study.title: _state(study.arms, results) for study in there.studies}
+        found["results"] |= {name: f"broken: {why}" for name, why in there.broken.items()}
     if as_json:
         print_json(found)
     else:
         _print(found)
 
 
-def _first_line(part: object) -> str:
-    return (part.__doc__ or "").strip().split("\n")[0]
+def _described(known: Mapping[str, Any], name: str) -> str:
+    try:
+        return (known[name].__doc__ or "").strip().split("\n")[0]
+    except (ImportError, ValueError, LookupError) as trouble:
+        return f"broken: {sentence(trouble)}"
 
 
-def _print(found: dict[str, object]) -> None:
+def _state(arms: Iterable[Any], results: Path) -> str:
+    from vaebench.experiments import ResultDirectory
+
+    places = [ResultDirectory(results, arm.experiment) for arm in arms]
+    bad = [why for place in places if (why := place.trouble())]
+    text = f"{sum(place.complete() for place in places)} of {len(places)} experiments complete"
+    return f"{text}, {len(bad)} damaged: {bad[0]}" if bad else text
+
+
+def _print(found: Mapping[str, Mapping[str, str]]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     for kind, entries in found.items():
         table = Table(title=kind, title_justify="left", box=None, show_header=False, title_style="bold")
-        assert isinstance(entries, dict)
         for name, text in entries.items():
-            table.add_row(name, escape(text))
-        console.print(table if entries else typer.style(f"{kind}: none", dim=True))
+            table.add_row(cell(name), cell(text))
+        console.print(table if entries else f"[dim]{kind}: none[/]")

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, plain, print_json, print_verdicts, refusing
+from vaebench.cli.common import AsJson, print_json, print_verdicts, refusing
+from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
     from vaebench.gates import Verdict
 
 OWN = "or package.module:function for one of your own"
+LEFT_OUT = "left out: "
 
 
 def check(
@@ -26,94 +27,148 @@ def check(
     alpha: Annotated[float, typer.Option(help="1 is the ELBO, 0 the IWAE bound, between them VR-IWAE.")] = 1.0,
     beta: Annotated[float, typer.Option(help="Weight of the Kullback-Leibler term.")] = 1.0,
     latents: Annotated[int | None, typer.Option(help="Latent dimension; default the model's.")] = None,
-    optimizer: Annotated[str, typer.Option(help="Optimizer, by name.")] = "sgd",
+    optimizer: Annotated[str, typer.Option(help=f"Optimizer that is claimed, by name, {OWN}.")] = "sgd",
+    sampler: Annotated[str | None, typer.Option(help=f"Sampler of minibatches, epochwise {OWN}.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="Training loop under test, package.module:function.")] = None,
+    reported: Annotated[str | None, typer.Option(help=f"What the code reports as the bound, by name, {OWN}.")] = None,
+    reference: Annotated[str | None, typer.Option(help=f"Model whose bound is claimed, by name, {OWN}.")] = None,
+    law: Annotated[str | None, typer.Option(help="Estimator whose laws in K are claimed, by name.")] = None,
     scale: Annotated[float, typer.Option(help="C of the steps C / sqrt(n).")] = 0.01,
     steps: Annotated[int, typer.Option(help="Steps of the run.")] = 2500,
     batch_size: Annotated[int, typer.Option(help="Batch size B.")] = 8,
     members: Annotated[int, typer.Option(help="Seeds trained at once.")] = 16,
+    replicates: Annotated[int, typer.Option(help="Gradients at each point, a multiple of 8.")] = 4000,
+    budget: Annotated[
+        float | None, typer.Option(help="Relative error of the mean gradient that is to be found; sets --replicates.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Certify a model and an estimator: run every gate that applies, print the verdicts.
 
-    Exits with 1 if a gate fails, with 2 if the question cannot be asked. Examples:
+    Exits with 1 if a gate fails or has no power, with 2 if the question cannot be asked. Examples:
 
         vaebench check --estimator leave_one_out --samples 5
 
         vaebench check --alpha 0 --samples 5 --latents 1 --estimator doubly_reparameterized
 
-        vaebench check --estimator mypackage.estimators:antithetic --optimizer adam
+        vaebench check --estimator mypackage.estimators:antithetic --law pathwise --optimizer adam
+
+        vaebench check --trainer mypackage.loops:train --optimizer mypackage.rules:momentum
     """
     with refusing("check"):
+        _require_feasible(steps, batch_size, samples, members, seed)
         verdicts, left_out = _certify(
-            (model, data, estimator),
+            {"model": model, "data": data, "estimator": estimator},
+            {"reported": reported, "reference": reference, "sampler": sampler, "trainer": trainer},
             {"samples": samples, "alpha": alpha, "beta": beta},
-            {"latents": latents},
-            {"optimizer": optimizer, "steps": steps, "batch_size": batch_size, "members": members, "seed": seed},
+            {} if latents is None else {"latents": latents},
+            {
+                "optimizer": optimizer, "steps": steps, "batch_size": batch_size, "members": members,
+                "replicates": replicates, "budget": budget, "law": law, "seed": seed,
+            },
             scale,
-        )
+        )  # fmt: skip
+        outcome = _overall(verdicts)
     if as_json:
-        print_json([plain(verdict) for verdict in verdicts])
+        found = {"outcome": outcome, "passed": outcome == "pass"}
+        print_json(found | {"verdicts": [verdict.to_dict() for verdict in verdicts], "left_out": left_out})
     else:
         print_verdicts(verdicts)
-        typer.echo("\n".join(left_out))
-    sys.exit(not all(verdict.passed for verdict in verdicts))
+        typer.echo("\n".join(f"{LEFT_OUT}{one}" for one in left_out))
+    sys.exit(int(outcome != "pass"))
+
+
+def _overall(verdicts: Sequence[Verdict]) -> str:
+    from vaebench.gates import overall
+
+    return overall(verdicts)
+
+
+def _require_feasible(steps: int, batch_size: int, samples: int, members: int, seed: int) -> None:
+    from vaebench.experiments.experiment import Measures
+    from vaebench.experiments.limits import require_feasible, require_seeds
+    from vaebench.support.checks import positive_integer
+
+    require_seeds((seed,))
+    sizes = {"steps": steps, "batch_size": batch_size, "samples": samples, "members": members}
+    for name, value in sizes.items():
+        positive_integer(name, value)
+    require_feasible(vars(Measures()) | sizes | {"seeds": members})
 
 
 def _certify(
-    names: tuple[str, str, str],
+    names: Mapping[str, str],
+    claims: Mapping[str, str | None],
     objective: Mapping[str, Any],
     shape: Mapping[str, Any],
     settings: Mapping[str, Any],
     scale: float,
 ) -> tuple[list[Verdict], list[str]]:
     """The verdicts, and what was left out and why."""
-    from rich.console import Console
-
     from vaebench.data import DATA
     from vaebench.gates import certify
     from vaebench.gradients.estimators import ESTIMATORS
     from vaebench.gradients.objectives import Objective
     from vaebench.models import MODELS
+    from vaebench.support.registry import imported
     from vaebench.training.schedules import inverse_sqrt
 
-    model_name, data_name, estimator_name = names
-    x = _build(_find(DATA, data_name), settings["seed"], {})
-    features = {"event": tuple(x.shape[1:]), "features": x.shape[1]}
-    model = _build(_find(MODELS, model_name), settings["seed"] + 1, features | {k: v for k, v in shape.items() if v})
-    console, left_out = Console(stderr=True), []
-    with console.status("starting") as status:
+    asked, estimator = Objective(**objective), ESTIMATORS[names["estimator"]]
+    x = _build(names["data"], DATA[names["data"]], settings["seed"], {}, "")
+    features = {"event": tuple(x.shape[1:]), "features": x.shape[-1]} | dict(shape)
+    fitting = "try --data digits, or write a package.module:function that returns the model"
+
+    def build(name: str) -> Any:
+        return _build(name, MODELS[name], settings["seed"] + 1, features, fitting)
+
+    model, own = build(names["model"]), _claimed(claims, build)
+    if ":" in settings["optimizer"]:
+        own["optimizer"] = imported("optimizer", settings["optimizer"])
+    settings = dict(settings) | own
+    left_out: list[str] = []
+    with status("starting") as say:
 
         def progress(line: str) -> None:
-            status.update(line)
-            left_out.extend([line] if line.startswith("left out") else [])
+            say(line)
+            left_out.extend([line.removeprefix(LEFT_OUT)] if line.startswith(LEFT_OUT) else [])
 
-        verdicts = certify(
-            model,
-            _find(ESTIMATORS, estimator_name),
-            Objective(**objective),
-            x,
-            schedule=inverse_sqrt(scale),
-            progress=progress,
-            **settings,
-        )
+        try:
+            verdicts = certify(model, estimator, asked, x, schedule=inverse_sqrt(scale), progress=progress, **settings)
+        except ValueError as refusal:
+            if "[0, 1]" in str(refusal):
+                raise ValueError(f"{str(refusal).rstrip('.')}, or try --data digits.") from None
+            raise
     return verdicts, left_out
 
 
-def _find(known: Mapping[str, Any], name: str) -> Any:
-    """A registered part, or package.module:function, found from the current directory too."""
-    if ":" not in name:
-        return known[name]
-    module, _, attribute = name.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    return getattr(importlib.import_module(module), attribute)
+def _claimed(claims: Mapping[str, str | None], build: Callable[[str], Any]) -> dict[str, Any]:
+    """What is claimed beside the estimator, by the names of `certify`; only what was named."""
+    from vaebench.data.sampling import epochwise, with_replacement
+    from vaebench.gradients.estimators import ESTIMATORS
+    from vaebench.support.registry import imported
+
+    samplers = {"with_replacement": with_replacement, "epochwise": epochwise}
+    makers: dict[str, Callable[[str], Any]] = {
+        "reported": ESTIMATORS.__getitem__,
+        "reference": build,
+        "sampler": lambda name: samplers.get(name) or imported("sampler", name),
+        "trainer": lambda name: imported("trainer", name),
+    }
+    return {part: makers[part](name) for part, name in claims.items() if name is not None}
 
 
-def _build(factory: Callable[..., Any], seed: int, offered: Mapping[str, Any]) -> Any:
+def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[str, Any], hint: str) -> Any:
     """Call a factory with what it takes of a generator, float64 and the arguments offered."""
     import torch
 
-    taken = inspect.signature(factory).parameters
+    from vaebench.experiments.options import made
+
     offered = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64} | dict(offered)
-    return factory(**{name: value for name, value in offered.items() if name in taken})
+    taken = inspect.signature(factory).parameters.values()
+    if missing := [one.name for one in taken if one.default is one.empty and one.kind < 2 and one.name not in offered]:
+        raise ValueError(f"{name} needs {missing[0]!r}, which no option gives: {hint or 'choose another'}.")
+    try:
+        return made(name, factory, offered)
+    except ValueError as refusal:
+        raise ValueError(f"{str(refusal).rstrip('.')}; {hint}." if hint else str(refusal)) from None

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from vaebench.support.texts import escaped, sentence
 
 if TYPE_CHECKING:
     from vaebench.gates import Verdict
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+Results = Annotated[Path, typer.Option(envvar="VAEBENCH_RESULTS", help="Where results are kept.")]
+REFUSALS = (ValueError, LookupError, ImportError, AttributeError, OSError)
 
 
 @contextmanager
@@ -27,12 +33,29 @@ def refusing(command: str, *kinds: type[Exception]) -> Iterator[None]:
     Raises:
         Exit: with 2, if the block refuses.
     """
-    refusals: tuple[type[Exception], ...] = kinds or (ValueError, LookupError, ImportError, AttributeError, OSError)
+    refusals: tuple[type[Exception], ...] = kinds or REFUSALS
     try:
         yield
     except refusals as refusal:
-        typer.echo(f"vaebench {command}: {refusal}", err=True)
+        say(command, sentence(refusal))
         raise typer.Exit(2) from None
+
+
+def say(command: str, text: str) -> None:
+    """Say a sentence on stderr, in the name of a command; nothing in it moves a cursor."""
+    typer.echo(escaped(f"vaebench {command}: {text}"), err=True)
+
+
+def shell(*words: object) -> str:
+    """A command to be pasted into a shell, its words quoted."""
+    return shlex.join(map(str, words))
+
+
+def cell(text: object) -> str:
+    """A text for a cell of a table: nothing in it is markup, or moves a cursor."""
+    from rich.markup import escape
+
+    return escape(escaped(str(text)))
 
 
 def print_json(value: Any) -> None:
@@ -40,40 +63,38 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(_finite(value), indent=2, allow_nan=False))
 
 
-def plain(verdict: Verdict) -> dict[str, Any]:
-    """A verdict as a JSON object."""
-    return {
-        "gate": verdict.gate,
-        "claim": verdict.claim,
-        "statistic": verdict.statistic,
-        "threshold": verdict.threshold,
-        "passed": verdict.passed,
-        "false_alarm": verdict.false_alarm,
-        "evidence": dict(verdict.evidence),
-    }
-
-
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """Print verdicts as a table, and how many failed."""
+    """Print verdicts as a table, one line each, then those that did not pass in full, and the overall outcome."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", "gate", "claim, and how it was measured", "measured", "allowed")
+    marks = {"pass": "[green]pass[/]", "fail": "[bold red]FAIL[/]", "no power": "[bold yellow]NO POWER[/]"}
+    table = Table("", "gate", "measured", "allowed", "smallest effect found with probability 0.9", "must find")
     for verdict in verdicts:
-        mark = "[green]pass[/]" if verdict.passed else "[bold red]FAIL[/]"
-        how = ", ".join(f"{name} {brief(value)}" for name, value in verdict.evidence.items())
-        claim = escape(verdict.claim) + (f"\n[dim]{escape(how)}[/]" if how else "")
-        table.add_row(mark, verdict.gate, claim, brief(verdict.statistic), brief(verdict.threshold))
+        smallest = "" if verdict.smallest is None else f"{brief(verdict.smallest)} {verdict.unit}".strip()
+        limit = "" if verdict.limit is None else brief(verdict.limit)
+        mark, measured = marks[verdict.outcome], (brief(verdict.statistic), brief(verdict.threshold))
+        table.add_row(mark, cell(verdict.gate), *measured, cell(smallest), limit)
     console = Console()
     console.print(table)
-    failed = [verdict.gate for verdict in verdicts if not verdict.passed]
-    alarm = sum(verdict.false_alarm for verdict in verdicts)
-    console.print(
-        f"{len(failed)} of {len(verdicts)} gates failed: {', '.join(failed)}."
-        if failed
-        else f"All {len(verdicts)} gates passed; correct code fails one with probability below {alarm:.1g}."
-    )
+    for verdict in verdicts:
+        if not verdict.passed:
+            console.print(cell(str(verdict)), highlight=False)
+    console.print(_summary(verdicts), highlight=False)
+
+
+def _summary(verdicts: Sequence[Verdict]) -> str:
+    failed = [verdict.gate for verdict in verdicts if verdict.outcome == "fail"]
+    blind = [verdict.gate for verdict in verdicts if verdict.outcome == "no power"]
+    alarm, count = sum(verdict.false_alarm for verdict in verdicts), len(verdicts)
+    if failed:
+        return f"{len(failed)} of {count} gates failed: {', '.join(failed)}."
+    if blind:
+        return (
+            f"No gate failed, but {len(blind)} of {count} had no power, so this run does not certify: "
+            f"{', '.join(blind)}. More members, steps or replicates give power."
+        )
+    return f"All {count} gates passed; correct code fails one with probability below {alarm:.1g}."
 
 
 def brief(value: object) -> str:

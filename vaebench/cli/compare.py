@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaebench.cli.common import AsJson, brief, print_json, refusing
+from vaebench.support.texts import escaped
 
 if TYPE_CHECKING:
     from vaebench.experiments.comparison import Change
 
 MEANS = "A .json of pytest-benchmark, a trajectory or a directory with one, or a commit."
-STYLES = {"crossed": "bold red", "recovered": "green", "moved": "yellow"}
+STYLES = {"crossed": "bold red", "lost": "bold red", "recovered": "green", "moved": "yellow"}
 
 
 def compare(
     before: Annotated[str, typer.Argument(metavar="A", help=MEANS)],
     after: Annotated[str, typer.Argument(metavar="B", help="Another of its kind.")],
+    gone: Annotated[
+        list[str] | None, typer.Option(help="A claim or counter that was lost on purpose; * stands for any letters.")
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Print what is the same, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -32,19 +36,23 @@ def compare(
     differs by more than two standard errors, or by 0.1 % where none is recorded.
 
     Exits with 1 if something crossed its bound: a claim that stood fails, an exact counter rose, more members
-    diverged; with 2 if the two cannot be read. Examples:
+    diverged; or if something was lost: a claim or an exact counter is not there any more, is no number, or its bound
+    was loosened to more than twice what it was; with 2 if the two cannot be read. Examples:
 
         vaebench compare before.json after.json
 
         vaebench compare results/sgd results/adam --json
 
         vaebench compare main HEAD --all
+
+        vaebench compare before.json after.json --gone 'tests/test_old.py::*'
     """
     with refusing("compare"):
-        from vaebench.experiments.comparison import KINDS
+        from vaebench.experiments.comparison import FAILURES, KINDS, on_purpose
         from vaebench.experiments.comparison import compare as rows_of
 
-        rows = sorted(rows_of(before, after, Path.cwd()), key=lambda row: KINDS.index(row.kind))
+        found = on_purpose(rows_of(before, after, Path.cwd()), gone or [])
+        rows = sorted(found, key=lambda row: KINDS.index(row.kind))
     if as_json:
         print_json([row.plain() for row in rows])
     else:
@@ -53,7 +61,7 @@ def compare(
         summary = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
         hint = " (--all shows what is the same)" if counts["same"] and not everything else ""
         typer.echo(f"{len(rows)} compared: {summary}{hint}.")
-    sys.exit(any(row.kind == "crossed" for row in rows))
+    sys.exit(int(any(row.kind in FAILURES for row in rows)))
 
 
 def _print_table(rows: Sequence[Change]) -> None:
@@ -68,7 +76,7 @@ def _print_table(rows: Sequence[Change]) -> None:
     table.columns[1].overflow = "fold"
     for row in rows:
         cells = (row.name, _text(row.before), _text(row.after), _remark(row))
-        table.add_row(Text(row.kind, STYLES.get(row.kind, "")), *map(Text, cells))
+        table.add_row(Text(row.kind, STYLES.get(row.kind, "")), *(Text(escaped(cell)) for cell in cells))
     Console().print(table)
 
 

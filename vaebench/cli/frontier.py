@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import math
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, print_json, refusing
-from vaebench.cli.run import Jobs, Results, outcomes_of
+from vaebench.cli.common import AsJson, Results, print_json, refusing, say
+from vaebench.cli.progress import status
+from vaebench.cli.report import Out, pages
+from vaebench.cli.run import Jobs, outcomes_of
 
 
 def frontier(
-    budget: Annotated[float | None, typer.Option(min=0, help="GFLOP of one run; default the scale's.")] = None,
+    budget: Annotated[float | None, typer.Option(help="GFLOP of one run; default the scale's.")] = None,
     scale: Annotated[str, typer.Option(help="smoke (seconds), default (minutes), paper (a GPU).")] = "default",
     results: Results = Path("results"),
     jobs: Jobs = None,
-    out: Annotated[Path, typer.Option(help="Where the report is written.")] = Path("reports"),
+    out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Forecast which estimator, B and K a compute budget is best spent on, run the best few, and compare.
@@ -32,7 +32,7 @@ def frontier(
         vaebench frontier --budget 20 --jobs 2
     """
     with refusing("frontier"):
-        found, reached, page = _explore(budget, scale, results, jobs or os.cpu_count() or 1, out)
+        found, reached, page = _explore(budget, scale, results, jobs, pages(out, results))
     if as_json:
         rows = [one._asdict() | {"reached": reached.get(one.candidate.label)} for one in found]
         print_json({"report": str(page), "forecasts": rows})
@@ -44,25 +44,31 @@ def frontier(
     typer.echo(str(page))
 
 
-def _explore(budget: float | None, scale: str, results: Path, jobs: int, out: Path) -> tuple[Any, Any, Path]:
+def _explore(budget: float | None, scale: str, results: Path, jobs: int | None, out: Path) -> tuple[Any, Any, Path]:
+    import torch
+
     from vaebench.experiments import ResultDirectory, frontier
     from vaebench.experiments.studies import keep_study
     from vaebench.report import write_index
     from vaebench.report.frontier import write_frontier
     from vaebench.report.summarising import summarise
 
-    frontier.base(scale)  # refuses a scale that there is not
+    frontier.base(scale)  # refuses an unknown scale
     budget = frontier.BUDGETS[scale] if budget is None else budget
-    with _status() as say:
-        known = frontier.prices(scale, say)
+    if not (math.isfinite(budget) and budget > 0):
+        raise ValueError(f"--budget must be a finite number of GFLOP above zero, got {budget:g}.")
+    torch.set_num_threads(1)  # a command owns its process; timings are those of one core
+    with status("counting and timing") as told:
+        known = frontier.prices(scale, lambda label: told(f"counting and timing {label}"))
+    few = f"{budget:g} GFLOP buy fewer than {frontier.SHORTEST_FORECAST} steps of any candidate; raise --budget."
+    if budget / min(price.gflop for price in known.values()) < frontier.SHORTEST_FORECAST:
+        raise ValueError(few)
     pilot = frontier.pilot(scale, budget, known)
     _run([pilot], results, jobs)
     trajectory = ResultDirectory(results, pilot).result()
     found = frontier.forecasts(trajectory, budget, known) if trajectory else []
     if not found:
-        raise ValueError(
-            f"{budget:g} GFLOP buy fewer than {frontier.SHORTEST_FORECAST} steps of any candidate; raise --budget."
-        )
+        raise ValueError(few)
     study = frontier.checks(found, scale, budget)
     keep_study(study, results)
     _run([arm.experiment for arm in study.arms], results, jobs)
@@ -74,20 +80,10 @@ def _explore(budget: float | None, scale: str, results: Path, jobs: int, out: Pa
     return found, reached, page
 
 
-def _run(experiments: list[Any], results: Path, jobs: int) -> None:
+def _run(experiments: list[Any], results: Path, jobs: int | None) -> None:
     """Run them; what broke or was stopped ends the command."""
-    for outcome in outcomes_of(experiments, results, jobs, None, {}).values():
+    for outcome in list(outcomes_of(experiments, results, jobs, None, {})):
         if not outcome.complete:
             why = outcome.failed or "stopped; the same command goes on"
-            typer.echo(f"vaebench frontier: {outcome.experiment.hash}: {why}", err=True)
+            say("frontier", f"{outcome.experiment.hash}: {why}")
             sys.exit(1)
-
-
-@contextmanager
-def _status() -> Iterator[Callable[[str], None]]:
-    import torch
-    from rich.console import Console
-
-    torch.set_num_threads(1)  # a command owns its process; timings are those of one core
-    with Console(stderr=True).status("counting and timing") as status:
-        yield lambda label: status.update(f"counting and timing {label}")

@@ -18,10 +18,10 @@ from vaebench.cli.common import AsJson, print_json, refusing
 
 app = typer.Typer(no_args_is_help=True)
 
-ESTIMATOR = {
+FILES = {
     "pyproject.toml": "pyproject.toml",
     "README.md": "README.md",
-    "{name}.py": "estimator.py",
+    "{name}.py": "{kind}.py",
     "tests/test_{name}.py": "tests.py",
 }
 
@@ -48,7 +48,7 @@ def estimator(
         vaebench check --estimator antithetic
     """
     with refusing("new estimator"):
-        package = write_estimator(name, directory)
+        package = write_package("estimator", name, directory)
     written = sorted(str(path) for path in package.rglob("*") if path.is_file())
     if as_json:
         print_json({"directory": str(package), "files": written})
@@ -59,11 +59,38 @@ def estimator(
     typer.echo(f"Certify it: vaebench check --estimator {name}")
 
 
-def write_estimator(name: str, directory: Path) -> Path:
+@app.command()
+def model(
+    name: Annotated[str, typer.Argument(help="Name of the model and of its package.")],
+    directory: Annotated[Path, typer.Option(help="Where to write the package.")] = Path("."),
+    as_json: AsJson = False,
+) -> None:
+    """Write a package with one model of two nn.Modules, data for it, and the contract as its test.
+
+    Exits with 2 if the name cannot be used. Example:
+
+        vaebench new model my_vae
+
+        cd my_vae && pytest && vaebench certify pathwise --model my_vae:my_vae --data my_vae:data --quick
+    """
+    with refusing("new model"):
+        package = write_package("model", name, directory)
+    written = sorted(str(path) for path in package.rglob("*") if path.is_file())
+    if as_json:
+        print_json({"directory": str(package), "files": written})
+        return
+    typer.echo("\n".join(written))
+    typer.echo(f"\nTest it:    pytest {package}")
+    typer.echo(f"Certify an estimator on it, in {package}:")
+    typer.echo(f"    vaebench certify pathwise --model {name}:{name} --data {name}:data --quick")
+
+
+def write_package(kind: str, name: str, directory: Path) -> Path:
     """Write the package, whole or not at all.
 
     Args:
-        name: of the estimator, its module, its package and its directory.
+        kind: "estimator" or "model".
+        name: of the part, its module, its package and its directory.
         directory: where that one is made.
 
     Returns:
@@ -73,14 +100,14 @@ def write_estimator(name: str, directory: Path) -> Path:
         ValueError: if the name cannot be used, or something of that name is there.
     """
     package = directory / name
-    _require_free(name, package)
-    templates = files("vaebench.cli") / "templates" / "estimator"
+    _require_free(kind, name, package)
+    templates = files("vaebench.cli") / "templates" / kind
     temporary = directory / f".{name}.{os.getpid()}"
     try:
-        for target, source in ESTIMATOR.items():
+        for target, source in FILES.items():
             path = temporary / target.format(name=name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = (templates / f"{source}.txt").read_text(encoding="utf-8")
+            text = (templates / f"{source.format(kind=kind)}.txt").read_text(encoding="utf-8")
             path.write_text(Template(text).substitute(name=name), encoding="utf-8")
         temporary.rename(package)
     finally:
@@ -88,7 +115,7 @@ def write_estimator(name: str, directory: Path) -> Path:
     return package
 
 
-def _require_free(name: str, package: Path) -> None:
+def _require_free(kind: str, name: str, package: Path) -> None:
     if not re.fullmatch("[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?", name) or keyword.iskeyword(name):
         raise ValueError(
             f"{name!r} is no name for a function and a package: use letters, digits and inner underscores, "
@@ -99,9 +126,11 @@ def _require_free(name: str, package: Path) -> None:
     if package.exists():
         raise ValueError(f"{str(package)!r} is there already: choose another name or another directory.")
     from vaebench.gradients.estimators import ESTIMATORS
+    from vaebench.models import MODELS
 
-    if name in set(ESTIMATORS):
-        raise ValueError(f"There is already an estimator called {name!r}; choose another name.")
+    if name in set(ESTIMATORS if kind == "estimator" else MODELS):
+        article = "an" if kind == "estimator" else "a"
+        raise ValueError(f"There is already {article} {kind} called {name!r}; choose another name.")
     found = importlib.util.find_spec(name)
     if found is not None and found.origin is not None:
         raise ValueError(f"There is already a Python module called {name!r}; choose another name.")

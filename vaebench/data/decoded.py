@@ -5,17 +5,28 @@ import math
 import os
 import re
 import shutil
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from vaebench.data.files import DamagedFileError, Directory, ProgressCallback, data_directory
+from vaebench.data.files import (
+    DamagedFileError,
+    Directory,
+    ProgressCallback,
+    checksum_of,
+    data_directory,
+    read_whole,
+)
 from vaebench.support.checks import one_of
+from vaebench.support.files import write_whole
+from vaebench.support.texts import shown
 
 FOLDER, PARTITION = "img_align_celeba", "list_eval_partition.txt"
 URL = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -34,7 +45,8 @@ def celeba(split: str = "train", directory: Directory = None, progress: Progress
     directory; these are never fetched. The central 148 x 148 are resized to 64 x 64, bilinear with antialiasing.
 
     The first call decodes a split into a cache beside these files, `celeba-<split>-<key>.npy`, 12,288 bytes an
-    image; later calls map it into memory. The key stands for the names in the split: a partition that has
+    image, with its checksum in a file beside it; later calls compare the two, once in a process, and map it into
+    memory. A cache that was changed is decoded anew. The key stands for the names in the split: a partition that has
     changed is decoded anew. The photographs themselves are not looked at again; if they change, remove the cache.
 
     Args:
@@ -68,9 +80,10 @@ def _listed(folder: Path, split: str) -> list[str]:
     path, names = folder / PARTITION, []
     if not path.exists():
         raise _missing(folder)
-    for number, line in enumerate(path.read_text("ascii", errors="replace").splitlines(), 1):
+    text = read_whole(path).decode("ascii", errors="replace").rstrip()
+    for number, line in enumerate(text.splitlines(), 1):
         if not (entry := ENTRY.fullmatch(line)):
-            raise DamagedFileError(path, f"line {number} is {line!r}, not like '000001.jpg 0'")
+            raise DamagedFileError(path, f"line {number} is {shown(line)}, not like '000001.jpg 0'")
         if entry["split"] == SPLITS[split]:
             names.append(entry["name"])
     if not names:
@@ -83,11 +96,18 @@ def _key(names: Sequence[str]) -> str:
 
 
 def _is_whole(cache: Path, shape: Shape) -> bool:
+    beside = _checksum_file(cache)
+    if not (cache.is_file() and beside.is_file()) or beside.read_bytes().strip() != checksum_of(cache).encode():
+        return False
     try:
         images = open_memmap(cache, mode="r")
-    except (FileNotFoundError, ValueError):
+    except (ValueError, SyntaxError, TokenError):  # as numpy reads a header that is none
         return False
     return images.shape == shape and images.dtype == np.uint8
+
+
+def _checksum_file(cache: Path) -> Path:
+    return cache.with_name(f"{cache.name}.sha256")
 
 
 def _missing(folder: Path) -> FileNotFoundError:
@@ -116,6 +136,7 @@ def _write(cache: Path, shape: Shape, photographs: Sequence[Path], progress: Pro
     partial = cache.with_suffix(".partial")
     try:
         _decode(photographs, open_memmap(partial, "w+", np.uint8, shape), progress)
+        write_whole(_checksum_file(cache), f"{checksum_of(partial)}\n".encode())
         partial.replace(cache)
     finally:
         partial.unlink(missing_ok=True)
@@ -149,6 +170,8 @@ def _face(photograph: Path) -> np.ndarray:
                     photograph, f"it has {image.width} x {image.height} pixels, not {WIDTH} x {HEIGHT}"
                 )
             face = image.convert("RGB").crop((left, top, left + CROP, top + CROP))
-    except (OSError, Image.DecompressionBombError) as trouble:
+    except DamagedFileError:
+        raise
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as trouble:
         raise DamagedFileError(photograph, "it is no whole JPEG") from trouble
     return np.asarray(face.resize((SIDE, SIDE), Image.Resampling.BILINEAR)).transpose(2, 0, 1)

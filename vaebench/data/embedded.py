@@ -106,7 +106,7 @@ def linear_gaussian(
     latents, scale = positive_integer("latents", latents), within("noise_variance", noise_variance, 0) ** 0.5
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
     x = normal(n, latents) @ normal(latents, features) + scale * normal(n, features)
     return (x - x.mean(0)).to(device=available_device(device), dtype=dtype)

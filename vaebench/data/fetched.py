@@ -1,6 +1,7 @@
 """Data sets of a few files, which are fetched where the network allows: MNIST and CIFAR-100."""
 
 import gzip
+import io
 import struct
 import tarfile
 import zlib
@@ -10,8 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaebench.data.files import DamagedFileError, Directory, ProgressCallback, Source, data_directory, fetched
+from vaebench.data.files import (
+    CHUNK,
+    DamagedFileError,
+    Directory,
+    ProgressCallback,
+    Source,
+    data_directory,
+    fetched,
+    read_whole,
+)
 from vaebench.support.checks import one_of
+from vaebench.support.texts import escaped
 
 MNIST = {
     "train": Source(
@@ -33,7 +44,9 @@ CIFAR100 = Source(
 SIDE, IDX_MAGIC, IDX_HEADER = 28, 0x803, struct.Struct(">4I")
 LABELS, CHANNELS = 2, (3, 32, 32)
 RECORD = LABELS + 3 * 32 * 32
-UNREADABLE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.ReadError)
+MOST_IMAGES = 10**6
+MOST_BYTES = 2**29  # of an archive, unpacked; the original's are 2^27.5
+UNREADABLE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, ValueError, OverflowError, struct.error)
 
 
 def mnist(split: str = "train", directory: Directory = None, progress: ProgressCallback = None) -> Tensor:
@@ -75,7 +88,7 @@ def cifar100(split: str = "train", directory: Directory = None, progress: Progre
     folder, member = data_directory(directory), f"cifar-100-binary/{one_of('split', split, ('train', 'test'))}.bin"
     path = folder / member
     if path.exists():
-        content = path.read_bytes()
+        content = read_whole(path)
     else:
         path = fetched(CIFAR100, folder, progress)
         content = _member(path, member)
@@ -86,30 +99,73 @@ def cifar100(split: str = "train", directory: Directory = None, progress: Progre
 
 
 def _idx_images(path: Path) -> Tensor:
+    """No more is read than the header announces, and one byte to see that it ends there."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = bytearray(file.read())
+            header = file.read(IDX_HEADER.size)
+            count = _images_announced(path, header)
+            content = bytearray(file.read(count * SIDE**2))
+            beyond = file.read(1)
+    except DamagedFileError:
+        raise
     except UNREADABLE as trouble:
-        raise DamagedFileError(path, str(trouble)) from trouble
-    if len(content) < IDX_HEADER.size:
-        raise DamagedFileError(path, f"it has {len(content)} bytes, fewer than a header of {IDX_HEADER.size}")
-    magic, count, rows, columns = IDX_HEADER.unpack_from(content)
+        raise DamagedFileError(path, escaped(str(trouble)) or type(trouble).__name__) from trouble
+    if beyond or len(content) != count * SIDE**2:
+        held = "more" if beyond else len(content)
+        raise DamagedFileError(path, f"it announces {count} images, {count * SIDE**2} bytes, and holds {held}")
+    return torch.frombuffer(content, dtype=torch.uint8).view(count, SIDE, SIDE)
+
+
+def _images_announced(path: Path, header: bytes) -> int:
+    if len(header) < IDX_HEADER.size:
+        raise DamagedFileError(path, f"it has {len(header)} bytes, fewer than a header of {IDX_HEADER.size}")
+    magic, count, rows, columns = IDX_HEADER.unpack(header)
     if magic != IDX_MAGIC:
         raise DamagedFileError(path, f"its magic number is {magic}, not {IDX_MAGIC}, that of IDX images")
-    if not count or (rows, columns) != (SIDE, SIDE):
-        raise DamagedFileError(path, f"it announces {count} images of {rows} x {columns}, not some of {SIDE} x {SIDE}")
-    if (found := len(content) - IDX_HEADER.size) != (announced := count * SIDE**2):
-        raise DamagedFileError(path, f"it announces {count} images, {announced} bytes, and holds {found}")
-    return torch.frombuffer(content, dtype=torch.uint8, offset=IDX_HEADER.size).view(count, SIDE, SIDE)
+    if not 0 < count <= MOST_IMAGES or (rows, columns) != (SIDE, SIDE):
+        wanted = f"1 to {MOST_IMAGES:,} of {SIDE} x {SIDE}"
+        raise DamagedFileError(path, f"it announces {count} images of {rows} x {columns}, not {wanted}")
+    return count
 
 
 def _member(path: Path, member: str) -> bytes:
+    """A file of an archive, which is read to its end: only there gzip says whether what it gave was right."""
+    content = None
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            file = archive.extractfile(member)
-            content = file.read() if file else b""
+        with gzip.open(path) as packed, tarfile.open(fileobj=(stream := _Limited(path, packed)), mode="r|") as archive:
+            for entry in archive:
+                if entry.name == member and entry.isreg() and content is None:
+                    content = _contents(path, archive, entry)
+            while block := stream.read(CHUNK):
+                if block.strip(b"\0"):
+                    raise DamagedFileError(path, "it goes on after the end of its archive")
+    except DamagedFileError:
+        raise
     except UNREADABLE as trouble:
-        raise DamagedFileError(path, str(trouble)) from trouble
-    except KeyError:
-        raise DamagedFileError(path, f"there is no {member} in it") from None
+        raise DamagedFileError(path, escaped(str(trouble)) or type(trouble).__name__) from trouble
+    if content is None:
+        raise DamagedFileError(path, f"there is no {member} in it")
     return content
+
+
+def _contents(path: Path, archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(entry)
+    content = file.read(entry.size) if file else b""
+    if len(content) < entry.size:
+        raise DamagedFileError(path, f"{entry.name} ends after {len(content):,} of {entry.size:,} bytes")
+    return content
+
+
+class _Limited(io.RawIOBase):
+    """A stream that gives up where it unpacks to more than any original does."""
+
+    def __init__(self, path: Path, stream: gzip.GzipFile):
+        self.path, self.stream, self.left = path, stream, MOST_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self.left + 1 if size < 0 else min(size, self.left + 1)
+        block = self.stream.read(wanted)
+        self.left -= len(block)
+        if self.left < 0:
+            raise DamagedFileError(self.path, f"it unpacks to more than {MOST_BYTES:,} bytes")
+        return block

@@ -1,15 +1,22 @@
 """Files of data sets: the directory they lie in, what is fetched with a checksum, and refusals of damage."""
 
+import hashlib
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 Directory = str | os.PathLike[str] | None
 ProgressCallback = Callable[[int, int], None] | None
 
 CHUNK = 2**20
+LARGEST_FILE = 2**30
 
 
 class Source(NamedTuple):
@@ -37,6 +44,50 @@ class DamagedFileError(ValueError):
         return f"{path} is damaged or another file: {what}; remove it and get it again."
 
 
+class NotOriginalWarning(UserWarning):
+    """A file of a data set whose original is known, and that differs from it."""
+
+
+def fingerprint(rows: Tensor) -> str:
+    """A digest of data: two data sets of one digest are the same.
+
+    Args:
+        rows: (N, *event).
+
+    Returns:
+        The sha256 of dtype, shape and bytes, 64 hexadecimal digits.
+
+    >>> fingerprint(torch.zeros(2, 3))[:8]
+    '4482deb5'
+    """
+    found = hashlib.sha256(f"{rows.dtype} {tuple(rows.shape)}\n".encode())
+    for block in rows.split(max(1, CHUNK // max(1, rows[0].numel()))):
+        found.update(block.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+@cache
+def checksum(path: Path, size: int, changed: int) -> str:
+    """The sha256 of a file, computed once in a process for as long as the file is not written to.
+
+    Args:
+        path: of the file.
+        size: in bytes, now.
+        changed: when it was last written to, in nanoseconds.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum_of(path: Path) -> str:
+    """The sha256 of a file as it is now, 64 hexadecimal digits."""
+    about = path.stat()
+    return checksum(path, about.st_size, about.st_mtime_ns)
+
+
 def data_directory(directory: Directory = None) -> Path:
     """Where the files of data sets lie.
 
@@ -54,8 +105,30 @@ def data_directory(directory: Directory = None) -> Path:
     return platformdirs.user_cache_path("vaebench")
 
 
+def read_whole(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        DamagedFileError: if it is a directory or a device, or has more than 2^30 bytes.
+    """
+    if not path.is_file():
+        raise DamagedFileError(path, "it is no file")
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise DamagedFileError(path, f"it has {size:,} bytes")
+    return path.read_bytes()
+
+
 def fetched(source: Source, directory: Path, progress: ProgressCallback = None) -> Path:
-    """A file in the directory, downloaded if it is not there; only a download is compared with the checksum.
+    """A file in the directory, downloaded if it is not there.
+
+    A download with another checksum is refused. A file that was there is used whatever it holds, and a
+    `NotOriginalWarning` says if it differs from the original.
 
     Args:
         source: the file.
@@ -71,6 +144,9 @@ def fetched(source: Source, directory: Path, progress: ProgressCallback = None) 
     """
     path = directory / source.name
     if path.exists():
+        if path.is_file() and (found := checksum_of(path)) != source.sha256:
+            text = f"{path} is not the original {source.name}: its sha256 is {found}, not {source.sha256}."
+            warnings.warn(text, NotOriginalWarning, stacklevel=3)
         return path
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from vaebench.data import DATA
 from vaebench.experiments.experiment import ComponentSpec, Experiment
+from vaebench.experiments.options import OWNED_OF_DATA, OWNED_OF_MODEL, OWNED_OF_OPTIMIZER, made, options_of
 from vaebench.gradients.estimators import ESTIMATORS, Estimator
 from vaebench.gradients.loss import Loss
 from vaebench.models import MODELS, GaussianRegression, MeanFieldModel, gaussian
 from vaebench.models.activations import relu, soft_clip, tanh
 from vaebench.models.distributions import Bernoulli
 from vaebench.support.checks import available_device
+from vaebench.support.texts import shown
 from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
 
 START = 2**31  # what separates a seed's start from its training
@@ -73,49 +75,69 @@ def build(experiment: Experiment, **found: Any) -> Problem:
     if isinstance(models[0], MeanFieldModel):
         train, test = table[:, -1].expand(1, -1), None  # one example: the response
     optimizer = OPTIMIZERS[experiment.optimizer.name]
-    _require_options(experiment.optimizer, optimizer, ("parameters", "lr"))
-    rule = partial(optimizer, **experiment.optimizer.options)
+    rule = partial(optimizer, **options_of(experiment.optimizer, optimizer, OWNED_OF_OPTIMIZER))
     return Problem(models, ESTIMATORS[experiment.estimator], train, test, rule)
+
+
+def require_parts(experiment: Experiment) -> None:
+    """Refuse an experiment with a name that nothing has, or an option that a part does not take; nothing is made.
+
+    Args:
+        experiment: the experiment; what it names is imported.
+    """
+    options_of(experiment.data, DATA[experiment.data.name], OWNED_OF_DATA)
+    model = options_of(experiment.model, MODELS[experiment.model.name], OWNED_OF_MODEL)
+    for name, value in model.items():
+        if (spec := _spec(name, value)) is not None:
+            options_of(spec, _option(name, spec), ("table",))
+    options_of(experiment.optimizer, OPTIMIZERS[experiment.optimizer.name], OWNED_OF_OPTIMIZER)
+    _ = ESTIMATORS[experiment.estimator]
 
 
 def _data(part: ComponentSpec, split: str, settings: Mapping[str, Any]) -> Tensor | None:
     factory = DATA[part.name]
-    _require_options(part, factory, ())
-    taken = signature(factory).parameters
-    if split == "test" and "split" not in taken:
+    options = options_of(part, factory, OWNED_OF_DATA)
+    if split == "test" and "split" not in signature(factory).parameters:
         return None
     offered = {"split": split, "generator": torch.Generator().manual_seed(0)} | dict(settings)
-    options = {name: value for name, value in offered.items() if name in taken and value is not None}
-    rows = factory(**(options | dict(part.options)))
+    offered = {name: value for name, value in offered.items() if value is not None}
+    rows = made(part.name, factory, offered | options)
+    if not isinstance(rows, Tensor) or rows.ndim < 2 or not len(rows):
+        raise ValueError(f"The data set {part.name} must be a tensor (N, *event), and is {shown(rows)}.")
     small = rows.dtype == torch.uint8 and settings["device"].type != "cpu"
     return rows.to(settings["device"]) if small else rows
 
 
 def _model(part: ComponentSpec, table: Tensor, settings: Mapping[str, Any]) -> nn.Module:
     factory = MODELS[part.name]
-    _require_options(part, factory, ("dtype", "device", "generator"))
-    made = {name: _option(name, value, table) for name, value in part.options.items()}
+    chosen = {name: _chosen(name, value, table) for name, value in options_of(part, factory, OWNED_OF_MODEL).items()}
     generator = torch.Generator().manual_seed(START + settings["seed"])
     offered = {"event": tuple(table.shape[1:]), "features": table.shape[-1], "generator": generator} | dict(settings)
-    taken = signature(factory).parameters
-    model = factory(**({name: value for name, value in offered.items() if name in taken} | made))
-    assert isinstance(model, nn.Module)
+    model = made(part.name, factory, offered | chosen)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"The model {part.name} must be a torch module, and is {shown(model)}.")
     return model
 
 
-def _option(name: str, value: Any, table: Tensor) -> Any:
-    if not isinstance(value, ComponentSpec):
-        return value
+def _spec(name: str, value: Any) -> ComponentSpec | None:
+    """The part that an option of a model is; a bare name will do where only parts will."""
+    if name in OPTIONS and isinstance(value, str):
+        return ComponentSpec(value)
+    if name in OPTIONS and not isinstance(value, ComponentSpec):
+        raise ValueError(f"{name} must be a name, or an object with a 'name', got {shown(value)}.")
+    return value if isinstance(value, ComponentSpec) else None
+
+
+def _option(name: str, spec: ComponentSpec) -> Callable[..., Any]:
     known = OPTIONS.get(name, {})
-    if value.name not in known:
-        raise ValueError(f"There is no {name} {value.name!r}; known: {', '.join(known) or 'none'}.")
-    factory = known[value.name]
-    _require_options(value, factory, ("table",))
-    return factory(**({"table": table} if "table" in signature(factory).parameters else {}), **value.options)
+    if spec.name not in known:
+        raise ValueError(f"There is no {name} {spec.name!r}; known: {', '.join(known) or 'none'}.")
+    return known[spec.name]
 
 
-def _require_options(part: ComponentSpec, factory: Callable[..., Any], given: tuple[str, ...]) -> None:
-    taken = [name for name in signature(factory).parameters if name not in given]
-    unknown = sorted(set(part.options) - set(taken))
-    if unknown:
-        raise ValueError(f"{part.name} takes no option {unknown[0]!r}; it takes {', '.join(taken) or 'none'}.")
+def _chosen(name: str, value: Any, table: Tensor) -> Any:
+    spec = _spec(name, value)
+    if spec is None:
+        return value
+    factory = _option(name, spec)
+    return made(spec.name, factory, {"table": table} | options_of(spec, factory, ("table",)))

@@ -4,11 +4,14 @@ import hashlib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
+from vaebench.experiments.limits import require_device, require_feasible, require_seeds, require_small
+from vaebench.experiments.typed import hints, require_finite, typed
 from vaebench.gradients.objectives import Objective
 from vaebench.support.checks import positive_integer
+from vaebench.support.texts import printable, shown
 from vaebench.training.schedules import Schedule
 
 DTYPES = ("float32", "float64")
@@ -42,11 +45,15 @@ class ComponentSpec:
     def from_dict(plain: Any) -> "ComponentSpec":
         """The part that `to_dict` wrote; a bare string is a part without options."""
         if isinstance(plain, str):
-            return ComponentSpec(plain)
+            return ComponentSpec(printable("name of a part", plain))
         if not isinstance(plain, Mapping) or not isinstance(plain.get("name"), str):
-            raise ValueError(f'A part must be a name, or an object with a "name", got {plain!r}.')
-        rest = {key: value for key, value in plain.items() if key != "name"}
-        return ComponentSpec(plain["name"], {key: _part_or_value(value) for key, value in rest.items()})
+            raise ValueError(f'A part must be a name, or an object with a "name", got {shown(plain)}.')
+        rest = {printable("option", key): value for key, value in plain.items() if key != "name"}
+        name = printable("name of a part", plain["name"])
+        for key, value in rest.items():
+            require_finite(f"{name}.{key}", value)
+            require_small(f"{name}.{key}", value)
+        return ComponentSpec(name, {key: _part_or_value(value) for key, value in rest.items()})
 
 
 def _part_or_value(value: Any) -> Any:
@@ -124,19 +131,21 @@ class Experiment:
     def __post_init__(self):
         positive_integer("steps", self.steps)
         positive_integer("batch_size", self.batch_size)
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must be distinct, and at least one, got {list(self.seeds)}.")
+        require_seeds(self.seeds)
+        require_device(self.device)
         if self.dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}.")
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {shown(self.dtype)}.")
         if not isinstance(self.compiled, bool):
-            raise ValueError(f"compiled must be true or false, got {self.compiled!r}.")
+            raise ValueError(f"compiled must be true or false, got {shown(self.compiled)}.")
+        sizes = {"steps": self.steps, "batch_size": self.batch_size, "samples": self.objective.samples}
+        require_feasible(sizes | {"seeds": len(self.seeds)} | asdict(self.measures))
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as a JSON object."""
         names = ("estimator", "steps", "batch_size", "dtype", "device", "compiled")
         simple = {name: getattr(self, name) for name in names}
-        parts = {name: getattr(self, name).to_dict() for name in ("data", "model", "optimizer")}
-        settings = {name: asdict(getattr(self, name)) for name in ("objective", "schedule", "measures")}
+        parts = {name: getattr(self, name).to_dict() for name in ("data", "model", "optimizer", "schedule")}
+        settings = {name: asdict(getattr(self, name)) for name in ("objective", "measures")}
         made = parts | simple | settings | {"seeds": list(self.seeds), "probes": list(self.probes)}
         return {one.name: made[one.name] for one in fields(self)}
 
@@ -153,16 +162,23 @@ class Experiment:
         Raises:
             ValueError: if a field is unknown, missing or out of range.
         """
+        if not isinstance(plain, Mapping):
+            raise ValueError(f"An experiment must be an object, got {shown(plain)}.")
         readers: dict[str, Any] = dict.fromkeys(("data", "model", "optimizer"), ComponentSpec.from_dict)
-        readers |= {"seeds": tuple, "probes": tuple}
         readers |= {"objective": _reader(Objective), "schedule": _reader(Schedule), "measures": _reader(Measures)}
-        unknown = sorted(set(plain) - {one.name for one in fields(Experiment)})
-        if unknown:
-            raise ValueError(f"An experiment has no field {unknown[0]!r}; it has {_names(Experiment)}.")
-        try:
-            return Experiment(**{name: readers.get(name, _same)(value) for name, value in plain.items()})
-        except TypeError as error:
-            raise ValueError(f"The experiment cannot be read: {error}.") from None
+        known, annotated = {one.name: one for one in fields(Experiment)}, hints(Experiment)
+        for name in plain:
+            if name not in known:
+                raise ValueError(f"An experiment has no field {shown(name)}; it has {_names(Experiment)}.")
+        for name, one in known.items():
+            if name not in plain and one.default is MISSING and one.default_factory is MISSING:
+                raise ValueError(f"The experiment has no {name!r}, and needs one.")
+        return Experiment(
+            **{
+                name: readers[name](value) if name in readers else typed(name, value, annotated[name])
+                for name, value in plain.items()
+            }
+        )
 
     @property
     def hash(self) -> str:
@@ -171,20 +187,18 @@ class Experiment:
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
 def _names(kind: type) -> str:
     return ", ".join(one.name for one in fields(kind))
 
 
 def _reader(kind: Any) -> Any:
+    needed = {one.name for one in fields(kind) if one.default is MISSING}
+
     def read(plain: Any) -> Any:
-        try:
-            return kind(**plain)
-        except TypeError:
-            raise ValueError(f"{kind.__name__} takes {_names(kind)}, got {plain!r}.") from None
+        known = hints(kind)
+        if not isinstance(plain, Mapping) or not needed <= set(plain) <= set(known):
+            raise ValueError(f"{kind.__name__} takes {_names(kind)}, got {shown(plain)}.")
+        return kind(**{name: typed(name, value, known[name]) for name, value in plain.items()})
 
     return read
 

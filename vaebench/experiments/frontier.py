@@ -89,8 +89,8 @@ def base(scale: str) -> Experiment:
     Raises:
         ValueError: if there is no such scale.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}.")
+    if scale not in SIZES:
+        raise ValueError(f"scale must be one of {', '.join(SIZES)}, got {scale!r}.")
     one = SCALES[scale].base
     steps = inverse_sqrt(one.schedule.scale / 10)
     return replace(one, optimizer=ComponentSpec("sgd"), schedule=steps, probes=("gradient", "bounds", "curvature"))

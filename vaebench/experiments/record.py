@@ -38,7 +38,7 @@ class Record(NamedTuple):
 
     def steps(self) -> np.ndarray:
         """gamma_1 .. gamma_n."""
-        return self.schedule.scale * np.arange(1, self.marks[-1] + 1) ** -self.schedule.exponent
+        return self.schedule.first(int(self.marks[-1]))
 
     def running(self) -> np.ndarray:
         """T_1 .. T_n of every seed, (S, n)."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
+from vaebench.data.files import fingerprint
 from vaebench.data.sampling import with_replacement
 from vaebench.experiments.building import Problem, build
 from vaebench.experiments.experiment import Experiment
@@ -89,7 +90,8 @@ def run(
     """
     place = ResultDirectory(root, experiment)
     with place.taken():
-        return place.result() or _go_on(place, experiment, progress, stop, every, found)
+        done = place.result() if place.complete() else None
+        return done or _go_on(place, experiment, progress, stop, every, found)
 
 
 def _go_on(
@@ -150,6 +152,8 @@ def _go_on(
     assert last is not None
     metadata = {"experiment": experiment.to_dict(), "hash": experiment.hash, "commit": commit()}
     metadata |= environment(last.state.like.device)
+    splits = {"train": problem.train, "test": problem.test}
+    metadata["data"] = {split: fingerprint(rows) for split, rows in splits.items() if rows is not None}
     metadata["steps"] = "eager" if compiler is None else compiler.outcome
     metadata["diverged"] = [one._asdict() for one in last.diverged]
     metadata["cost"] = cost(experiment, problem) | {"seconds per step": meter.seconds() / last.state.step}

@@ -4,10 +4,16 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from vaebench.experiments.experiment import Arm, Experiment
-from vaebench.support.files import write_whole
+from vaebench.support.files import read_json, write_whole
+from vaebench.support.registry import nearest
+from vaebench.support.texts import file_like_name, printable, sentence, shown
+
+KEPT = "kept by vaebench"  # marks a study's file that may be replaced
+RESERVED = {"index.html"}
+MOST_ARMS = 10_000
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,16 @@ class Study:
     arms: tuple[Arm, ...]
 
     def __post_init__(self):
-        labels = [arm.label for arm in self.arms]
+        file_like_name("name of a study", self.name)
+        file_like_name("scale of a study", self.scale)
+        file_like_name("name of a study with its scale", self.title)
+        if self.title.lower() in RESERVED:
+            raise ValueError(f"The name of a study cannot be {self.title!r}, which is a file of every report.")
+        for word in ("question", "axis"):
+            printable(f"{word} of a study", getattr(self, word))
+        if len(self.arms) > MOST_ARMS:
+            raise ValueError(f"A study has at most {MOST_ARMS:,} experiments, got {len(self.arms):,}.")
+        labels = [printable("label of an experiment", arm.label) for arm in self.arms]
         if not labels or len(set(labels)) < len(labels):
             raise ValueError(f"A study needs experiments with distinct labels, got {labels}.")
 
@@ -60,16 +75,38 @@ class Study:
         Raises:
             ValueError: if something is missing or out of range.
         """
-        try:
-            arms = tuple(Arm(arm["label"], Experiment.from_dict(arm["experiment"])) for arm in plain["arms"])
-            return Study(plain["name"], plain["scale"], plain["question"], plain["axis"], arms)
-        except (KeyError, TypeError) as missing:
-            raise ValueError(f"The study cannot be read: {missing} is missing or of the wrong kind.") from None
+        words = _fields(plain, "study", ("name", "scale", "question", "axis", "arms"), (KEPT,))
+        if not isinstance(words["arms"], list):
+            raise ValueError(f"The arms of a study must be a list, got {shown(words['arms'])}.")
+        arms = []
+        for one in words["arms"]:
+            arm = _fields(one, "arm of a study", ("label", "experiment"), ("hash",))
+            arms.append(Arm(arm["label"], _experiment(arm["label"], arm["experiment"])))
+        return Study(words["name"], words["scale"], words["question"], words["axis"], tuple(arms))
 
     def with_settings(self, **settings: Any) -> "Study":
         """The same study with some settings of every experiment replaced, such as `device` or `seeds`."""
         changed = tuple(Arm(arm.label, replace(arm.experiment, **settings)) for arm in self.arms)
         return replace(self, arms=changed)
+
+
+def _fields(plain: Any, what: str, needed: tuple[str, ...], allowed: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"A {what} must be an object, got {shown(plain)}.")
+    for name in needed:
+        if name not in plain:
+            raise ValueError(f"The {what} cannot be read: {name!r} is missing or of the wrong kind.")
+    for name in plain:
+        if name not in (*needed, *allowed):
+            raise ValueError(f"A {what} has no field {shown(name)}; it has {', '.join(needed)}.")
+    return plain
+
+
+def _experiment(label: object, plain: Any) -> Experiment:
+    try:
+        return Experiment.from_dict(plain)
+    except ValueError as refusal:
+        raise ValueError(f"{shown(label)}: {refusal}") from None
 
 
 def read_study(path: Path) -> Study:
@@ -84,15 +121,15 @@ def read_study(path: Path) -> Study:
     Raises:
         ValueError: if the file holds neither.
     """
-    try:
-        plain = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from None
+    plain = read_json(path)
     if not isinstance(plain, Mapping):
-        raise ValueError(f"{path} must hold an experiment or a study, an object, got {type(plain).__name__}.")
-    if "arms" in plain:
-        return Study.from_dict(plain)
-    arm = Arm(path.stem, Experiment.from_dict(plain))
+        raise ValueError(f"{path} must hold an experiment or a study, an object, got {shown(plain)}.")
+    try:
+        if "arms" in plain:
+            return Study.from_dict(plain)
+        arm = Arm(file_like_name("name of a file with an experiment", path.stem), Experiment.from_dict(plain))
+    except ValueError as refusal:
+        raise ValueError(f"{path}: {refusal}") from None
     return Study(path.stem, "default", f"What does the experiment {path.stem} do?", "experiment", (arm,))
 
 
@@ -105,13 +142,34 @@ def keep_study(study: Study, root: Path) -> Path:
 
     Returns:
         The file.
+
+    Raises:
+        ValueError: if a file of that name is there and was not written by this function.
     """
-    path = root / f"{study.title}.json"
-    write_whole(path, json.dumps(study.to_dict(), indent=2).encode() + b"\n")
+    path, plain = root / f"{study.title}.json", study.to_dict()
+    if path.exists():
+        there = read_json(path) if path.is_file() else None
+        if there == plain:
+            return path  # the user's own file, in the directory of the results
+        if not (isinstance(there, Mapping) and there.get(KEPT) is True):
+            raise ValueError(f"{path} is there and is not a note of vaebench's: choose another --results, or move it.")
+    write_whole(path, json.dumps({KEPT: True} | plain, indent=2).encode() + b"\n")
     return path
 
 
-def find_studies(root: Path, titles: Sequence[str] | None) -> list[Study]:
+class FoundStudies(NamedTuple):
+    """What a directory of results holds.
+
+    Attributes:
+        studies: by title.
+        broken: what cannot be read: files by name, each with a sentence that says why.
+    """
+
+    studies: list[Study]
+    broken: dict[str, str]
+
+
+def find_studies(root: Path, titles: Sequence[str] | None) -> FoundStudies:
     """Studies of which results are kept.
 
     Args:
@@ -119,14 +177,27 @@ def find_studies(root: Path, titles: Sequence[str] | None) -> list[Study]:
         titles: which; default all.
 
     Returns:
-        The studies, by title.
+        The studies, by title. A file that holds none, or one of another title, is listed as broken.
 
     Raises:
         LookupError: if there is none of a title.
+        ValueError: if one that was asked for holds no study.
+        OSError: if it cannot be read.
     """
-    known = {path.stem: path for path in sorted(root.glob("*.json"))}
+    known = {path.stem: path for path in sorted(root.glob("*.json")) if not path.name.startswith(".")}
     for title in titles or ():
         if title not in known:
-            there = ", ".join(known) or "none"
-            raise LookupError(f"There is no study {title!r} in {root}; there: {there}. Run it first.")
-    return [read_study(known[title]) for title in titles or known]
+            hint = nearest(title, known) if known else "."
+            raise LookupError(f"There is no study {shown(title)} in {root}{hint} Run it first.")
+    found = FoundStudies([], {})
+    for title in titles or known:
+        try:
+            study = read_study(known[title])
+            if study.title != title:
+                raise ValueError(f"{known[title]} holds the study {study.title!r}: name the file {study.title}.json.")
+            found.studies.append(study)
+        except (ValueError, OSError) as trouble:
+            if titles:
+                raise
+            found.broken[known[title].name] = sentence(trouble)
+    return found

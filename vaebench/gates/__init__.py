@@ -1,6 +1,22 @@
-"""Gates: checks that a correct training run passes and a faulty one does not, each with its false-alarm rate."""
+"""Gates: checks that a correct training run passes and a faulty one does not, each with its false-alarm rate.
+
+`certify` runs all that apply; `contract` has the short checks for the tests of one estimator or model.
+"""
 
 from vaebench.gates.certification import FALSE_ALARM, certify
-from vaebench.gates.verdict import Verdict, judge
+from vaebench.gates.contract import check_estimator, check_model
+from vaebench.gates.reference import Reference, exact_reference
+from vaebench.gates.verdict import Outcome, Verdict, judge, overall
 
-__all__ = ["FALSE_ALARM", "Verdict", "certify", "judge"]
+__all__ = [
+    "FALSE_ALARM",
+    "Outcome",
+    "Reference",
+    "Verdict",
+    "certify",
+    "check_estimator",
+    "check_model",
+    "exact_reference",
+    "judge",
+    "overall",
+]

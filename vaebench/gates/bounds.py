@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vaebench.gates.path import Path
-from vaebench.gates.reference import Reference
-from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
+from vaebench.gates.reference import Reference, unflatten
+from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.gradients.loss import Parameters
 from vaebench.theory import envelopes, ledger, predictions
 from vaebench.training.records import geometric
@@ -21,6 +21,7 @@ from vaebench.training.schedules import Schedule
 TOLERANCE = 0.05  # of the identity, for what is of higher order in the step
 SAFETY = 1.5  # factor on the largest curvature seen, where it is not known along the whole path
 DENSE = 100  # parameters up to which Hessians of all members are formed along the path
+BLUR = 0.5  # of the mean squared gradient: a test over seeds that finds no smaller excess has no power
 BURN_IN = 50  # steps before Adam's ledger opens
 
 
@@ -38,13 +39,6 @@ class Curvature(NamedTuple):
     hessians: Tensor
 
 
-def unflatten(vectors: Tensor, like: Parameters) -> Parameters:
-    """Undo `flat`: (S, p) to parameters by name, with the shapes of `like`."""
-    shapes = {name: tensor.shape[1:] for name, tensor in like.items()}
-    pieces = vectors.split([shape.numel() for shape in shapes.values()], -1)
-    return {n: v.unflatten(-1, s) if s else v.squeeze(-1) for (n, s), v in zip(shapes.items(), pieces, strict=True)}
-
-
 def curvature(path: Path, reference: Reference, like: Parameters) -> Curvature:
     """The curvature met on the prefix of a path; of all members where Hessians are cheap, else of the first two.
 
@@ -59,21 +53,32 @@ def curvature(path: Path, reference: Reference, like: Parameters) -> Curvature:
     n = path.prefix
     points = torch.cat([path.before[:n], path.end.unsqueeze(0)])
     cheap = reference.kind == "closed form" and points.shape[-1] <= DENSE
-    marks = geometric(n, 12 if cheap else 2)
+    marks = geometric(n, 8 if cheap else 2)
     if cheap:
-        marks = tuple(sorted({*marks, *range(0, n, max(25, n // 40))}))
+        marks = tuple(sorted({*marks, *range(0, n, max(25, n // 25))}))
     chosen = points[list(marks)] if cheap else points[list(marks), :2]
-    found = torch.stack([reference.hessians(unflatten(vectors, like)) for vectors in chosen])
+    found = reference.hessians(unflatten(chosen.flatten(0, 1), like)).unflatten(0, chosen.shape[:2])
     top = torch.linalg.eigvalsh(found)[..., -1]
     if not cheap:
         return Curvature((SAFETY * top.max()).expand(n, 1), marks, found[:, :0])
-    segment = torch.bucketize(torch.arange(n), torch.tensor(marks), right=True) - 1
+    segment = _segments(n, marks) - 1
     return Curvature(torch.maximum(top[segment], top[segment + 1]), marks, found)
+
+
+def _segments(n: int, marks: tuple[int, ...]) -> Tensor:
+    """One more than the number of the segment between marks in which each of n steps lies."""
+    return torch.bucketize(torch.arange(n, device="cpu"), torch.tensor(marks, device="cpu"), right=True)
 
 
 def _t(margin: np.ndarray) -> tuple[float, float]:
     error = float(margin.std(ddof=1)) / math.sqrt(len(margin))
     return float(margin.mean()), max(error, 1e-300)
+
+
+def _smallest(error: float, freedom: int, scale: float) -> float:
+    """The excess, relative to a scale, that Student's t over seeds finds with probability 0.9."""
+    found = detectable(two_sided(1, freedom), freedom) * error
+    return found / scale if scale > 0 else math.inf
 
 
 def values(path: Path, reference: Reference, like: Parameters) -> np.ndarray:
@@ -118,6 +123,9 @@ def telescoped(path: Path, values: np.ndarray, found: Curvature, used: Tensor) -
             "steps": len(gamma),
             "curvature": "on the path" if found.hessians.shape[1] else f"{SAFETY:g} x the largest measured",
         },
+        smallest=_smallest(error, len(values) - 1, float(sides.left[:, -1].mean())),
+        limit=BLUR,
+        unit="of the mean squared gradient, beyond the bound",
     )
 
 
@@ -137,7 +145,7 @@ def identity(path: Path, values: np.ndarray, found: Curvature, used: Tensor) -> 
     """
     gamma, squared, _ = _arrays(path, used)
     n = len(gamma)
-    segment = torch.bucketize(torch.arange(n), torch.tensor(found.marks), right=True) - 1
+    segment = _segments(n, found.marks) - 1
     hessians = (found.hessians[:-1] + found.hessians[1:]) / 2
     exact, noise = path.exact[:n], used[:n] - path.exact[:n]
     curved = [(v * (hessians[segment] @ v.unsqueeze(-1)).squeeze(-1)).sum(-1).T.cpu().numpy() for v in (noise, exact)]
@@ -153,6 +161,9 @@ def identity(path: Path, values: np.ndarray, found: Curvature, used: Tensor) -> 
         TOLERANCE,
         LEVEL,
         {"predicted / measured": float(law.mean() / mean.mean()), "relative error": error / float(mean.mean())},
+        smallest=TOLERANCE + _smallest(error, len(values) - 1, float(mean.mean())),
+        limit=BLUR,
+        unit="of the mean squared gradient",
     )
 
 
@@ -184,6 +195,9 @@ def envelope(path: Path, values: np.ndarray, found: Curvature, used: Tensor, sch
         two_sided(1, len(values) - 1),
         LEVEL,
         {"measured / bound": float(squared.mean()) / bound, "L": smoothness, "noise": largest, "steps": n},
+        smallest=_smallest(error, len(values) - 1, float(squared.mean())),
+        limit=BLUR,
+        unit="of the mean squared gradient, beyond the bound",
     )
 
 
@@ -216,4 +230,7 @@ def adam_ledger(path: Path, reference: Reference, found: Curvature, like: Parame
         two_sided(1, len(sides.left) - 1),
         LEVEL,
         {"measured": float(sides.left.mean()), "bound": float(sides.right.mean()), "steps": n - BURN_IN},
+        smallest=_smallest(error, len(sides.left) - 1, float(sides.left.mean())),
+        limit=BLUR,
+        unit="of the preconditioned squared gradients, beyond the bound",
     )

@@ -9,14 +9,17 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from vaebench.data import linear_gaussian
 from vaebench.gradients.estimators import Estimator, draw_noise, exact, pathwise
-from vaebench.gradients.loss import Loss, Parameters
+from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.models import ConjugateModel, LatentModel, check_input, linear_vae
+from vaebench.gradients.trial import check_gradient
+from vaebench.models import ConjugateModel, LatentModel, as_input, check_input, linear_vae
 from vaebench.models.distributions import Gaussian
+from vaebench.support.layers import like_parameters
+from vaebench.support.repeatable import preserved
 from vaebench.support.statistics import hotelling, hotelling_two_sample
 
 FALSE_ALARM = 1e-8
@@ -32,7 +35,7 @@ def check_model(model: LatentModel, x: Tensor, generator: torch.Generator) -> No
 
     Args:
         model: a module that keeps the protocol; float64 parameters make the comparisons sharp.
-        x: a few examples, (B, *event) with B >= 2, in the model's dtype.
+        x: a few examples, (B, *event) with B >= 2, as `check_input` takes them.
         generator: source of the noise.
 
     Raises:
@@ -40,8 +43,9 @@ def check_model(model: LatentModel, x: Tensor, generator: torch.Generator) -> No
     """
     objective = Objective(samples=3)
     _require(isinstance(model, LatentModel) and isinstance(model, nn.Module), "the model is no LatentModel module")
-    with _untouched_globals():
-        check_input(model, x)
+    like_parameters(model)  # pyright: ignore[reportArgumentType]
+    with preserved(model), _untouched_globals():  # pyright: ignore[reportArgumentType]
+        x = _rows(Loss(model, pathwise, objective), x)
         noise = draw_noise(model, x, objective, generator)
         q = model.posterior(x)
         z = q.transport(noise)
@@ -91,7 +95,8 @@ def check_estimator(
         AssertionError: if the contract is broken.
     """
     model, x = _bed(model, x, generator)
-    with _untouched_globals():
+    with preserved(model), _untouched_globals():  # pyright: ignore[reportArgumentType]
+        x = _rows(Loss(model, estimator, objective), x)
         noise = draw_noise(model, x, objective, generator)
         before = x.clone(), noise.clone()
         surrogate = estimator(model, x, noise, objective)
@@ -109,7 +114,7 @@ def check_estimator(
 
 
 def gradient(loss: Loss, x: Tensor, noise: Tensor) -> Parameters:
-    """Parameters of a loss by parameter name; zeros where a parameter does not enter.
+    """Gradient of a loss by the name of each trained parameter; zeros where one does not enter.
 
     Args:
         loss: model, estimator and objective.
@@ -119,9 +124,21 @@ def gradient(loss: Loss, x: Tensor, noise: Tensor) -> Parameters:
     Returns:
         Parameter name -> gradient.
     """
-    parameters = dict(loss.named_parameters())
-    grads = torch.autograd.grad(loss(x, noise), list(parameters.values()), allow_unused=True, materialize_grads=True)
+    own = dict(loss.named_parameters())
+    parameters = {name: own[name] for name in own_parameters(loss)}
+    with torch.enable_grad():
+        value = loss(x, noise)
+    grads = torch.autograd.grad(value, list(parameters.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(parameters, grads, strict=True))
+
+
+def _rows(loss: Loss, x: Tensor) -> Tensor:
+    """Data as the model takes them, once the loss is known to be a function of its parameters and noise."""
+    x = as_input(check_input(loss.model, x), like_parameters(loss))
+    try:
+        return check_gradient(loss, x)
+    except ValueError as broken:
+        raise AssertionError(f"Contract broken: {broken}") from broken
 
 
 def _bed(model: LatentModel | None, x: Tensor | None, generator: torch.Generator) -> tuple[LatentModel, Tensor]:
@@ -130,7 +147,7 @@ def _bed(model: LatentModel | None, x: Tensor | None, generator: torch.Generator
         return linear_vae(generator=generator, dtype=torch.float64), points
     if model is None or x is None:
         raise ValueError("model and x belong together, got one without the other; give both or neither.")
-    check_input(model, x)
+    like_parameters(model)  # pyright: ignore[reportArgumentType]
     return model, x
 
 
@@ -160,18 +177,18 @@ def _require_full_gradient(loss: Loss, x: Tensor, noise: Tensor) -> None:
 
 def _flat_gradients(loss: Loss, x: Tensor, noise: Tensor) -> Tensor:
     """One flat gradient (P,) per noise matrix: noise (R, K, B, D) -> (R, P)."""
-    parameters = {name: p.detach() for name, p in loss.named_parameters()}
-    per_noise = vmap(grad(lambda p, n: functional_call(loss, p, (x, n))), in_dims=(None, 0))(parameters, noise)
-    return torch.cat([value.flatten(1) for value in per_noise.values()], 1)
+    of = loss_function(loss)
+    per_noise = vmap(grad(lambda p, n: of(p, x, n)), in_dims=(None, 0))(own_parameters(loss), noise)
+    return torch.cat([value.reshape(len(noise), -1) for value in per_noise.values()], 1).double()
 
 
 def _require_vmap_equals_loop(loss: Loss, x: Tensor, noise: Tensor) -> None:
-    parameters = {name: p.detach() for name, p in loss.named_parameters()}
+    parameters, function = own_parameters(loss), loss_function(loss)
     members = [parameters, {name: 0.9 * p for name, p in parameters.items()}]
     stacked = {name: torch.stack([member[name] for member in members]) for name in parameters}
 
     def of(p: Parameters) -> Tensor:
-        return functional_call(loss, dict(p), (x, noise))
+        return function(p, x, noise)
 
     inside = vmap(grad(of))(stacked)
     outside = grad(lambda p: vmap(of)(p).sum())(stacked)
@@ -183,7 +200,7 @@ def _require_vmap_equals_loop(loss: Loss, x: Tensor, noise: Tensor) -> None:
 
 def _require_unbiased(loss: Loss, x: Tensor, generator: torch.Generator, replicates: int) -> None:
     model, objective = loss.model, loss.objective
-    parameters = sum(p.numel() for p in loss.parameters())
+    parameters = sum(p.numel() for p in own_parameters(loss).values())
     _require(replicates >= 20 * parameters, f"{replicates} replicates are too few for {parameters} parameters")
 
     def sample(which: Loss) -> Tensor:

@@ -1,4 +1,9 @@
-"""The record of a training run: every watched step beside the exact gradient, and beside the claimed rule's step."""
+"""The record of a training run: its watched steps, replayed, beside the exact gradient and the claimed rule's step.
+
+The loop under test says of every step which minibatch and which noise it used. So a step can be replayed: the
+gradient of the estimator, and of a trusted one, at the same parameters, minibatch and noise. Steps are kept as they
+come and looked at many at a time.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,13 +14,17 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from vaebench.gates.reference import Reference, flat
+from vaebench.gates.randomness import Randomness
+from vaebench.gates.reference import Reference, flat, unflatten
 from vaebench.gates.subject import Subject, loss_of
-from vaebench.gradients.loss import Parameters, loss_function
-from vaebench.measures.moments import fresh
+from vaebench.gradients.loss import Loss, Parameters, loss_function
+from vaebench.measures.moments import CHUNK, fresh
+from vaebench.models import minibatch
 from vaebench.training.records import Step
 
 ROUNDING = 1e-6  # of a step, that the claimed rule may differ by
+UNITS = 2000  # in the last place of the largest gradient, that a replayed gradient may differ by
+BUFFER = 2**21  # numbers of steps that are held before they are looked at
 
 
 class Path(NamedTuple):
@@ -30,7 +39,7 @@ class Path(NamedTuple):
         values: f where the steps start, (n, S); empty without a reference.
         exact: grad f there, (n, S, p); empty without a reference.
         end: parameters after the last of the steps 1, 2, ... that are all watched, (S, p).
-        control: numbers of the steps with a second, independent gradient, (c,), and those, (c, S, p).
+        control: indices of the steps with a second, independent gradient, (c,), and those, (c, S, p).
         blocks: sizes of the parameters by name.
     """
 
@@ -53,110 +62,206 @@ class Path(NamedTuple):
 
 
 class Mismatch(NamedTuple):
-    """The largest difference between a run's step and the claimed rule's, in units of what rounding explains."""
+    """The largest difference between a step and what it should be, in units of what rounding explains."""
 
     error: float
     step: int
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Which steps are looked at.
+
+    Attributes:
+        exact: beside the exact gradient; they make the `Path`.
+        controlled: those of them that get an independent gradient.
+        replayed: with the estimator under test.
+        longest: a fault of so many successive steps cannot fall between the replayed ones.
+    """
+
+    exact: frozenset[int]
+    controlled: frozenset[int]
+    replayed: frozenset[int]
+    longest: int
+
+
+class _Kept(NamedTuple):
+    """A step as it is buffered; parameters flat, (S, p)."""
+
+    number: int
+    before: Tensor
+    raw: Tensor
+    after: Tensor
+    mine: Tensor
+    indices: Tensor
+    noise: Tensor | None
+
+
+@dataclass
 class Recorder:
-    """An observer for `vaebench.training.fleet.train` that gathers a `Path`.
+    """An observer for `vaebench.training.fleet.train` that gathers a `Path`, and replays what it is told to.
 
     Attributes:
         subject: what is under test.
         schedule: claimed step sizes.
         reference: exact gradients, if there are any.
-        watched: numbers of the steps to record.
-        controlled: those of them that get an independent gradient.
+        trusted: a loss whose gradient has the claimed mean, for the differences at equal noise; or None.
+        watch: which steps.
         generator: of the independent gradients.
+        worst: the largest mismatch with the claimed rule's step, once there is one.
+        replay: the largest mismatch with the estimator's own gradient, once there is one.
+        randomness: what was seen of minibatches and noise.
+        differences: of the gradients from the trusted ones, (n, S, p) by parts, and the steps' numbers.
     """
 
     subject: Subject
     schedule: Callable[[int], float]
     reference: Reference | None
-    watched: frozenset[int]
-    controlled: frozenset[int]
+    trusted: Loss | None
+    watch: Watch
     generator: torch.Generator
-    rows: list[tuple[Tensor, ...]] = field(default_factory=list)
-    controls: list[tuple[int, Tensor]] = field(default_factory=list)
-    worst: list[Mismatch] = field(default_factory=list)
-    kept: dict = field(default_factory=dict)
+    worst: Mismatch | None = None
+    replay: Mismatch | None = None
+    randomness: Randomness | None = None
+    differences: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    finite: bool = True
+    _buffer: list[_Kept] = field(default_factory=list)
+    _rows: list[tuple[Tensor, ...]] = field(default_factory=list)
+    _controls: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _like: Parameters = field(default_factory=dict)
+    _rule: torch.optim.Optimizer | None = None
+    _end: Tensor | None = None
 
     def observe(self, step: Step) -> None:
-        """Record one step; costs a gradient of the full data where it is watched."""
-        self._compare(step)
-        if step.number not in self.watched or not self.kept["finite"]:
-            return
-        gamma = self.schedule(step.number)
-        before, after = flat(step.before), flat(step.after)
-        found = self.reference.evaluate(step.before) if self.reference else (before[:0, 0], before[:0])
-        meta = torch.tensor([step.number, gamma], dtype=torch.float64)
-        self.rows.append((meta, before, flat(step.gradients), (before - after) / gamma, *found))
-        if step.number == len(self.rows):
-            self.kept["end"] = after.clone()
-        if step.number in self.controlled:
-            self.controls.append((len(self.rows) - 1, self._independent(step.before)))
-
-    def _compare(self, step: Step) -> None:
-        kept = self.kept
-        if "rule" not in kept:
-            kept["blocks"] = {name: tensor[0].numel() for name, tensor in step.before.items()}
-            kept["mine"] = {name: tensor.clone() for name, tensor in step.before.items()}
-            kept["rule"] = self.subject.rule(list(kept["mine"].values()), self.schedule(1))
-        for group in kept["rule"].param_groups:
+        """Keep one step, and take the claimed rule's own step beside it."""
+        before, raw = flat(step.before), flat(step.gradients)
+        if self._rule is None:
+            self._like = {name: tensor[:1] for name, tensor in step.before.items()}
+            self._mine = before.clone()
+            self._rule = self.subject.rule([self._mine], self.schedule(1))
+        for group in self._rule.param_groups:
             group["lr"] = self.schedule(step.number)
-        for name, tensor in kept["mine"].items():
-            tensor.copy_(step.before[name])
-            tensor.grad = step.gradients[name].clone()
-        kept["rule"].step()
-        error = mismatch(step.before, kept["mine"], step.after)
-        kept["finite"] = math.isfinite(error)
-        if kept["finite"] and (not self.worst or error > self.worst[0].error):
-            self.worst[:] = [Mismatch(error, step.number)]
+        self._mine.data.copy_(before)
+        self._mine.grad = raw.clone()
+        self._rule.step()
+        noise = None if step.noise is None else step.noise
+        kept = _Kept(
+            step.number, before, raw, flat(step.after).clone(), self._mine.detach().clone(), step.indices, noise
+        )
+        self._buffer.append(kept)
+        held = before.numel() * 5 + (0 if noise is None else noise.numel())
+        if len(self._buffer) * held >= BUFFER:
+            self.flush()
 
-    def _independent(self, stacked: Parameters) -> Tensor:
-        loss = loss_of(self.subject)
-        members = len(next(iter(stacked.values())))
-        x, noise = fresh(loss, self.subject.data, self.subject.batch_size, self.generator).take(members)
-        return flat(vmap(grad(loss_function(loss)))(stacked, x, noise))
+    def flush(self) -> None:
+        """Look at the steps that are buffered."""
+        steps, self._buffer = self._buffer, []
+        if not steps or not self.finite:
+            return
+        before, after, mine = (torch.stack([getattr(s, part) for s in steps]) for part in ("before", "after", "mine"))
+        errors = mismatch(before, mine, after, self.sizes)
+        good = errors.isfinite() & torch.stack([s.raw for s in steps]).flatten(1).isfinite().all(1)
+        self.finite = bool(good.all())
+        steps = steps[: int(good.int().cumprod(0).sum())]
+        if not steps:
+            return
+        worst = int(errors[: len(steps)].argmax())
+        self.worst = _larger(self.worst, Mismatch(float(errors[worst]), steps[worst].number))
+        self._replay([s for s in steps if s.number in self.watch.replayed and s.noise is not None])
+        self._exact([s for s in steps if s.number in self.watch.exact])
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers in the parameters by name."""
+        return {name: tensor[0].numel() for name, tensor in self._like.items()}
+
+    def _replay(self, steps: Sequence[_Kept]) -> None:
+        if not steps:
+            return
+        before, raw = (torch.cat([getattr(s, part) for s in steps]) for part in ("before", "raw"))
+        indices = torch.cat([s.indices for s in steps])
+        noise = torch.cat([s.noise for s in steps if s.noise is not None])
+        members, numbers = len(steps[0].before), torch.tensor([s.number for s in steps])
+        if self.randomness is None:
+            self.randomness = Randomness(len(self.subject.data), noise[0].shape)
+        self.randomness.enter(numbers, indices, noise, members)
+        own = self._gradients(loss_of(self.subject), before, indices, noise)
+        allowed = UNITS * torch.finfo(raw.dtype).eps * own.abs().amax(1).clamp(min=1e-300)
+        errors = ((raw - own).abs().amax(1) / allowed).view(-1, members).amax(1)
+        worst = int(errors.argmax())
+        self.replay = _larger(self.replay, Mismatch(float(errors[worst]), int(numbers[worst])))
+        if self.trusted is not None:
+            aim = self._gradients(self.trusted, before, indices, noise)
+            off, shape = (raw - aim), (len(steps), members, -1)
+            self.differences.append((numbers, off.view(shape), aim.view(shape)))
+
+    def _gradients(self, loss: Loss, before: Tensor, indices: Tensor, noise: Tensor) -> Tensor:
+        data, one = self.subject.data, vmap(grad(loss_function(loss)))
+        rows = max(1, CHUNK // max(before.shape[1], noise[0].numel(), indices[0].numel() * data[0].numel()))
+        found = []
+        for start in range(0, len(before), rows):
+            part = slice(start, start + rows)
+            x = minibatch(data, indices[part], before)
+            found.append(flat(one(unflatten(before[part], self._like), x, noise[part])))
+        return torch.cat(found)
+
+    def _exact(self, steps: Sequence[_Kept]) -> None:
+        if not steps:
+            return
+        numbers = torch.tensor([s.number for s in steps])
+        gamma = torch.tensor([self.schedule(s.number) for s in steps], dtype=torch.float64)
+        before, raw, after = (torch.stack([getattr(s, part) for s in steps]) for part in ("before", "raw", "after"))
+        shape, start = before.shape[:2], sum(len(row[0]) for row in self._rows)
+        moved = (before - after) / gamma.to(before)[:, None, None]
+        values, exact = before[..., 0][:, :0], before[:, :0]
+        if self.reference is not None:
+            values, exact = self.reference.evaluate(unflatten(before.flatten(0, 1), self._like))
+            values, exact = values.view(shape), exact.view(*shape, -1)
+        if int(numbers[0]) == start + 1:
+            last = int((numbers == torch.arange(start + 1, start + len(numbers) + 1)).sum())
+            self._end = after[last - 1]
+        self._rows.append((numbers, gamma.to(before), before, raw, moved, values, exact))
+        at = torch.tensor([i for i, s in enumerate(steps) if s.number in self.watch.controlled], dtype=torch.long)
+        if len(at):
+            loss = loss_of(self.subject)
+            x, noise = fresh(loss, self.subject.data, self.subject.batch_size, self.generator).take(len(at) * shape[1])
+            drawn = vmap(grad(loss_function(loss)))(unflatten(before[at].flatten(0, 1), self._like), x, noise)
+            self._controls.append((at + start, flat(drawn).view(len(at), *shape[1:], -1)))
 
     def path(self) -> Path | None:
         """The record so far; None if no finite step was watched."""
-        if not self.rows:
+        self.flush()
+        if not self._rows:
             return None
-        meta, before, raw, moved, values, exact = (torch.stack(part) for part in zip(*self.rows, strict=True))
-        at, drawn = zip(*self.controls, strict=True) if self.controls else ((), ())
-        control = torch.tensor(at, dtype=torch.long), torch.stack(drawn) if drawn else before[:0]
-        numbers, gamma = meta[:, 0].long(), meta[:, 1].to(before)
-        end = self.kept.get("end", before[-1])
-        return Path(numbers, gamma, before, raw, moved, values, exact, end, control, self.kept["blocks"])
+        numbers, gamma, before, raw, moved, values, exact = (torch.cat(part) for part in zip(*self._rows, strict=True))
+        empty = torch.zeros(0, dtype=torch.long), before[:0]
+        control = tuple(map(torch.cat, zip(*self._controls, strict=True))) if self._controls else empty
+        end = before[-1] if self._end is None else self._end
+        return Path(numbers, gamma, before, raw, moved, values, exact, end, control, self.sizes)  # pyright: ignore[reportArgumentType]
 
 
-def mismatch(before: Parameters, expected: Parameters, actual: Parameters) -> float:
-    """Largest difference of two steps from one point, over 1e-6 of the step plus 16 units in the last place."""
-    errors = []
-    for name, start in before.items():
-        aim = expected[name].detach()
-        allowed = ROUNDING * (aim - start).abs().max() + 16 * torch.finfo(aim.dtype).eps * aim.abs().max()
-        errors.append((actual[name].detach() - aim).abs().max() / allowed.clamp(min=1e-300))
-    return float(torch.stack(errors).max())
+def _larger(first: Mismatch | None, second: Mismatch) -> Mismatch:
+    if math.isnan(second.error):
+        second = second._replace(error=math.inf)
+    return second if first is None or second.error > first.error else first
 
 
-def watch(steps: int, prefix: int, pairs: int) -> frozenset[int]:
-    """Steps to watch: the first ones, then so many pairs of neighbours, evenly spread.
+def mismatch(before: Tensor, expected: Tensor, actual: Tensor, sizes: dict[str, int]) -> Tensor:
+    """Largest difference of two steps from one point, over 1e-6 of the step plus 16 units in the last place.
 
     Args:
-        steps: n.
-        prefix: all of 1 .. prefix.
-        pairs: of the rest.
+        before: where the steps start, (n, S, p).
+        expected: where the claimed rule ends, (n, S, p).
+        actual: where the run ends, (n, S, p).
+        sizes: of the parameters by name, which are compared each by itself.
 
     Returns:
-        The numbers.
-
-    >>> sorted(watch(11, 3, 2))
-    [1, 2, 3, 6, 7, 10, 11]
+        (n,), the largest over members and parameters.
     """
-    prefix = min(prefix, steps)
-    chosen: Sequence[int] = [prefix + round((steps - prefix) * (i + 1) / pairs) for i in range(pairs)]
-    return frozenset(range(1, prefix + 1)) | {k for last in chosen for k in (last - 1, last) if k > prefix}
+    parts = zip(*(tensor.split(list(sizes.values()), -1) for tensor in (before, expected, actual)), strict=True)
+    errors = []
+    for start, aim, found in parts:
+        allowed = ROUNDING * (aim - start).abs().flatten(1).amax(1)
+        allowed = allowed + 16 * torch.finfo(aim.dtype).eps * aim.abs().flatten(1).amax(1)
+        errors.append((found - aim).abs().flatten(1).amax(1) / allowed.clamp(min=1e-300))
+    return torch.stack(errors).amax(0)

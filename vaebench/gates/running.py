@@ -4,16 +4,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from vaebench.gates.path import Mismatch, Path, Recorder, watch
+from vaebench.gates.path import Mismatch, Path, Recorder, Watch
+from vaebench.gates.randomness import Randomness
 from vaebench.gates.reference import Reference
 from vaebench.gates.subject import Subject
-from vaebench.gradients.loss import Parameters
+from vaebench.gradients.loss import Loss, Parameters
 from vaebench.support.checks import positive_integer
 from vaebench.training.records import Checkpoint, Divergence
 
 StageCallback = Callable[[str], None]
-PREFIX, PAIRS = 80, 20  # steps watched where the reference is a quadrature
+HELD = 2**24  # numbers of gradients of a run that are kept
+PREFIX, PAIRS = 80, 20  # steps beside the exact gradient where it is a quadrature
+CHEAP = 2000  # parameters up to which every step is replayed
+STRATUM = 25  # steps of which one, at random, is replayed of larger nets
 CONTROLS = 200  # steps with an independent gradient
 REPLICATES, FEWEST_REPLICATES = 4000, 800  # gradients at a point: wanted, and at least
 
@@ -36,9 +41,9 @@ class Plan:
 
     def seeds(self) -> Iterator[int]:
         """Seeds of members, without end."""
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = torch.Generator(device="cpu").manual_seed(self.seed)
         while True:
-            yield int(torch.randint(2**62, (), generator=generator))
+            yield int(torch.randint(2**62, (), generator=generator, device="cpu"))
 
     def generator(self, device: torch.device) -> torch.Generator:
         """A generator beside those of the members."""
@@ -50,8 +55,13 @@ class Run:
     """What is kept of the run under test.
 
     Attributes:
-        path: its watched steps.
+        path: its steps beside the exact gradient.
         worst: the step that differs most from the claimed rule's.
+        replay: the step whose gradient differs most from the estimator's at its parameters, minibatch and noise.
+        longest: a fault of so many successive steps cannot fall between the replayed ones.
+        randomness: of minibatches and noise; None of a loop that does not say what it drew.
+        differences: numbers of the replayed steps, (n,), and the gradients less the trusted ones, and these,
+            (n, S, p) each; None if too many.
         diverged: members that left the finite numbers.
         points: parameters of the first member at the start, early on and at the end, where finite.
         like: stacked parameters, for names and shapes.
@@ -59,6 +69,10 @@ class Run:
 
     path: Path | None
     worst: Mismatch | None
+    replay: Mismatch | None
+    longest: int
+    randomness: Randomness | None
+    differences: tuple[Tensor, Tensor, Tensor] | None
     diverged: tuple[Divergence, ...]
     points: dict[str, Parameters]
     like: Parameters
@@ -88,15 +102,61 @@ def plan_of(steps: int, members: int, replicates: int, seed: int) -> Plan:
     return Plan(steps, members, replicates, seed)
 
 
+def watch(plan: Plan, members: int, size: int, kind: str) -> Watch:
+    """Which steps are looked at: all where that is cheap, else random ones that no loop under test can know.
+
+    Beside an exact gradient by quadrature: the first 80 and pairs of neighbours, one in every twentieth of the rest.
+    Replayed: every step, or one in every 25 if there are more than 2,000 parameters.
+
+    Args:
+        plan: of the run.
+        members: S.
+        size: parameters p.
+        kind: of the exact reference, or "".
+
+    Returns:
+        The steps.
+    """
+    n, generator = plan.steps, plan.generator(torch.device("cpu"))
+    stratum = 1 if size <= CHEAP else STRATUM
+    held = max(2, HELD // (members * size))
+    if kind == "closed form":
+        exact = _spread(n, min(n, held), 0, generator)
+    else:
+        exact = _spread(n, min(PREFIX, held), PAIRS, generator) if kind else []
+    starts = range(0, n, stratum)
+    offsets = torch.randint(stratum, (len(starts),), generator=generator).tolist()
+    replayed = {min(n, start + offset + 1) for start, offset in zip(starts, offsets, strict=True)}
+    controlled = frozenset(exact[:: max(1, len(exact) // CONTROLS)])
+    return Watch(frozenset(exact), controlled, frozenset(replayed), 2 * stratum - 1)
+
+
+def _spread(steps: int, prefix: int, pairs: int, generator: torch.Generator) -> list[int]:
+    """The first steps, and a pair of neighbours at a random place in each of so many equal parts of the rest."""
+    prefix = min(prefix, steps)
+    rest, chosen = steps - prefix, set(range(1, prefix + 1))
+    for i in range(pairs if rest >= 2 * pairs else 0):
+        low, high = prefix + rest * i // pairs + 1, prefix + rest * (i + 1) // pairs
+        first = low + int(torch.randint(high - low, (), generator=generator))
+        chosen |= {first, first + 1}
+    return sorted(chosen)
+
+
 def watch_run(
-    subject: Subject, schedule: Callable[[int], float], exact: Reference | None, plan: Plan, say: StageCallback
+    subject: Subject,
+    schedule: Callable[[int], float],
+    exact: Reference | None,
+    trusted: Loss | None,
+    plan: Plan,
+    say: StageCallback,
 ) -> Run:
-    """Train, watching every step if the reference is cheap, else the first hundred and pairs of later ones.
+    """Train, and look at the steps that `watch` chooses.
 
     Args:
         subject: what is under test.
         schedule: claimed step sizes.
         exact: the reference, or None.
+        trusted: whose gradients at equal noise have the claimed mean, or None.
         plan: how much.
         say: told what begins.
 
@@ -104,12 +164,11 @@ def watch_run(
         What is kept.
     """
     s, n = subject, plan.steps
-    everything = exact is not None and exact.kind == "closed form"
-    watched = watch(n, n, 0) if everything else watch(n, PREFIX, PAIRS) if exact else frozenset()
-    ordered = sorted(watched)
-    controlled = frozenset(ordered[:: max(1, len(ordered) // CONTROLS)])
-    generator = plan.generator(s.data.device)
-    recorder = Recorder(s, schedule, exact, watched, controlled, generator)
+    size = sum(p.numel() for p in s.model.parameters())
+    watched = watch(plan, plan.members, size, exact.kind if exact else "")
+    if len(watched.replayed) * plan.members * size > HELD:
+        trusted = None
+    recorder = Recorder(s, schedule, exact, trusted, watched, plan.generator(s.data.device))
     marks = (0, *sorted({max(1, n // 8), n}))
     seeds = plan.seeds()
     loop = s.trainer(
@@ -121,7 +180,12 @@ def watch_run(
     for checkpoint in loop:
         like, diverged = checkpoint.state.parameters, checkpoint.diverged
         points |= _point(checkpoint)
-    return Run(recorder.path(), recorder.worst[0] if recorder.worst else None, diverged, points, like)
+    path = recorder.path()
+    parts = [torch.cat(part) for part in zip(*recorder.differences, strict=True)]
+    return Run(
+        path, recorder.worst, recorder.replay, watched.longest, recorder.randomness,
+        (parts[0], parts[1], parts[2]) if parts else None, diverged, points, like,
+    )  # fmt: skip
 
 
 def _point(checkpoint: Checkpoint) -> dict[str, Parameters]:

@@ -1,6 +1,5 @@
 """What is under test, and gradients drawn from it at a point: by training with steps of size zero."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,8 @@ from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.moments import Moments, gather
+from vaebench.models import as_input
+from vaebench.support.repeatable import copy_of
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
 from vaebench.training.records import Checkpoint, Step
@@ -46,10 +47,10 @@ class Subject:
 
     def at_parameters(self, parameters: Parameters) -> "Subject":
         """The same at other parameters, by their names in `Loss`."""
-        model = copy.deepcopy(self.model)
+        model = copy_of(self.model)
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(parameters[f"model.{name}"])
+            for name, value in parameters.items():
+                model.get_parameter(name.removeprefix("model.")).copy_(value)
         return replace(self, model=model)
 
     def with_samples(self, samples: int) -> "Subject":
@@ -74,7 +75,12 @@ class Draws:
     @property
     def flat(self) -> Tensor:
         """Side by side, (R, p)."""
-        return torch.cat([g.flatten(1) for g in self.gradients.values()], 1).double()
+        return torch.cat([g.reshape(len(g), -1) for g in self.gradients.values()], 1).double()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers in the parameters by name."""
+        return {name: g[0].numel() for name, g in self.gradients.items()}
 
     @property
     def finite(self) -> bool:
@@ -117,6 +123,31 @@ def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_
 
 def _nothing(step: int) -> float:
     return 0.0 * step
+
+
+def separated(
+    estimator: Estimator, model: nn.Module, objective: Objective, data: Tensor
+) -> tuple[Estimator, Estimator | None]:
+    """An estimator that returns a pair, surrogate and reported value, as two estimators; another, and None.
+
+    Args:
+        estimator: under test; it is called once, on two examples.
+        model: the model.
+        objective: the bound.
+        data: (N, *event).
+
+    Returns:
+        The surrogate, and the value if there is one.
+    """
+    like = next(model.parameters())
+    x = as_input(data[:2], like)
+    noise = x.new_zeros(objective.samples, len(x), model.latents)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        found = estimator(model, x, noise, objective)  # pyright: ignore[reportArgumentType]
+    if not (isinstance(found, tuple) and len(found) == 2):
+        return estimator, None
+    parts = [lambda *arguments, i=i: estimator(*arguments)[i] for i in (0, 1)]
+    return parts[0], parts[1]
 
 
 def loss_of(subject: Subject) -> Loss:

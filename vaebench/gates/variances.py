@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 
 from vaebench.gates.subject import Draws, Subject, gradients_at_rest, loss_of
-from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
+from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.gradients.estimators import draw_noise
 from vaebench.measures.moments import fresh, gradients, parameter_groups
 from vaebench.measures.probes import ess, gradient_variance, snr
+from vaebench.support.repeatable import preserved
 from vaebench.theory.predictions import importance_exponents
 
 SLOPE = 0.05  # what a log-log slope may be off by beside its error
 ASYMPTOTIC = 0.45  # the same for laws that hold for many samples only
 FIRST, LAST = 8, 32  # numbers of samples between which a law in K is measured
+STEEPEST = 0.5  # of a slope: a test that finds no smaller error of it has no power
+RELATIVE = 1.0  # the same of a variance
 LIGHT = 0.6  # effective part of a row's samples, at least, for laws that hold for many samples only
 ROWS = 16  # rows that are looked at one by one
 
@@ -44,13 +47,17 @@ def variance_in_batch(small: Draws, large: Draws, factor: float) -> Verdict:
         The verdict on the slope's distance from -1.
     """
     slope, error = _slope(_log_variance(small), _log_variance(large), factor)
+    threshold = two_sided(1)
     return judge(
         "variance in B",
         "the gradient's variance falls as 1/B (statistic: distance of the slope from -1)",
         abs(slope + 1),
-        SLOPE + two_sided(1) * error,
+        SLOPE + threshold * error,
         LEVEL,
         {"slope": slope, "error": error, "factor": factor},
+        smallest=SLOPE + detectable(threshold) * error,
+        limit=STEEPEST,
+        unit="of the slope",
     )
 
 
@@ -65,21 +72,25 @@ def independent_draws(subject: Subject, pairs: dict[int, Draws], generator: torc
     Returns:
         The verdict on the largest |z| of the differences of log variance.
     """
-    loss, scores = loss_of(subject), {}
+    loss, scores, errors = loss_of(subject), {}, {}
     for size, mine in pairs.items():
         count = len(mine.flat)
         chunks = list(gradients(loss, fresh(loss, subject.data, size, generator), count))
         control = Draws({name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]})
         (first, e1), (second, e2) = _log_variance(mine), _log_variance(control)
-        scores[size] = abs(first - second) / math.hypot(e1, e2) if math.isfinite(first - second) else math.inf
-    worst = max(scores, key=scores.__getitem__)
+        errors[size] = math.hypot(e1, e2)
+        scores[size] = abs(first - second) / errors[size] if math.isfinite(first - second) else math.inf
+    worst, threshold = max(scores, key=scores.__getitem__), two_sided(len(scores))
     return judge(
         "independent draws",
         "gradients vary as those of independent minibatches and noise do (statistic: |z| of the log variance)",
         scores[worst],
-        two_sided(len(scores)),
+        threshold,
         LEVEL,
         {"batch sizes": ", ".join(map(str, pairs)), "worst": worst},
+        smallest=math.expm1(min(700.0, detectable(threshold) * max(errors.values()))),
+        limit=RELATIVE,
+        unit="of the variance",
     )
 
 
@@ -95,7 +106,7 @@ def light(subject: Subject, x: Tensor, generator: torch.Generator) -> bool:
     if subject.objective.alpha == 1:
         return True
     many, model = subject.with_samples(2 * LAST).objective, subject.model
-    with torch.no_grad():
+    with torch.no_grad(), preserved(model):
         q = model.posterior(x)  # pyright: ignore[reportCallIssue]
         noise = draw_noise(model, x, many, generator)  # pyright: ignore[reportArgumentType]
         weights = many.weights(many.log_weights(model, x, q.transport(noise), q))  # pyright: ignore[reportArgumentType]
@@ -142,7 +153,7 @@ def _law_verdict(gate: str, claim: str, slopes: dict[str, tuple[float, float, fl
     crit = two_sided(len(slopes))
     excess = {b: abs(slope - expected) - crit * error for b, (slope, error, expected) in slopes.items()}
     excess = {b: value if math.isfinite(value) else math.inf for b, value in excess.items()}
-    worst = max(excess, key=excess.__getitem__)
+    worst, blurred = max(excess, key=excess.__getitem__), max(error for _, error, _ in slopes.values())
     evidence = {f"{b} slope": slope for b, (slope, _, _) in slopes.items()}
     evidence |= {f"{b} law": expected for b, (_, _, expected) in slopes.items()}
     return judge(
@@ -152,6 +163,9 @@ def _law_verdict(gate: str, claim: str, slopes: dict[str, tuple[float, float, fl
         allowed,
         LEVEL,
         evidence | {"worst": worst, "K": f"{FIRST} to {LAST}"},
+        smallest=allowed + detectable(crit) * blurred,
+        limit=2 * STEEPEST,
+        unit="of the slope",
     )
 
 
@@ -168,11 +182,12 @@ def separate_rows(subject: Subject, generator: torch.Generator) -> Verdict:
     model, size = subject.model, min(subject.batch_size, len(subject.data))
     x = subject.data[:size]
     noise, other = (draw_noise(model, x, subject.objective, generator) for _ in range(2))  # pyright: ignore[reportArgumentType]
-    parameters, off = list(model.parameters()), 0.0
+    parameters, off = [p for p in model.parameters() if p.requires_grad], 0.0
 
     def gradient(row: int, x: Tensor, noise: Tensor) -> Tensor:
-        surrogate = subject.estimator(model, x, noise, subject.objective)  # pyright: ignore[reportArgumentType]
-        found = torch.autograd.grad(surrogate[row], parameters, allow_unused=True, materialize_grads=True)
+        with torch.enable_grad(), preserved(model):
+            surrogate = subject.estimator(model, x, noise, subject.objective)[row]  # pyright: ignore[reportArgumentType]
+        found = torch.autograd.grad(surrogate, parameters, allow_unused=True, materialize_grads=True)
         return torch.cat([g.flatten() for g in found])
 
     for row in range(min(size, ROWS)):

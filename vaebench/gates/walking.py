@@ -11,13 +11,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from vaebench.gates.path import Mismatch, Path
-from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
+from vaebench.gates.path import ROUNDING, Mismatch, Path
+from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 
 DIRECTIONS = 64
 MEMORY = 0.95  # decay of the past noise that the next is held against
 LAGS = 512
 EXACTNESS = 1e-6  # relative error of a reference gradient
+PROGRESS = 0.5  # of the gradient: a ledger that finds no smaller error of its size has no power
+MEAN = 0.2  # of the noise's root mean square, per coordinate
+CORRELATION = 0.2  # of noises
+SIZE = 1.0  # of the noise's variance
 
 
 def z_scores(terms: Tensor, slack: Tensor | float = 0.0) -> Tensor:
@@ -42,15 +46,21 @@ def descent(path: Path, used: Tensor) -> Verdict:
     terms = torch.stack([part.sum(-1) for part in (*along.split(sizes, -1), along)], -1).flatten(0, 1)
     squares = path.gamma[:, None, None] * path.exact.square()
     slack = torch.stack([part.sum() for part in (*squares.split(sizes, -1), squares)]) * EXACTNESS
-    z = z_scores(terms, slack)
-    worst = int(z.argmax())
+    z, names = z_scores(terms, slack), [*path.blocks, "all"]
+    worst, threshold = int(z.argmax()), two_sided(len(z))
+    progress = torch.stack([part.sum() for part in (*squares.split(sizes, -1), squares)])
+    found = detectable(threshold) * terms.square().sum(0).sqrt() / progress.clamp(min=1e-300)
+    evidence = {"worst": names[worst], "steps": len(path.numbers), "members": path.exact.shape[1]}
     return judge(
         "descent ledger",
         "progress along the exact gradient is what the steps claim, in every parameter (statistic: |Z|)",
         float(z[worst]),
-        two_sided(len(z)),
+        threshold,
         LEVEL,
-        {"worst": [*path.blocks, "all"][worst], "steps": len(path.numbers), "members": path.exact.shape[1]},
+        evidence | {f"finds in {name}": float(part) for name, part in zip(names, found, strict=True)},
+        smallest=float(found.max()),
+        limit=PROGRESS,
+        unit="of the gradient",
     )
 
 
@@ -67,16 +77,22 @@ def noise_mean(path: Path, used: Tensor, generator: torch.Generator) -> Verdict:
     """
     noise = (used - path.exact).flatten(0, 1)
     size = noise.shape[1]
-    directions = torch.randn(size, DIRECTIONS, generator=generator, dtype=torch.float64).to(noise)
+    directions = torch.randn(size, DIRECTIONS, generator=generator, dtype=torch.float64, device=generator.device).to(
+        noise
+    )
     slack = EXACTNESS * float(path.exact.square().mean().sqrt()) * len(noise)
     z = torch.cat([z_scores(noise, slack), z_scores(noise @ directions, slack * size**0.5)])
+    threshold = two_sided(len(z))
     return judge(
         "noise mean",
         "the gradient noise met in training has mean zero (statistic: largest |Z|)",
         float(z.max()),
-        two_sided(len(z)),
+        threshold,
         LEVEL,
         {"directions": len(z), "steps": len(path.numbers)},
+        smallest=detectable(threshold) / len(noise) ** 0.5,
+        limit=MEAN,
+        unit="of the noise's root mean square",
     )
 
 
@@ -101,25 +117,38 @@ def successive(path: Path, used: Tensor) -> Verdict:
     last = (noise[1:] * noise[:-1]).sum(-1)[adjacent].flatten()
     lags = lag_scores(noise[:n], min(n // 2, LAGS))
     z = torch.stack([z_scores(last), z_scores(torch.cat(terms)), lags.max()])
+    threshold = two_sided(len(lags) + 2)
     return judge(
         "successive noise",
         "the noise of successive steps is uncorrelated (statistic: largest |Z| of all lags and decaying memory)",
         float(z.max()),
-        two_sided(len(lags) + 2),
+        threshold,
         LEVEL,
-        {"lag one": float(z[0]), "memory": float(z[1]), "worst lag": int(lags.argmax()) + 1},
+        {"lag one": float(z[0]), "memory": float(z[1]), "worst lag": int(lags.argmax()) + 1, "lags": len(lags)},
+        smallest=_correlation(threshold, last, noise),
+        limit=CORRELATION,
+        unit="of the noise's variance, between neighbours",
     )
+
+
+def _correlation(threshold: float, products: Tensor, noise: Tensor) -> float:
+    """The smallest mean product, over the mean square, that would have been found with probability 0.9."""
+    square = float(noise.square().sum(-1).mean())
+    error = float(products.square().sum().sqrt()) / max(1, products.numel())
+    return detectable(threshold) * error / square if square > 0 else 0.0
 
 
 def lag_scores(noise: Tensor, lags: int) -> Tensor:
     """|Z| of the autocovariance of the noise (n, S, p) at the lags 1 .. lags, from the members' Gram matrices."""
-    n, total = len(noise), noise.new_zeros(2, lags + 1)
-    start, lag = torch.arange(n, device=noise.device), torch.arange(lags + 1, device=noise.device)
-    inside = start[:, None] + lag < n
+    n, width, total = len(noise), lags + 1, noise.new_zeros(2, lags + 1)
+    start, lag = torch.arange(width, device=noise.device), torch.arange(width, device=noise.device)
     for member in noise.unbind(1):
-        gram = torch.nn.functional.pad((member @ member.T).flatten(), (0, lags + 1))
-        products = gram.as_strided((n, lags + 1), (n + 1, 1)) * inside  # entry (i, l) is that of (i, i + l)
-        total += torch.stack([products.sum(0), products.square().sum(0)])
+        later = torch.nn.functional.pad(member, (0, 0, 0, 2 * width))
+        for first in range(0, n, width):  # a band of the Gram matrix: rows and what follows them by at most the lags
+            gram = later[first : first + width] @ later[first : first + 2 * width].T
+            products = gram.as_strided((width, width), (2 * width + 1, 1))  # entry (i, l) is that of (i, i + l)
+            products = products * (first + start[:, None] + lag < n)
+            total += torch.stack([products.sum(0), products.square().sum(0)])
     scores = total[0].abs() / total[1].sqrt().clamp(min=1e-300)
     return torch.where(scores.isnan(), math.inf, scores)[1:]
 
@@ -136,13 +165,17 @@ def members(path: Path, used: Tensor) -> Verdict:
     """
     noise = used - path.exact
     pairs = noise.sum(1).square().sum(-1) - noise.square().sum(-1).sum(-1)
+    count, threshold = noise.shape[1], two_sided(1)
     return judge(
         "members",
         "the noises of different members are uncorrelated (statistic: |Z|)",
         float(z_scores(pairs)),
-        two_sided(1),
+        threshold,
         LEVEL,
-        {"members": noise.shape[1], "steps": len(noise)},
+        {"members": count, "steps": len(noise)},
+        smallest=_correlation(threshold, pairs, noise) / (count * (count - 1)),
+        limit=CORRELATION,
+        unit="of the noise's variance, between members",
     )
 
 
@@ -163,13 +196,18 @@ def noise_size(path: Path, used: Tensor) -> Verdict:
     theirs = (drawn - path.exact[at]).square().sum(-1)
     total = (mine + theirs).clamp(min=1e-300)
     ratio = float(mine.sum() / theirs.sum()) if float(theirs.sum()) > 0 else math.inf
+    terms, threshold = ((mine - theirs) / total).flatten(), two_sided(1)
+    share = detectable(threshold) * float(terms.square().sum().sqrt()) / max(1, len(terms))  # (r - 1) / (r + 1)
     return judge(
         "noise size",
         "the noise met in training is as large as that of independent gradients there (statistic: |Z|)",
-        float(z_scores(((mine - theirs) / total).flatten())),
-        two_sided(1),
+        float(z_scores(terms)),
+        threshold,
         LEVEL,
         {"ratio": ratio, "steps": len(at)},
+        smallest=2 * share / (1 - share) if share < 1 else math.inf,
+        limit=SIZE,
+        unit="of the noise's variance",
     )
 
 
@@ -190,4 +228,7 @@ def rule(found: Mismatch | None) -> Verdict:
         1.0,
         0.0,
         {"worst step": step},
+        smallest=ROUNDING,
+        limit=ROUNDING,
+        unit="of a step",
     )

@@ -1,13 +1,16 @@
 """The loss of training, as a module and as a function of its parameters."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.objectives import Objective
-from vaebench.models.protocol import LatentModel
+from vaebench.models import LatentModel
+from vaebench.support.repeatable import Attributes, may_assign
 
 Parameters = Mapping[str, Tensor]
 
@@ -15,8 +18,7 @@ Parameters = Mapping[str, Tensor]
 class Loss(nn.Module):
     """What training minimises: minus the batch mean of an estimator's surrogate.
 
-    A module, so that `torch.func.functional_call` reaches the model's parameters, under the names
-    "model.<name>".
+    A module, so that `function_of_parameters` reaches the model's parameters, under the names "model.<name>".
     """
 
     def __init__(self, model: LatentModel, estimator: Estimator, objective: Objective):
@@ -29,12 +31,53 @@ class Loss(nn.Module):
         return -self.estimator(self.model, x, noise, self.objective).mean()
 
 
+def function_of_parameters(module: nn.Module) -> Callable[..., Any]:
+    """A module as a function of its parameters, which leaves it as it was, whatever its graph.
+
+    `torch.func.functional_call` puts the given tensors into the module and takes them out again; where one module sits
+    on two paths it would do so twice, and leave the given ones behind (pytorch issue 164759). Here every place is
+    filled once. What the call assigns to attributes of the module is undone; buffers are copies.
+
+    Args:
+        module: any module.
+
+    Returns:
+        (parameters by name, *arguments) -> what the module returns. A parameter that is not given is the module's own.
+        It raises ValueError if a name is not one of `module.named_parameters()`.
+    """
+    places: dict[str, list[str]] = {}
+    first: dict[int, str] = {}
+    assigning = [one for one in module.modules() if may_assign(one)]
+    copies: dict[int, Tensor] = {}
+    buffers: dict[str, Tensor] = {}
+    for path, owner in module.named_modules():
+        for name, tensor in owner.named_parameters(path, recurse=False, remove_duplicate=False):
+            places.setdefault(first.setdefault(id(tensor), name), []).append(name)
+        for name, tensor in owner.named_buffers(path, recurse=False, remove_duplicate=False):
+            buffers[name] = copies.setdefault(id(tensor), tensor.clone())
+
+    def call(parameters: Parameters, *arguments: Any) -> Any:
+        if not torch.compiler.is_compiling() and not parameters.keys() <= places.keys():
+            unknown = min(parameters.keys() - places.keys())
+            raise ValueError(f"There is no parameter {unknown!r}; the names are those of named_parameters().")
+        filled = {**buffers, **{place: tensor for name, tensor in parameters.items() for place in places[name]}}
+        if torch.compiler.is_compiling():
+            return functional_call(module, filled, arguments, tie_weights=False)
+        before = [Attributes.of(one) for one in assigning]
+        try:
+            return functional_call(module, filled, arguments, tie_weights=False)
+        finally:
+            for attributes in before:
+                attributes.restore()
+
+    return call
+
+
 def loss_function(loss: Loss) -> Callable[[Parameters, Tensor, Tensor], Tensor]:
     """The loss as a function of parameters, x (B, *event) and noise (K, B, D); scalar. Buffers are the module's."""
-    buffers = dict(loss.named_buffers())
-    return lambda parameters, x, noise: functional_call(loss, (dict(parameters), buffers), (x, noise))
+    return function_of_parameters(loss)
 
 
-def own_parameters(loss: Loss) -> dict[str, Tensor]:
-    """The module's parameters by name, detached."""
-    return {name: parameter.detach() for name, parameter in loss.named_parameters()}
+def own_parameters(loss: nn.Module) -> dict[str, Tensor]:
+    """The parameters that are trained, by name, detached: frozen ones and ones without elements are left out."""
+    return {n: p.detach() for n, p in loss.named_parameters() if p.requires_grad and p.numel()}

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vjp
+from torch.func import grad_and_value, vjp
 
 from vaebench.gradients.estimators import Estimator, doubly_reparameterized, pathwise
-from vaebench.gradients.loss import Parameters
+from vaebench.gradients.loss import Parameters, function_of_parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.models import LatentModel
 from vaebench.models.distributions import Gaussian
@@ -148,7 +148,7 @@ def chunked(estimator: Estimator, size: int) -> Estimator:
         assert isinstance(model, nn.Module)
         names, tensors = zip(*model.named_parameters(), strict=True)
         q = model.posterior(x)
-        task = _Task(_LogWeights(model), names, objective, estimator is pathwise, size, [])
+        task = _Task(function_of_parameters(_LogWeights(model)), names, objective, estimator is pathwise, size, [])
         keep = torch.is_grad_enabled() and not transforming()
         return _Chunked.apply(task, keep, x, noise, q.mean, q.log_std, *tensors)[0]  # pyright: ignore[reportOptionalSubscript]
 
@@ -186,7 +186,7 @@ class _LogWeights(nn.Module):
 class _Task(NamedTuple):
     """What does not depend on tensors, and what the first pass leaves to the second: the graph of the last chunk."""
 
-    module: _LogWeights
+    function: Callable[..., Tensor]
     names: tuple[str, ...]
     objective: Objective
     plain: bool
@@ -197,7 +197,7 @@ class _Task(NamedTuple):
         """(k, B) of one chunk's samples z, as the estimator has it: its q is frozen, or not."""
         named = {f"model.{name}": tensor for name, tensor in zip(self.names, tensors, strict=True)}
         q = Gaussian(mean, log_std)
-        return functional_call(self.module, named, (self.objective, x, z, q if self.plain else q.detach()))
+        return self.function(named, self.objective, x, z, q if self.plain else q.detach())
 
     def damped(self, gradient: Tensor, w: Tensor) -> Tensor:
         """What reaches q of the samples' gradient, (k, B, D)."""

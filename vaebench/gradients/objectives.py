@@ -56,16 +56,33 @@ class Objective:
         return model.likelihood(z).log_prob(x) + self.beta * ratio
 
     def bound(self, log_w: Tensor) -> Tensor:
-        """The bound's one-draw estimate from log-weights (K, ...); (...) in nats, finite for any finite ones."""
+        """The bound's one-draw estimate, finite for any finite log-weights and continuous in alpha up to the ELBO.
+
+        With t = 1 - alpha, M the largest log-weight and e = log w - M it is M + log(mean exp(t e)) / t. Where the mean
+        is above 1/2 the logarithm is log1p(mean expm1(t e)), which loses nothing to rounding however small t is.
+
+        Args:
+            log_w: log-weights (K, ...); half precision is computed in float32.
+
+        Returns:
+            (...) in nats.
+        """
         if self.alpha == 1:
             return log_w.mean(0)
-        return (torch.logsumexp(self._tempered(log_w), 0) - math.log(len(log_w))) / (1 - self.alpha)
+        top, tempered = self._tempered(log_w)
+        below, mean = torch.expm1(tempered).mean(0), tempered.exp().mean(0)
+        log_mean = torch.where(below > -0.5, torch.log1p(below.clamp(min=-0.5)), mean.log())
+        return (top.squeeze(0) + log_mean / (1 - self.alpha)).to(log_w.dtype)
 
     def weights(self, log_w: Tensor) -> Tensor:
         """Normalised weights, the bound's derivative in log_w (K, ...): softmax of (1 - alpha) log w over K."""
-        return torch.softmax(self._tempered(log_w), 0)
+        return torch.softmax(self._tempered(log_w)[1], 0).to(log_w.dtype)
 
-    def _tempered(self, log_w: Tensor) -> Tensor:
-        """(1 - alpha) log w, minus infinity where too small to count: its gradients would be denormal, and slow."""
-        tempered = (1 - self.alpha) * log_w
-        return tempered.masked_fill(tempered < tempered.detach().amax(0) - NEGLIGIBLE, -math.inf)
+    def _tempered(self, log_w: Tensor) -> tuple[Tensor, Tensor]:
+        """The largest log-weight M (1, ...), a constant, and (1 - alpha)(log w - M), in float32 at least."""
+        wide = log_w.to(torch.promote_types(log_w.dtype, torch.float32))
+        top = wide.detach().amax(0, keepdim=True)
+        top = torch.where(top.isfinite(), top, 0.0)
+        tempered = (1 - self.alpha) * (wide - top)
+        # of weights too small to count, the gradients would be denormal, and slow
+        return top, tempered.masked_fill(tempered < -NEGLIGIBLE, -math.inf)

@@ -4,12 +4,14 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from vaebench.gradients.loss import Loss, Parameters, own_parameters
+from vaebench.gradients.estimators import pathwise
+from vaebench.gradients.loss import Loss, Parameters, function_of_parameters, own_parameters
 from vaebench.gradients.objectives import Objective
+from vaebench.gradients.trial import check_loss
 from vaebench.models import LatentModel, as_input
 from vaebench.support.checks import positive_integer
+from vaebench.support.layers import like_parameters
 from vaebench.support.statistics import Estimate
 
 ROWS = 64  # examples at once
@@ -38,7 +40,7 @@ def log_likelihood(
 
     Args:
         loss: its model; objective and estimator are not used.
-        data: (N, *event).
+        data: (N, *event), as `check_input` takes them.
         samples: K >= 2.
         generator: source of the noise, on the device of the model.
         parameters: where; default the module's own.
@@ -47,22 +49,22 @@ def log_likelihood(
         Mean over the data in nats, and its standard error given the data, from the spread of the weights.
 
     Raises:
-        ValueError: if there are fewer than 2 samples.
+        ValueError: if there are fewer than 2 samples; `check_loss` says what else is refused.
     """
     if positive_integer("samples", samples) < 2:
         raise ValueError("samples must be at least 2 for a standard error, got 1.")
+    data = check_loss(Loss(loss.model, pathwise, Objective()), data)
     parameters = own_parameters(loss) if parameters is None else parameters
-    module = _LogWeights(loss.model)
-    everything = (dict(parameters), dict(module.named_buffers()))
+    log_weights, like = function_of_parameters(_LogWeights(loss.model)), like_parameters(loss)
     total, variance = 0.0, 0.0
     with torch.no_grad():
         for rows in data.split(ROWS):
-            x = as_input(rows, next(iter(parameters.values())))
+            x = as_input(rows, like)
             first = second = x.new_full((len(x),), -math.inf, dtype=torch.float64)
             for start in range(0, samples, step := max(1, DECODED // len(x))):
                 shape = (min(step, samples - start), len(x), loss.model.latents)
                 noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
-                log_w = functional_call(module, everything, (x, noise)).double()
+                log_w = log_weights(parameters, x, noise).double()
                 first = torch.logaddexp(first, torch.logsumexp(log_w, 0))
                 second = torch.logaddexp(second, torch.logsumexp(2 * log_w, 0))
             total += float((first - math.log(samples)).sum())

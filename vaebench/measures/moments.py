@@ -5,7 +5,7 @@ Parameters are dicts under the names of `Loss` ("model.W"); without any, the mod
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,13 +15,17 @@ from torch.func import grad, vmap
 
 from vaebench.data.sampling import Sampler, Stream, repeated, whole, with_replacement
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
-from vaebench.models import minibatch
+from vaebench.gradients.trial import FEW, check_loss, require_differentiable, require_trainable
+from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
+from vaebench.support.layers import explaining, like_parameters
+from vaebench.support.repeatable import preserved
 from vaebench.support.statistics import Estimate
 
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
 CHUNK = 2**20  # numbers in gradients taken at once under vmap
 LARGE_NET_GROUPS = 16
+COARSE = (8, 64)  # numbers of groups whose sums are multiplied with each other, at least and at most
 
 
 class Replicates(NamedTuple):
@@ -39,18 +43,21 @@ class Replicates(NamedTuple):
 
 def fresh(loss: Loss, data: Tensor, batch_size: int, generator: torch.Generator) -> Replicates:
     """Replicates with a fresh minibatch, drawn with replacement, and fresh noise: the gradients of training."""
-    return replicates(loss, data, with_replacement(len(data), batch_size, generator), batch_size, generator)
+    data = check_loss(loss, data)
+    return _replicates(loss, data, with_replacement(len(data), batch_size, generator), batch_size, generator)
 
 
 def conditional(loss: Loss, x: Tensor, generator: torch.Generator) -> Replicates:
     """Replicates with fresh noise on one fixed batch x: everything is conditional on that batch."""
-    return replicates(loss, x, whole(len(x), len(x), generator), len(x), generator)
+    x = check_loss(loss, x)
+    return _replicates(loss, x, whole(len(x), len(x), generator), len(x), generator)
 
 
 def nested(loss: Loss, data: Tensor, batch_size: int, inner: int, generator: torch.Generator) -> Replicates:
     """Fresh minibatches, each with `inner` >= 2 draws of noise in a row, for `gradient_split`."""
+    data = check_loss(loss, data)
     sampler = repeated(with_replacement(len(data), batch_size, generator), inner)
-    return replicates(loss, data, sampler, batch_size, generator)
+    return _replicates(loss, data, sampler, batch_size, generator)
 
 
 def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
@@ -66,24 +73,31 @@ def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, gene
     Returns:
         The replicates.
     """
-    shape, like = (loss.objective.samples, batch_size, loss.model.latents), next(loss.parameters())
+    return _replicates(loss, check_loss(loss, data), sampler, batch_size, generator)
+
+
+def _replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
+    shape, like = (loss.objective.samples, batch_size, loss.model.latents), like_parameters(loss)
     return Replicates(data, Stream(sampler, shape, like.dtype, generator), like)
 
 
 def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:
-    """Names of all parameters ("whole"), the encoder's ("phi": posterior(x) depends on them), the rest ("theta").
+    """Names of all trained parameters ("whole"), of those that posterior(x) depends on ("phi"), of the rest ("theta").
 
     Args:
         loss: the loss.
         x: any data, (B, *event).
 
     Returns:
-        Three tuples of names, as in `loss.named_parameters()`.
+        Three tuples of names, as in `own_parameters`.
     """
-    names, tensors = zip(*loss.named_parameters(), strict=True)
-    with torch.enable_grad():
-        q = loss.model.posterior(x[:1])
-        found = torch.autograd.grad(q.mean.sum() + q.log_std.sum(), tensors, allow_unused=True)
+    x = as_input(check_input(loss.model, x)[:1], like_parameters(loss))
+    require_trainable(loss)
+    names, own = tuple(own_parameters(loss)), dict(loss.named_parameters())
+    with torch.enable_grad(), preserved(loss):
+        q = loss.model.posterior(x)
+        total = sum((part.sum() for part in q if part.requires_grad), x.new_zeros((), requires_grad=True))
+        found = torch.autograd.grad(total, [own[name] for name in names], allow_unused=True)
     phi = tuple(name for name, used in zip(names, found, strict=True) if used is not None)
     return {"whole": names, "phi": phi, "theta": tuple(name for name in names if name not in phi)}
 
@@ -102,16 +116,21 @@ def gradients(
     Yields:
         Gradients by name, each (n, *shape), with n adding up to R.
     """
+    require_trainable(loss)
     parameters = own_parameters(loss) if parameters is None else parameters
     chunk = max(1, min(256, CHUNK // sum(p.numel() for p in parameters.values())))
     one = grad(loss_function(loss))
     many = vmap(one, in_dims=(None, 0, 0))
     for start in range(0, count, chunk):
         x, noise = draws.take(min(chunk, count - start))
-        if chunk == 1:
-            yield {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}
-        else:
-            yield many(parameters, x, noise)
+        if start == 0:
+            require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW])
+        with explaining(loss, "The loss"):
+            if chunk == 1:
+                found = {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}
+            else:
+                found = many(parameters, x, noise)
+        yield found
 
 
 @dataclass(frozen=True)
@@ -124,6 +143,7 @@ class Moments:
         squares: the groups' sums of squared norms, (J,) each.
         mean: mean gradients, as the parameters.
         group_size: R / J.
+        gram: inner products of the means of up to 64 groups of replicates, (G, G) each; empty if J has no such divisor.
     """
 
     along: dict[str, Tensor]
@@ -131,6 +151,34 @@ class Moments:
     squares: dict[str, Tensor]
     mean: dict[str, Tensor]
     group_size: int
+    gram: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """The number of replicates R."""
+        return self.group_size * len(next(iter(self.own.values())))
+
+    def squared_covariance(self, names: Iterable[str] | None = None) -> float:
+        """tr(Cov^2) of one gradient, without bias: what the variance of |E g|^2 has where the gradient is zero.
+
+        Inner products of G group means, double-centred without their diagonal (U-centred: Szekely & Rizzo, 2014),
+        have a mean square over G (G - 3) of tr(Cov^2) / m^2, m the replicates of a group.
+
+        Args:
+            names: the parameters to count; default all.
+
+        Returns:
+            The trace, not below 0; 0 if the groups' products were not kept.
+        """
+        if not self.gram or not (names := tuple(self.gram if names is None else names)):
+            return 0.0
+        products = torch.stack([self.gram[name] for name in names]).sum(0)
+        groups = len(products)
+        products = products - torch.diag(products.diagonal())
+        rows, total = products.sum(1), products.sum()
+        centred = products - (rows[:, None] + rows) / (groups - 2) + total / ((groups - 1) * (groups - 2))
+        centred = centred - torch.diag(centred.diagonal())
+        return float(centred.square().sum()) / (groups * (groups - 3)) * (self.count / groups) ** 2
 
 
 def gradient_moments(
@@ -178,23 +226,31 @@ def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | Non
         groups = count if count * size <= STORED else LARGE_NET_GROUPS
     if positive_integer("groups", groups) < 3 or positive_integer("count", count) % groups:
         raise ValueError(f"count must be a multiple of groups, and groups at least 3, got {count} and {groups}.")
-    sums = {name: g.new_zeros(groups, g[0].numel()) for name, g in first.items()}
+    sums = {
+        name: g.new_zeros(groups, g[0].numel(), dtype=torch.promote_types(g.dtype, torch.float32))
+        for name, g in first.items()
+    }
     squares = {name: g.new_zeros(groups, dtype=torch.float64) for name, g in first.items()}
     start = 0
     for chunk in chain([first], chunks):
         stop = start + len(next(iter(chunk.values())))
         for name, g in chunk.items():
             owner = torch.arange(start, stop, device=g.device) // (count // groups)
-            sums[name].index_add_(0, owner, g.flatten(1))
-            squares[name].index_add_(0, owner, g.flatten(1).square().sum(1, dtype=torch.float64))
+            rows = g.reshape(len(g), -1).to(sums[name].dtype)
+            sums[name].index_add_(0, owner, rows)
+            squares[name].index_add_(0, owner, rows.square().sum(1, dtype=torch.float64))
         start = stop
-    along, own, mean = {}, {}, {}
+    along, own, mean, gram = {}, {}, {}, {}
+    coarse = next((g for g in range(min(COARSE[1], groups), COARSE[0] - 1, -1) if groups % g == 0), None)
     for name, owned in sums.items():
         total = owned.sum(0)
         along[name] = (owned * total).sum(1, dtype=torch.float64)
         own[name] = owned.square().sum(1, dtype=torch.float64)
         mean[name] = (total / count).view_as(first[name][0])
-    return Moments(along, own, squares, mean, count // groups)
+        if coarse:
+            means = owned.double().view(coarse, groups // coarse, -1).sum(1) * (coarse / count)
+            gram[name] = means @ means.T
+    return Moments(along, own, squares, mean, count // groups, gram)
 
 
 class Sums(NamedTuple):

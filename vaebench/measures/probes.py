@@ -4,6 +4,7 @@ Probes of gradients work on `Moments`, gathered once from R replicates (`vaebenc
 about some parameters only: `names` is one of `parameter_groups`.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -15,9 +16,11 @@ from torch.func import grad, vjp
 
 from vaebench.gradients.estimators import Estimator, exact, pathwise
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
+from vaebench.gradients.trial import check_loss, require_trainable
 from vaebench.measures.moments import Moments, Sums, jackknife
 from vaebench.models import as_input
 from vaebench.support.checks import positive_integer
+from vaebench.support.layers import like_parameters
 from vaebench.support.statistics import Estimate
 
 
@@ -44,9 +47,21 @@ def grad_sq(moments: Moments, names: Iterable[str] | None = None) -> Estimate:
         names: the parameters to count; default all.
 
     Returns:
-        Value and jackknife standard error; R >= 16 for the error to be trusted.
+        Value and standard error, the jackknife's less what it counts twice: Var U is 4 grad' Cov grad / R
+        + 2 tr(Cov^2) / (R (R - 1)), and of the second part, all that is left at zero gradient, the jackknife sees
+        the double. R >= 16 for the error to be trusted.
     """
-    return jackknife(moments, _unbiased_square, names)
+    names = None if names is None else tuple(names)
+    return _at_null(jackknife(moments, _unbiased_square, names), _null_variance(moments, names))
+
+
+def _null_variance(moments: Moments, names: Iterable[str] | None) -> float:
+    """The variance of `grad_sq` where the gradient is zero."""
+    return 2 * moments.squared_covariance(names) / (moments.count * (moments.count - 1))
+
+
+def _at_null(found: Estimate, null: float) -> Estimate:
+    return Estimate(found.value, math.sqrt(max(found.error**2 - null, null)))
 
 
 def gradient_variance(moments: Moments, names: Iterable[str] | None = None) -> Estimate:
@@ -57,9 +72,14 @@ def gradient_variance(moments: Moments, names: Iterable[str] | None = None) -> E
         names: the parameters to count; default all.
 
     Returns:
-        Value and jackknife standard error.
+        Value and standard error: the jackknife's, or that of normal gradients with this covariance,
+        sqrt(2 tr(Cov^2) / (R - 1)), if it is larger. For an interval use
+        `vaebench.support.statistics.log_interval` with R - 1 degrees of freedom.
     """
-    return jackknife(moments, _trace_variance, names)
+    names = None if names is None else tuple(names)
+    found = jackknife(moments, _trace_variance, names)
+    normal = 2 * moments.squared_covariance(names) / (moments.count - 1)
+    return Estimate(found.value, max(found.error, math.sqrt(normal)))
 
 
 def snr(signal: Moments, noise: Moments | None = None, names: Iterable[str] | None = None) -> Estimate:
@@ -73,15 +93,24 @@ def snr(signal: Moments, noise: Moments | None = None, names: Iterable[str] | No
         names: the parameters to count; default all.
 
     Returns:
-        Value and jackknife standard error; 0 and an error of 0 where U is clearly negative.
+        Value and standard error. With r = U / V and its error e, sqrt(r + e) - sqrt(r): e / (2 sqrt(r)) where the
+        signal is clear, sqrt(e) where U is not positive, and never 0.
     """
     names = None if names is None else tuple(names)
+    variance, square = gradient_variance(signal if noise is None else noise, names), grad_sq(signal, names)
+    if variance.value <= 0:
+        return Estimate(0.0, math.inf if square.error else 0.0)
     if noise is None:
-        return jackknife(signal, lambda s: (_unbiased_square(s).clamp(min=0) / _trace_variance(s)).sqrt(), names)
-    variance, square = gradient_variance(noise, names), grad_sq(signal, names)
-    top = jackknife(signal, lambda s: (_unbiased_square(s).clamp(min=0) / variance.value).sqrt(), names)
-    rest = jackknife(noise, lambda s: (max(square.value, 0) / _trace_variance(s)).sqrt(), names)
-    return Estimate(top.value, float(np.hypot(top.error, rest.error)))
+        ratio = jackknife(signal, lambda s: _unbiased_square(s) / _trace_variance(s), names)
+        ratio = _at_null(ratio, _null_variance(signal, names) / variance.value**2)
+    else:
+        errors = square.error, square.value * variance.error / variance.value
+        ratio = Estimate(square.value / variance.value, math.hypot(*errors) / variance.value)
+    clipped, least = max(ratio.value, 0.0), math.sqrt(2 / (signal.count * (signal.count - 1)))
+    error = ratio.error or (
+        0.0 if clipped else least
+    )  # that of noise along one direction, where the jackknife sees none
+    return Estimate(math.sqrt(clipped), math.sqrt(clipped + error) - math.sqrt(clipped))
 
 
 class Split(NamedTuple):
@@ -138,9 +167,12 @@ def exact_gradient(loss: Loss, data: Tensor, parameters: Parameters | None = Non
     Returns:
         Gradients by name.
     """
+    closed = Loss(loss.model, exact, loss.objective)
+    x = as_input(check_loss(closed, data), like_parameters(loss))
+    require_trainable(closed)
     parameters = own_parameters(loss) if parameters is None else parameters
-    unused = data.new_zeros(loss.objective.samples, len(data), loss.model.latents)
-    return grad(loss_function(Loss(loss.model, exact, loss.objective)))(parameters, data, unused)
+    unused = x.new_zeros(loss.objective.samples, len(x), loss.model.latents)
+    return grad(loss_function(closed))(parameters, x, unused)
 
 
 def squared_norm(gradient: Parameters, names: Iterable[str] | None = None) -> float:
@@ -181,18 +213,42 @@ def bound(
     """
     if positive_integer("draws", draws) < 2:
         raise ValueError("draws must be at least 2 for a standard error, got 1.")
+    values = bound_draws(Loss(loss.model, reported, loss.objective), data, draws, generator, parameters, batch_size)
+    return Estimate(float(values.mean()), float(values.std() / draws**0.5))
+
+
+def bound_draws(
+    loss: Loss,
+    data: Tensor,
+    draws: int,
+    generator: torch.Generator,
+    parameters: Parameters | None = None,
+    batch_size: int = 1024,
+) -> Tensor:
+    """What a surrogate is worth, averaged over the data, once for each draw of the noise of all data.
+
+    Args:
+        loss: minus the mean of the surrogate.
+        data: (N, *event).
+        draws: M.
+        generator: source of the noise, on the device of the model.
+        parameters: where; default the module's own.
+        batch_size: examples evaluated at once.
+
+    Returns:
+        (M,), in nats.
+    """
     parameters = own_parameters(loss) if parameters is None else parameters
-    value = loss_function(Loss(loss.model, reported, loss.objective))
+    data, value, like = check_loss(loss, data), loss_function(loss), like_parameters(loss)
     k, d = loss.objective.samples, loss.model.latents
     totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
     with torch.no_grad():
         for draw in range(draws):
             for rows in data.split(batch_size):
-                x = as_input(rows, next(iter(parameters.values())))
+                x = as_input(rows, like)
                 noise = torch.randn(k, len(x), d, generator=generator, dtype=x.dtype, device=x.device)
                 totals[draw] -= value(parameters, x, noise).double() * len(x)
-    values = totals / len(data)
-    return Estimate(float(values.mean()), float(values.std() / draws**0.5))
+    return totals / len(data)
 
 
 def top_curvature(
@@ -226,7 +282,11 @@ def top_curvature(
         return torch.cat([image[n].flatten() for n in names]).double().cpu().numpy()
 
     total = sum(sizes)
-    start = np.ones(total) if generator is None else torch.randn(total, generator=generator).double().numpy()
+    start = (
+        np.ones(total)
+        if generator is None
+        else torch.randn(total, generator=generator, dtype=torch.float32, device="cpu").double().numpy()
+    )
     image = product(start)
     if total == 1 or not np.isfinite(image).all():
         return float(np.abs(image / start).sum()) if total == 1 else float("nan")

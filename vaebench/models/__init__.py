@@ -3,17 +3,16 @@
 Every prior is N(0, I). Factories take the generator that draws the parameters, the dtype and the device.
 """
 
+from vaebench.models.adapters import EncoderDecoder, LearnedGaussian, OwnLikelihood, from_encoder_decoder
+from vaebench.models.inputs import as_input, check_input, minibatch
 from vaebench.models.linear import LinearVAE, linear_vae
 from vaebench.models.mean_field import GaussianRegression, MeanFieldModel, PoissonRegression, mean_field
 from vaebench.models.protocol import (
     MODELS,
     ConjugateModel,
     LatentModel,
-    as_input,
-    check_input,
     gaussian,
     largest_parameter,
-    minibatch,
 )
 from vaebench.models.vae import VAE, conv_vae, deep_gaussian_vae, mlp_vae
 
@@ -21,15 +20,19 @@ __all__ = [
     "MODELS",
     "VAE",
     "ConjugateModel",
+    "EncoderDecoder",
     "GaussianRegression",
     "LatentModel",
+    "LearnedGaussian",
     "LinearVAE",
     "MeanFieldModel",
+    "OwnLikelihood",
     "PoissonRegression",
     "as_input",
     "check_input",
     "conv_vae",
     "deep_gaussian_vae",
+    "from_encoder_decoder",
     "gaussian",
     "largest_parameter",
     "linear_vae",

@@ -72,7 +72,7 @@ def linear_vae(
     device = available_device(device)
 
     def draw(rows: int, columns: int) -> Tensor:
-        uniform = torch.rand(rows, columns, generator=generator, dtype=torch.float64)
+        uniform = torch.rand(rows, columns, generator=generator, dtype=torch.float64, device="cpu")
         return ((2 * uniform - 1) * columns**-0.5).to(device=device, dtype=dtype)
 
     W, V = draw(features, latents), draw(latents, features)

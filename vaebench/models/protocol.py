@@ -1,4 +1,4 @@
-"""What estimators ask of a model, and what a model asks of its input."""
+"""What estimators ask of a model."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from vaebench.models.distributions import HALF_LOG_TWO_PI, Bernoulli, Gaussian, Likelihood
+from vaebench.models.distributions import HALF_LOG_TWO_PI, Gaussian, Likelihood
 from vaebench.support.checks import within
 from vaebench.support.registry import Registry
 
@@ -86,62 +86,4 @@ def largest_parameter(model: nn.Module) -> Tensor:
     Returns:
         Scalar tensor.
     """
-    return torch.stack([parameter.detach().abs().max() for parameter in model.parameters()]).max()
-
-
-def as_input(x: Tensor, like: Tensor) -> Tensor:
-    """Data as a model takes it: stored bytes become pixels in [0, 1], on the model's device and in its dtype.
-
-    Args:
-        x: (..., *event), bytes (uint8) on any device, or floats, which are left alone.
-        like: a parameter of the model.
-
-    Returns:
-        (..., *event).
-    """
-    return x.to(like.device, non_blocking=True).to(like.dtype) / 255 if x.dtype == torch.uint8 else x
-
-
-def minibatch(data: Tensor, indices: Tensor, like: Tensor) -> Tensor:
-    """Rows of the data as a model takes them, in a quarter of the time of `data[indices]`.
-
-    Args:
-        data: (N, *event), bytes (uint8) on any device, or floats on the model's.
-        indices: (..., B), on any device.
-        like: a parameter of the model.
-
-    Returns:
-        (..., B, *event).
-    """
-    rows = data.index_select(0, indices.to(data.device).flatten())
-    return as_input(rows.unflatten(0, indices.shape), like)
-
-
-def check_input(model: LatentModel, x: Tensor) -> None:
-    """Refuse data that the model cannot be trained on. Synchronises: call it once, before a loop.
-
-    Args:
-        model: the model.
-        x: data, (B, *event).
-
-    Raises:
-        ValueError: if x is empty, has another event shape than the decoder makes, holds NaN or infinity, or
-            leaves [0, 1] under a Bernoulli likelihood.
-    """
-    if x.ndim < 2 or len(x) < 1:
-        raise ValueError(f"x must be (B, *event) with B at least 1, got shape {tuple(x.shape)}.")
-    if x.dtype == torch.uint8:  # finite and in [0, 1] once converted: one row stands for all
-        x = as_input(x[:1], largest_parameter(model))  # pyright: ignore[reportArgumentType]
-    with torch.no_grad():
-        likelihood = model.likelihood(torch.zeros(1, 1, model.latents, dtype=x.dtype, device=x.device))
-    event = tuple(likelihood.mean.shape[2:])
-    if tuple(x.shape[1:]) != event:
-        raise ValueError(f"x must be (B, {', '.join(map(str, event))}) for this model, got shape {tuple(x.shape)}.")
-    if not x.isfinite().all():
-        bad = int((~x.isfinite()).sum())
-        raise ValueError(f"x holds {bad} NaN or infinite value(s); remove or mend them first.")
-    if isinstance(likelihood, Bernoulli) and not ((x >= 0) & (x <= 1)).all():
-        low, high = float(x.min()), float(x.max())
-        raise ValueError(
-            f"x must lie in [0, 1] for a Bernoulli likelihood, got values in [{low:g}, {high:g}]; rescale it."
-        )
+    return torch.stack([p.detach().abs().max() for p in model.parameters() if p.numel()]).max()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from scipy import stats
 
-from vaebench.report.study import Result
+from vaebench.report.study import Result, Study
 from vaebench.report.wording import estimate, number, several, share, symbol
 from vaebench.support.statistics import Estimate
 
@@ -29,6 +29,13 @@ class Sentence(NamedTuple):
 
     about: str
     text: str
+
+
+TRIAL = Sentence(
+    "No conclusion",
+    "This is a smoke run, a trial of the machinery on a few steps: its numbers answer nothing. Run the study at its "
+    "default scale for an answer.",
+)
 
 
 class Entry(NamedTuple):
@@ -58,6 +65,24 @@ class Trust:
     checks: int
     failed: int
     chance: float
+
+
+def is_trial(study: Study) -> bool:
+    """Whether a study only tries the machinery: a smoke run is too short for any conclusion."""
+    return study.scale == "smoke"
+
+
+def found_in(study: Study, results: Sequence[Result]) -> list[Sentence]:
+    """What a page says came out of a study: the answers, or of a trial that there are none.
+
+    Args:
+        study: what was asked.
+        results: of its arms.
+
+    Returns:
+        Sentences.
+    """
+    return [TRIAL] if is_trial(study) else answers(results)
 
 
 def answers(results: Sequence[Result]) -> list[Sentence]:
@@ -140,7 +165,8 @@ def trust(results: Sequence[Result]) -> Trust:
         The outcome; good only if there were checks, all passed and nothing diverged.
     """
     verdicts = [(one, verdict) for one in results for verdict in one.verdicts]
-    failed = [(one, verdict) for one, verdict in verdicts if not verdict.passed]
+    failed = [(one, verdict) for one, verdict in verdicts if verdict.outcome == "fail"]
+    blind = sum(verdict.outcome == "no power" for _, verdict in verdicts)
     reasons: list[tuple[str | None, str]] = [(one.name, _divergence(one)) for one in results if one.diverged]
     reasons += [
         (
@@ -152,9 +178,16 @@ def trust(results: Sequence[Result]) -> Trust:
     ]
     reasons += [(None, note) for note in _notes(results)]
     lost, runs = sum(len(one.seeds) - one.kept for one in results), sum(len(one.seeds) for one in results)
-    passed = f"{len(verdicts) - len(failed)} of {len(verdicts)} checks passed" if verdicts else "No checks were made"
-    words = [passed, f"{len(failed)} FAILED" if failed else "", f"{lost} of {runs} runs diverged" if lost else ""]
-    state = "bad" if failed or lost else "good" if verdicts else "unknown"
+    passed = (
+        f"{len(verdicts) - len(failed) - blind} of {len(verdicts)} checks passed" if verdicts else "No checks were made"
+    )
+    words = [
+        passed,
+        f"{len(failed)} FAILED" if failed else "",
+        f"{blind} without power" if blind else "",
+        f"{lost} of {runs} runs diverged" if lost else "",
+    ]
+    state = "bad" if failed or lost else "good" if verdicts and not blind else "unknown"
     rate = sum(verdict.false_alarm for _, verdict in verdicts)
     return Trust(state, ", ".join(filter(None, words)), reasons, len(verdicts), len(failed), rate)
 

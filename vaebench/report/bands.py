@@ -12,6 +12,7 @@ from vaebench.gates.verdict import Verdict
 from vaebench.support.statistics import Estimate
 
 LEVEL = 0.95
+LARGEST_EXPONENT = 700.0  # of exp in float64
 FINAL = {
     "grad_sq": "|grad|^2",
     "bound_train": "negative bound, train",
@@ -45,11 +46,13 @@ class Line(NamedTuple):
         step: steps taken.
         value: of the line.
         label: what the line is.
+        fitted: the last step that a constant of the line was fitted on; None if nothing was fitted.
     """
 
     step: np.ndarray
     value: np.ndarray
     label: str
+    fitted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,23 @@ def band_of(step: np.ndarray, values: np.ndarray) -> Band:
         stats.t.isf((1 - LEVEL) / 2, seeds - 1) * values.std(0, ddof=1) / math.sqrt(seeds) if seeds > 1 else 0 * mean
     )
     return Band(step, mean, mean - width, mean + width)
+
+
+def on_log_axis(band: Band) -> Band:
+    """The band as a logarithmic axis can hold it: mean exp(± width / mean), never below zero.
+
+    By the delta method the standard error of log(mean) is that of the mean over the mean, so the Student interval of
+    the logarithm has the width of the band's, relative to the mean. To first order it is the same band.
+
+    Args:
+        band: mean and limits as measured, symmetric about the mean.
+
+    Returns:
+        The band; NaN where the mean is not above zero, which has no place on the axis.
+    """
+    mean = np.where(band.mean > 0, band.mean, np.nan)
+    relative = np.minimum((band.high - band.mean) / mean, LARGEST_EXPONENT)
+    return Band(band.step, mean, mean * np.exp(-relative), mean * np.exp(relative))
 
 
 def _estimate(values: np.ndarray) -> Estimate:

@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from io import BytesIO, StringIO
 from typing import NamedTuple
 
@@ -14,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from vaebench.report.bands import Band
+from vaebench.report.bands import Band, on_log_axis
 
 # Okabe & Ito (2008), without the yellow, which fades on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
 LARGE, SMALL = (4.8, 3.4), (3.9, 3.0)  # inches
+FITTED = "#ececec"  # ground under the steps that a line was fitted on
 POINTS = 60  # of a curve
 INSIDE = 6  # curves whose legend fits into the axes
 MINOR = 50.0  # ratio of an axis' ends above which it has ticks at powers of ten only
@@ -60,11 +62,24 @@ class Curve(NamedTuple):
 
 
 class AxisScale(NamedTuple):
-    """The vertical axis: what it says, whether it is logarithmic, and from which step on it is fitted."""
+    """The axes of a figure.
+
+    Attributes:
+        label: of the vertical one.
+        logarithmic: whether that is.
+        start: the first step that is drawn.
+        fitted: the last step that a line of theory was fitted on, up to which the ground is grey; None if none was.
+    """
 
     label: str
     logarithmic: bool = True
     start: float = 1.0
+    fitted: int | None = None
+
+
+def styled() -> AbstractContextManager[None]:
+    """The style of every figure, while it is drawn and saved."""
+    return matplotlib.style.context(["default", STYLE])
 
 
 def draw(curves: Sequence[Curve], scale: AxisScale, size: tuple[float, float] = SMALL) -> Figure:
@@ -78,12 +93,14 @@ def draw(curves: Sequence[Curve], scale: AxisScale, size: tuple[float, float] = 
     Returns:
         The figure, for `svg` and `png`.
     """
-    with matplotlib.style.context(["default", STYLE]):
+    with styled():
         figure = Figure(figsize=size)
         axes = figure.add_subplot()
         shown = [_prepare(curve, scale) for curve in curves]
         drawn = [curve for curve in shown if np.isfinite(curve.band.mean).any()]
         if drawn:
+            if scale.fitted is not None:
+                axes.axvspan(scale.start, scale.fitted, color=FITTED, linewidth=0)
             _legend(figure, axes, _plot(axes, drawn, scale))
         else:
             axes.text(0.5, 0.5, "no value to draw", ha="center", va="center", transform=axes.transAxes)
@@ -116,7 +133,7 @@ def svg(figure: Figure, name: str) -> str:
         SVG.
     """
     file = StringIO()
-    with matplotlib.style.context(["default", STYLE]):
+    with styled():
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return _own(file.getvalue(), name)
 
@@ -131,7 +148,7 @@ def png(figure: Figure) -> bytes:
         PNG.
     """
     file = BytesIO()
-    with matplotlib.style.context(["default", STYLE]):
+    with styled():
         figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
     return file.getvalue()
 
@@ -161,9 +178,7 @@ def _visible(curve: Curve, start: float = 1.0) -> Curve:
 
 def _prepare(curve: Curve, scale: AxisScale) -> Curve:
     found = _visible(curve, scale.start)
-    step, mean, low, high = found.band
-    above = (np.where(part > 0, part, np.nan) for part in (mean, high))
-    return found._replace(band=Band(step, next(above), low, next(above))) if scale.logarithmic else found
+    return found._replace(band=on_log_axis(found.band)) if scale.logarithmic else found
 
 
 def _thin(step: np.ndarray, start: float) -> np.ndarray:
@@ -178,16 +193,17 @@ def _plot(axes: Axes, curves: Sequence[Curve], scale: AxisScale) -> list[Line2D]
     """Draw, and return the lines in the order in which they end, the highest first."""
     axes.set_xscale("log")
     means = np.concatenate([curve.band.mean for curve in curves])
-    bottom = float(np.nanmin(means)) / 3
+    bottom, top = float(np.nanmin(means)) / 3, float(np.nanmax(means)) * 3
     if scale.logarithmic:
         axes.set_yscale("log")
-        axes.set_ylim(bottom, float(np.nanmax(means)) * 3)
-        _majors(axes.yaxis, float(np.nanmax(means)) / bottom)
+        axes.set_ylim(bottom, top)
+        _majors(axes.yaxis, top / bottom)
     lines = []
     for curve in curves:
         step, mean, low, high = curve.band
         colour, offset = COLOURS[curve.place % len(COLOURS)], curve.place % 5
-        low = np.maximum(low, bottom / 10) if scale.logarithmic else low
+        if scale.logarithmic:  # what is beyond the axis is beyond it by a factor of ten at most
+            low, high = np.maximum(low, bottom / 10), np.minimum(high, top * 10)
         if np.any(high > low):
             axes.fill_between(step, low, high, color=colour, alpha=0.15, linewidth=0)
         lines += axes.plot(

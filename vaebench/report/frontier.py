@@ -1,11 +1,9 @@
 """The page of the frontier: forecasts of all candidates, and what those that were run reached."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
@@ -13,14 +11,13 @@ from matplotlib.figure import Figure
 
 from vaebench.experiments.frontier import Forecast
 from vaebench.experiments.studies import Study
-from vaebench.report.answer import Sentence
-from vaebench.report.figures import COLOURS, DASHES, MARKERS, STYLE, inline, png, svg
-from vaebench.report.page import FORMAT, environment
+from vaebench.report.answer import CLEAR_DIFFERENCE, TRIAL, Sentence, is_trial
+from vaebench.report.figures import COLOURS, DASHES, MARKERS, inline, png, styled, svg
+from vaebench.report.page import about, as_json, environment
+from vaebench.report.tables import csv
 from vaebench.report.wording import estimate, number
-from vaebench.report.writing import replaced
+from vaebench.report.writing import write_report
 from vaebench.support.statistics import Estimate
-
-CLEAR_DIFFERENCE = 2.0  # standard errors
 
 
 def write_frontier(
@@ -42,17 +39,10 @@ def write_frontier(
     Returns:
         The path of index.html.
     """
-    directory = Path(directory)
-    directory.parent.mkdir(parents=True, exist_ok=True)
     table, figure = _table(found, reached), _draw(found, reached)
     vector = svg(figure, "frontier")
-    answers, within, checked = _answers(found, reached)
-    about = {
-        "format": FORMAT,
-        "name": "frontier",
-        "scale": study.scale,
-        "question": study.question,
-        "answers": [sentence._asdict() for sentence in answers],
+    answered, within, checked = _answers(found, reached)
+    words = about(study, "frontier", [TRIAL] if is_trial(study) else answered) | {
         "verdict": f"{within} of {checked} forecasts within 25 % or two standard errors of what was reached",
         "state": "good" if within == checked else "bad",
         "checks": checked,
@@ -63,27 +53,28 @@ def write_frontier(
         "commits": sorted(set(commits)),
     }
     alt = "Forecast and reached T_n against the cost of one gradient"
+    experiments = as_json(study.to_dict())
     page = (
         environment()
         .get_template("frontier.html.j2")
         .render(
-            about=about,
+            about=words,
+            trial=is_trial(study),
             figure=Markup(inline(vector, alt)),
             rows=[(one, reached.get(one.candidate.label)) for one in found],
             estimate=estimate,
-            experiments=json.dumps(study.to_dict(), indent=2),
+            experiments=experiments,
         )
     )
-    with replaced(directory) as temporary:
-        (temporary / "figures").mkdir(parents=True)
-        (temporary / "tables").mkdir()
-        (temporary / "index.html").write_text(page, "utf-8")
-        (temporary / "report.json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
-        (temporary / "experiments.json").write_text(json.dumps(study.to_dict(), indent=2) + "\n", "utf-8")
-        (temporary / "figures" / "frontier.svg").write_text(vector, "utf-8")
-        (temporary / "figures" / "frontier.png").write_bytes(png(figure))
-        table.to_csv(temporary / "tables" / "frontier.csv", index=False, float_format="%.10g")
-    return directory / "index.html"
+    files = {
+        "index.html": page.encode(),
+        "report.json": as_json(words).encode(),
+        "experiments.json": experiments.encode(),
+        "figures/frontier.svg": vector.encode(),
+        "figures/frontier.png": png(figure),
+        "tables/frontier.csv": csv(table),
+    }
+    return write_report(directory, files)
 
 
 def agrees(forecast: Forecast, found: Estimate) -> bool:
@@ -129,7 +120,7 @@ def _table(found: Sequence[Forecast], reached: Mapping[str, Estimate]) -> pd.Dat
 def _draw(found: Sequence[Forecast], reached: Mapping[str, Estimate]) -> Figure:
     kinds = sorted({(one.candidate.estimator, one.candidate.samples) for one in found})
     places = {name: place for place, name in enumerate(sorted({name for name, _ in kinds}))}
-    with matplotlib.style.context(["default", STYLE]):
+    with styled():
         figure = Figure(figsize=(6.4, 4.2))
         axes = figure.add_subplot()
         for name, samples in kinds:

@@ -1,39 +1,123 @@
-"""The page over all reports in a directory."""
+"""The pages over all reports in a directory: one in HTML for a browser, one in Markdown for a repository."""
 
-import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
-from vaebench.report.page import FORMAT, index
+from vaebench.report.markdown import Opening, opening
+from vaebench.report.page import FORMAT, ICONS, index
 from vaebench.report.writing import replaced
+from vaebench.support.files import read_json
+
+TEXTS, COUNTS = ("name", "scale", "question", "verdict"), ("arms", "runs", "diverged")
+
+CONTENTS = "README.md"
+
+
+class Written(NamedTuple):
+    """A page in Markdown: where it lies, and how it begins."""
+
+    path: str
+    opening: Opening
 
 
 def write_index(root: str | os.PathLike[str]) -> Path:
-    """Write `<root>/index.html` over the reports in the directories of root.
+    """Write `<root>/index.html` over the reports in the directories of root, and over the pages in Markdown there.
 
     Args:
-        root: the reports are in `<root>/<name>/`; a directory without report.json is passed over.
+        root: the reports are in `<root>/<name>/`; a directory without report.json or README.md is passed over, and
+            one whose report.json is no report's is named on the page.
 
     Returns:
         The page's path.
-
-    Raises:
-        ValueError: if a report.json cannot be read.
     """
     root = Path(root)
-    found = sorted(path for path in root.glob("*/report.json") if not path.parent.name.startswith("."))
-    text = index([_read(path) | {"path": f"{path.parent.name}/index.html"} for path in found])
-    with replaced(root / "index.html") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    reports, broken = [], []
+    for path in sorted(root.glob("*/report.json")):
+        if path.parent.name.startswith("."):
+            continue
+        found = _read(path)
+        if found is None:
+            broken.append(path.parent.name)
+        else:
+            reports.append(found | {"path": f"{quote(path.parent.name, safe='')}/index.html"})
+    _replace(root / "index.html", index(reports, written_pages(root), broken))
     return root / "index.html"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def write_contents(root: str | os.PathLike[str]) -> Path:
+    """Write `<root>/README.md`: every page in Markdown below root, by title, with what it says first.
+
+    Args:
+        root: of the pages.
+
+    Returns:
+        The page's path.
+    """
+    root = Path(root)
+    _replace(root / CONTENTS, contents(written_pages(root)))
+    return root / CONTENTS
+
+
+def contents(pages: Sequence[Written]) -> str:
+    """A list of pages.
+
+    Args:
+        pages: in the order in which they are listed.
+
+    Returns:
+        Markdown.
+    """
+    text = "# Reports\n\nWhat was asked, what came out, and whether to trust it. Every page is generated or tested"
+    text += " against its tables. The studies' own pages, with every figure, are made by `make studies`.\n"
+    for page in pages:
+        text += f"\n## [{page.opening.title}]({page.path})\n\n{page.opening.text}\n"
+    return text
+
+
+def written_pages(root: Path) -> list[Written]:
+    """The pages in Markdown that an index lists: those of root, but for the list itself, and each directory's first.
+
+    Args:
+        root: of the pages.
+
+    Returns:
+        Findings first, then the others by their path.
+    """
+    paths = [path for path in root.glob("*.md") if path.name != CONTENTS]
+    paths += [path for path in root.glob(f"*/{CONTENTS}") if not path.parent.name.startswith(".")]
+    paths += root.glob(f"history/*/{CONTENTS}")
+    places = sorted(path.relative_to(root).as_posix() for path in paths)
+    found = [Written(place, opening((root / place).read_text("utf-8"))) for place in places]
+    return sorted(found, key=lambda page: page.path != "FINDINGS.md")
+
+
+def _replace(path: Path, text: str) -> None:
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A report.json; None if it is another file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        found = None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ValueError(f"{path} is no report of format {FORMAT}: write the report again, or delete it.")
-    return found
+        found = read_json(path)
+    except (ValueError, OSError):
+        return None
+    return found if isinstance(found, dict) and _is_report(found) else None
+
+
+def _is_report(found: Mapping[str, Any]) -> bool:
+    answers, commits = found.get("answers"), found.get("commits")
+    return (
+        found.get("format") == FORMAT
+        and all(isinstance(found.get(name), str) for name in TEXTS)
+        and all(type(found.get(name)) is int for name in COUNTS)
+        and isinstance(found.get("state"), str)
+        and found["state"] in ICONS
+        and isinstance(answers, list)
+        and all(isinstance(one, dict) and {"about", "text"} <= set(one) for one in answers)
+        and isinstance(commits, list)
+        and all(isinstance(one, str) for one in commits)
+    )

@@ -12,7 +12,9 @@ from vaebench.report.figures import LARGE, SMALL, AxisScale, Curve, below_zero, 
 from vaebench.report.study import Result, file_name
 from vaebench.report.wording import number, several, symbol
 
-BAND = "Lines are means over seeds, shading their 95 % Student band."
+BAND = (
+    "Lines are means over seeds, shading their 95 % Student band, on a logarithmic axis that of the mean's logarithm."
+)
 GRADIENT = (
     "Squared norm of the whole gradient of f, the negative bound on the training data, after n steps. "
     "Lower is nearer to a stationary point: it says how far training got, not how good the model is."
@@ -108,15 +110,18 @@ def of_arm(result: Result) -> list[Panel]:
 
 
 def _against_theory(result: Result, summary: Summary) -> Panel:
-    curves, words = [Curve("Tₙ, measured", summary.running, MEASURED)], [RUNNING]
+    curves, words, fitted = [Curve("Tₙ, measured", summary.running, MEASURED)], [RUNNING], None
     if summary.envelope:
         curves.append(Curve("envelope", _line(summary.envelope), ENVELOPE))
         words.append(f"It should stay below the envelope ({summary.envelope.label}).")
+        fitted = summary.envelope.fitted
+        if fitted is not None:
+            words.append("On the grey ground it does so by construction, to the right of it by merit.")
     if summary.prediction:
         curves.append(Curve("prediction", _line(summary.prediction), PREDICTED))
         words.append(f"It should be near the prediction ({summary.prediction.label}).")
     title = "Running average Tₙ and theory" if len(curves) > 1 else "Running average Tₙ"
-    return _panel(f"{result.name}-running", title, " ".join(words), curves, AxisScale("Tₙ"), [result])
+    return _panel(f"{result.name}-running", title, " ".join(words), curves, AxisScale("Tₙ", fitted=fitted), [result])
 
 
 def _line(line: Line) -> Band:

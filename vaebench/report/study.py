@@ -10,6 +10,8 @@ from vaebench.gates.verdict import Verdict
 from vaebench.report.bands import Summary
 from vaebench.training.trajectory import Trajectory
 
+IDLE_LOAD = 0.5  # of a machine on which nothing else runs, beyond the threads of the run itself
+
 
 @dataclass(frozen=True)
 class Result:
@@ -57,6 +59,15 @@ class Result:
     def warning(self) -> str:
         """What is to be said beside every number of the arm; empty if nothing is."""
         return f"{len(self.seeds) - self.kept} of {len(self.seeds)} seeds diverged" if self.diverged else ""
+
+    @property
+    def company(self) -> str:
+        """What ran beside it while its seconds were measured, as far as is known; empty if nothing did."""
+        load, threads = self.trajectory.metadata.get("load"), self.trajectory.metadata.get("threads")
+        if load is None or threads is None:
+            return "whether other work ran beside it was not recorded"
+        beside = f"measured beside other work: the load average was {load:.1f}, its own share {threads}"
+        return beside if load > threads + IDLE_LOAD else ""
 
     @property
     def marked(self) -> str:

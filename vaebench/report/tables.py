@@ -10,6 +10,9 @@ from vaebench.report.bands import Summary
 from vaebench.report.study import Result
 from vaebench.report.wording import estimate, number, symbol
 
+BESIDE = " †"  # behind seconds that were measured beside other work, or nobody knows
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the beginning of one
+
 
 class Cell(NamedTuple):
     """What a cell says, what it is sorted by (None comes last), and whether it is "good" or "bad"."""
@@ -37,7 +40,7 @@ def side_by_side(results: Sequence[Result]) -> Table:
     """
     finals = _names(one.summary.final for one in results if one.summary)
     costs = _names(one.summary.cost for one in results if one.summary)
-    rows = [(one, [_checks(one), _seeds(one), *_numbers(one.summary, finals, costs)]) for one in results]
+    rows = [(one, [_checks(one), _seeds(one), *_numbers(one, finals, costs)]) for one in results]
     return Table(["checks", "seeds", *map(symbol, finals), *costs], rows)
 
 
@@ -50,10 +53,10 @@ def csv_files(results: Sequence[Result]) -> dict[str, bytes]:
     Returns:
         By file name: one row per arm, and for every arm one row per quantity and step.
     """
-    made = {"arms.csv": _csv(pd.DataFrame([_row(one) for one in results]))}
+    made = {"arms.csv": csv(pd.DataFrame([_row(one) for one in results]))}
     for one in results:
         if one.summary:
-            made[f"{one.name}.csv"] = _csv(pd.concat(list(_curves(one.summary)), ignore_index=True))
+            made[f"{one.name}.csv"] = csv(pd.concat(list(_curves(one.summary)), ignore_index=True))
     return made
 
 
@@ -62,23 +65,33 @@ def _names(found: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _checks(one: Result) -> Cell:
-    failed = sum(not verdict.passed for verdict in one.verdicts)
+    failed = sum(verdict.outcome == "fail" for verdict in one.verdicts)
     if not one.verdicts:
         return Cell("none made", 0.5, "")
-    return Cell(f"{failed} of {len(one.verdicts)} failed", failed, "bad") if failed else Cell("all passed", 0, "good")
+    if failed:
+        return Cell(f"{failed} of {len(one.verdicts)} failed", failed, "bad")
+    blind = sum(verdict.outcome == "no power" for verdict in one.verdicts)
+    return Cell(f"{blind} of {len(one.verdicts)} without power", 0.25, "") if blind else Cell("all passed", 0, "good")
 
 
 def _seeds(one: Result) -> Cell:
     return Cell(one.warning.replace(" seeds", ""), one.kept, "bad") if one.diverged else Cell(str(one.kept), one.kept)
 
 
-def _numbers(summary: Summary | None, finals: Sequence[str], costs: Sequence[str]) -> Iterator[Cell]:
+def is_seconds(name: str) -> bool:
+    """Whether a cost is measured in seconds, which other work on the machine changes."""
+    return name.startswith("seconds")
+
+
+def _numbers(one: Result, finals: Sequence[str], costs: Sequence[str]) -> Iterator[Cell]:
+    summary = one.summary
     for name in finals:
         found = summary.final.get(name) if summary else None
         yield Cell(estimate(found), _finite(found.value)) if found else Cell("—")
     for name in costs:
         cost = summary.cost.get(name) if summary else None
-        yield Cell("—") if cost is None else Cell(number(cost), _finite(cost))
+        mark = BESIDE if is_seconds(name) and one.company else ""
+        yield Cell("—") if cost is None else Cell(number(cost) + mark, _finite(cost))
 
 
 def _finite(value: float) -> float | None:
@@ -86,14 +99,14 @@ def _finite(value: float) -> float | None:
 
 
 def _row(one: Result) -> dict[str, object]:
-    failed = sum(not verdict.passed for verdict in one.verdicts)
+    failed = sum(verdict.outcome == "fail" for verdict in one.verdicts)
     row: dict[str, object] = {"arm": one.label, "hash": one.hash, "seeds": len(one.seeds), "kept seeds": one.kept}
     row |= {"checks": len(one.verdicts), "failed checks": failed}
     if one.summary:
         for name, found in one.summary.final.items():
             row |= {name: found.value, f"{name}, standard error": found.error}
         row |= one.summary.cost
-    return row
+    return row | {"load": one.trajectory.metadata.get("load")}
 
 
 def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
@@ -106,5 +119,20 @@ def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
             yield pd.DataFrame({"quantity": f"{name} of T_n", "step": line.step, "mean": line.value})
 
 
-def _csv(frame: pd.DataFrame) -> bytes:
-    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
+def csv(frame: pd.DataFrame) -> bytes:
+    """A table as a file, with ten digits of every number.
+
+    A text that a spreadsheet would take for a formula begins with an apostrophe.
+
+    Args:
+        frame: the table.
+
+    Returns:
+        The file's bytes.
+    """
+    texts = {name: frame[name].map(_no_formula) for name in frame if frame[name].dtype.kind not in "iufb"}
+    return frame.assign(**texts).to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
+
+
+def _no_formula(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

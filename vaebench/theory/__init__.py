@@ -9,3 +9,20 @@ bounds of any model with one or two latents).
 Constants: `constants`, certified or measured. Inequalities: `envelopes` (SGD), `adam`, `ledger` (torch's
 Adam, after the fact). Laws: `predictions`. `series` holds what they share.
 """
+
+from vaebench.theory import adam, constants, envelopes, ledger, predictions, problems, quadrature
+from vaebench.theory.constants import Certified, Measured
+from vaebench.theory.series import Inequality
+
+__all__ = [
+    "Certified",
+    "Inequality",
+    "Measured",
+    "adam",
+    "constants",
+    "envelopes",
+    "ledger",
+    "predictions",
+    "problems",
+    "quadrature",
+]

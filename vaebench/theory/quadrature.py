@@ -58,7 +58,7 @@ def gauss_hermite(points: int, dimension: int = 1, dtype: torch.dtype = torch.fl
     >>> round(float(rule.weights @ rule.nodes[:, 0] ** 4), 12)
     3.0
     """
-    order = torch.arange(1, points, dtype=torch.float64)
+    order = torch.arange(1, points, dtype=torch.float64, device="cpu")
     jacobi = torch.diag(order.sqrt(), 1)
     nodes, vectors = torch.linalg.eigh(jacobi + jacobi.mT)  # Golub & Welsch, 1969
     return _tensor_rule(nodes.to(dtype), vectors[0].square().to(dtype), dimension)
@@ -81,7 +81,7 @@ def trapezoid(points: int, dimension: int = 1, radius: float = 9.0, dtype: torch
     Raises:
         ValueError: if the dimension is neither 1 nor 2.
     """
-    nodes = torch.linspace(-radius, radius, points, dtype=torch.float64)
+    nodes = torch.linspace(-radius, radius, points, dtype=torch.float64, device="cpu")
     weights = torch.softmax(-nodes.square() / 2, 0)
     return _tensor_rule(nodes.to(dtype), weights.to(dtype), dimension)
 

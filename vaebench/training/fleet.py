@@ -18,7 +18,9 @@ from vaebench.data.sampling import SamplerFactory, Stream, block_length, joint_d
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.models import check_input, minibatch
+from vaebench.gradients.trial import check_gradient, require_alike
+from vaebench.models import minibatch
+from vaebench.support.layers import like_parameters
 from vaebench.training.optimizers import OptimizerFactory, check_elementwise
 from vaebench.training.records import Checkpoint, State, Step, divergences, geometric
 from vaebench.training.schedules import Schedule
@@ -53,7 +55,7 @@ def train(
         model: where all members start, or one model per seed; left alone.
         estimator: of the gradient.
         objective: the bound.
-        data: (N, *event); floats on the model's device, or bytes anywhere, which become pixels batch by batch.
+        data: (N, *event), as `check_input` takes them; bytes stay bytes, and become pixels batch by batch.
         optimizer: (parameters, lr) -> optimizer; elementwise, as those of `vaebench.training.optimizers` are.
         schedule: gamma_n, asked for n = 1, 2, ...
         steps: number of steps.
@@ -71,7 +73,8 @@ def train(
         The checkpoints, made as they are asked for; the last one comes early if every member diverged.
 
     Raises:
-        ValueError: if seeds, models, data or checkpoints do not fit, or the optimizer is not elementwise.
+        ValueError: if seeds, models, data or checkpoints do not fit, or the optimizer is not elementwise;
+            `check_gradient` says what else is refused.
     """
     marks = geometric(steps) if checkpoints is None else tuple(checkpoints)
     if len(marks) < 2 or marks[0] != 0 or marks[-1] != steps or any(a >= b for a, b in pairwise(marks)):
@@ -82,7 +85,7 @@ def train(
     if len(seeds) > 1:
         check_elementwise(optimizer)
     losses = [Loss(one, estimator, objective) for one in models]  # pyright: ignore[reportArgumentType]
-    check_input(losses[0].model, data)
+    data = check_gradient(losses[0], data)
     parameters = _stack(losses)
     streams = [_stream(losses[0], data, batch_size, sampler, seed) for seed in seeds]
     rule = optimizer(list(parameters.values()), schedule(1))
@@ -102,7 +105,7 @@ def train(
 
 
 def _stream(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seed: int) -> Stream:
-    like = next(loss.parameters())
+    like = like_parameters(loss)
     generator = torch.Generator(device=like.device).manual_seed(seed)
     shape = (loss.objective.samples, batch_size, loss.model.latents)
     return Stream(sampler(len(data), batch_size, generator), shape, like.dtype, generator)
@@ -128,7 +131,7 @@ def _moves(
         gradients, (losses, squares) = take(parameters, x, noise)
         if observe:
             after = {name: stacked.detach() for name, stacked in parameters.items()}
-            observe(Step(number, gamma, before, after, gradients, losses, indices))
+            observe(Step(number, gamma, before, after, gradients, losses, indices, noise))
         yield losses, squares
 
 
@@ -165,15 +168,6 @@ def _copy(parameters: Parameters) -> Parameters:
 
 
 def _stack(losses: Sequence[Loss]) -> Parameters:
-    def layout(loss: Loss) -> dict[str, torch.Size]:
-        return {name: tensor.shape for name, tensor in loss.state_dict().items()}
-
-    first = losses[0]
-    for other in losses[1:]:
-        same = layout(other) == layout(first)
-        if not same or not all(map(torch.equal, first.buffers(), other.buffers())):
-            raise ValueError(
-                "The models of a fleet must have the same parameters by name and shape, and equal buffers."
-            )
+    require_alike(losses)
     members = [own_parameters(loss) for loss in losses]
     return {name: torch.stack([member[name] for member in members]).requires_grad_() for name in members[0]}

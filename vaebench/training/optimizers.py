@@ -176,7 +176,7 @@ def check_elementwise(optimizer: OptimizerFactory) -> None:
     """
 
     def first_member(other: float) -> Tensor:
-        stacked = [torch.zeros(2, 2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)]
+        stacked = [torch.zeros(shape, dtype=torch.float64, device="cpu") for shape in ((2, 2), (2,))]
         rule = optimizer(stacked, 0.1)
         for _ in range(2):
             for tensor in stacked:

@@ -41,7 +41,7 @@ class State:
 
     def finite(self) -> Tensor:
         """Which members have finite parameters only, (S,)."""
-        return torch.stack([p.flatten(1).isfinite().all(1) for p in self.parameters.values()]).all(0)
+        return torch.stack([p.reshape(len(p), -1).isfinite().all(1) for p in self.parameters.values()]).all(0)
 
     def each(self, probe: Callable[[Parameters], Any]) -> Tensor:
         """A number, or an `Estimate`, of one member's parameters for each: (S,) or (S, 2); NaN of diverged members."""
@@ -51,8 +51,12 @@ class State:
         """The same of parameters and seed."""
         members = zip(range(len(self.seeds)), self.seeds, self.finite().tolist(), strict=True)
         found = [probe(self.member(s), seed) if fine else None for s, seed, fine in members]
-        known = [None if value is None else torch.as_tensor(value, dtype=torch.float64).cpu() for value in found]
-        missing = torch.full_like(next((value for value in known if value is not None), torch.zeros(())), math.nan)
+        known = [
+            None if value is None else torch.as_tensor(value, dtype=torch.float64, device="cpu") for value in found
+        ]
+        missing = torch.full_like(
+            next((value for value in known if value is not None), torch.zeros((), device="cpu")), math.nan
+        )
         return torch.stack([missing.double() if value is None else value for value in known])
 
 
@@ -67,6 +71,7 @@ class Step(NamedTuple):
         gradients: stacked, what the optimizer was given.
         losses: at `before`, (S,).
         indices: of the minibatches, (S, B).
+        noise: of the gradients, (S, K, B, D); None from a loop that does not say, whose steps cannot be replayed.
     """
 
     number: int
@@ -76,6 +81,7 @@ class Step(NamedTuple):
     gradients: Parameters
     losses: Tensor
     indices: Tensor
+    noise: Tensor | None = None
 
 
 class Divergence(NamedTuple):
@@ -128,7 +134,7 @@ def divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergenc
     Returns:
         Their divergences by seed.
     """
-    sums = torch.stack([p.flatten(1).sum(1) for p in state.parameters.values()]).sum(0)
+    sums = torch.stack([p.reshape(len(p), -1).sum(1) for p in state.parameters.values()]).sum(0)
     table = torch.cat([losses, sums.unsqueeze(0)])
     bad = ~torch.cat([losses.isfinite(), state.finite().unsqueeze(0)])
     first = bad.int().argmax(0).tolist()

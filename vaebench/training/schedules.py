@@ -2,28 +2,36 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from vaebench.support.checks import positive_integer, within
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """gamma_n = scale * n^{-exponent}, counted per step from n = 1.
+    """gamma_n = scale * e^{-exponent}, where e = ceil(n / period) counts periods of so many steps from 1.
+
+    With a period of one step this is scale * n^{-exponent}. With the steps of an epoch as the period, the step size
+    stays what it is within an epoch and falls from one epoch to the next.
 
     Attributes:
         scale: C > 0, the first step size.
         exponent: decay, at least 0.
+        period: steps that share one step size, at least 1.
 
     Raises:
-        ValueError: if scale is not positive or exponent is negative.
+        ValueError: if scale is not positive, exponent is negative, or period is no positive integer.
     """
 
     scale: float
     exponent: float
+    period: int = 1
 
     def __post_init__(self):
         within("exponent", self.exponent, 0)
         if within("scale", self.scale, 0) == 0:
             raise ValueError("scale must be positive, got 0; a step of size 0 never moves.")
+        positive_integer("period", self.period)
 
     def __call__(self, step: int) -> float:
         """Step size at a step.
@@ -36,8 +44,31 @@ class Schedule:
 
         >>> inverse_sqrt(0.1)(4)
         0.05
+        >>> [per_epoch(0.1, 10)(step) for step in (1, 10, 11, 31)]
+        [0.1, 0.1, 0.07071067811865475, 0.05]
         """
-        return self.scale * positive_integer("step", step) ** -self.exponent
+        return self.scale * (1 + (positive_integer("step", step) - 1) // self.period) ** -self.exponent
+
+    def first(self, steps: int) -> np.ndarray:
+        """gamma_1 .. gamma_n.
+
+        Args:
+            steps: n.
+
+        Returns:
+            float64 (n,).
+        """
+        return self.scale * (1.0 + np.arange(steps) // self.period) ** -self.exponent
+
+    def to_dict(self) -> dict[str, float]:
+        """The schedule as a JSON object; a period of one step is left out, as in records from before there were any."""
+        found = {"scale": self.scale, "exponent": self.exponent}
+        return found if self.period == 1 else found | {"period": self.period}
+
+    @property
+    def is_inverse_sqrt(self) -> bool:
+        """Whether gamma_n = C / sqrt(n), the only schedule of which the theorems' rate and envelope are claimed."""
+        return self.exponent == 0.5 and self.period == 1
 
 
 def constant(scale: float) -> Schedule:
@@ -62,6 +93,19 @@ def inverse_sqrt(scale: float) -> Schedule:
         The schedule.
     """
     return Schedule(scale, 0.5)
+
+
+def per_epoch(scale: float, steps: int) -> Schedule:
+    """gamma_n = C / sqrt(epoch), epochs counted from 1: the schedule of the paper's experiments, by its authors' code.
+
+    Args:
+        scale: C, the step size throughout the first epoch.
+        steps: in an epoch.
+
+    Returns:
+        The schedule.
+    """
+    return Schedule(scale, 0.5, steps)
 
 
 def polynomial(scale: float, exponent: float) -> Schedule:

@@ -4,6 +4,7 @@ A fleet that is started from a snapshot goes on exactly as the one it was taken 
 same checkpoints.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -63,7 +64,9 @@ def capture(
         step,
         {name: stacked.detach().clone() for name, stacked in parameters.items()},
         {
-            f"{number}.{name}": torch.as_tensor(value).detach().clone()
+            f"{number}.{name}": (value if isinstance(value, Tensor) else torch.tensor(value, device="cpu"))
+            .detach()
+            .clone()
             for number, state in states.items()
             for name, value in state.items()
             if value is not None
@@ -100,3 +103,20 @@ def _nested(saved: Mapping[str, Tensor]) -> dict[int, dict[str, object]]:
         number, _, name = key.partition(".")
         states.setdefault(int(number), {})[name] = int(value) if value.dtype == torch.int64 else value.clone()
     return states
+
+
+def digest_of(words: str, tensors: Mapping[str, Tensor]) -> str:
+    """A digest of everything that a snapshot's file says.
+
+    Args:
+        words: what is not a tensor.
+        tensors: by name, on the CPU.
+
+    Returns:
+        The sha256 of words, names, dtypes, shapes and bytes, 64 hexadecimal digits.
+    """
+    found = hashlib.sha256(words.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()

@@ -1,8 +1,8 @@
 """Trajectories: the record of one experiment, kept in one file that is either whole or not there.
 
 The first line is a JSON header, after "# "; the rest is CSV with floats in full precision. The header holds the
-metadata, the columns' types, how many values are not finite, and a digest of the CSV. One file, because a
-rename replaces one file at a time.
+metadata, the columns' types, how many values are not finite, and a digest of all that follows the digest: a file in
+which a byte was changed is refused. One file, because a rename replaces one file at a time.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,10 +22,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vaebench.support.files import write_whole
+from vaebench.support.files import parse_json, write_whole
 from vaebench.training.records import Checkpoint
 
-FORMAT = 1
+FORMAT = 2
+START = re.compile(rb'# \{"format": (\d{1,9}), "sha256": "([0-9a-f]{64})", ')
 LIBRARIES = ("vaebench", "torch", "numpy", "pandas", "scipy")
 KINDS = {"i": "int64", "u": "int64", "f": "float64", "b": "bool"}
 READERS = {"int64": int, "float64": float, "bool": "True".__eq__, "object": str}
@@ -44,7 +46,7 @@ class Trajectory:
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What ran an experiment: versions of Python and the libraries, platform, device and threads.
+    """What ran an experiment: versions of Python and the libraries, platform, device, threads and load.
 
     Args:
         device: where it ran.
@@ -60,6 +62,7 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
         "platform": platform.system(),
         "device": f"{device.type} ({hardware})",
         "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
     }
 
 
@@ -103,14 +106,41 @@ def save(trajectory: Trajectory, path: str | os.PathLike[str]) -> None:
     body = frame.astype(types).to_csv(index=False, na_rep="nan", lineterminator="\n")
     floats = [name for name, kind in types.items() if kind == "float64"]
     header = {
-        "format": FORMAT,
         "metadata": encode(trajectory.metadata),
         "columns": types,
         "not_finite": {name: bad for name in floats if (bad := int((~np.isfinite(frame[name])).sum()))},
-        "sha256": hashlib.sha256(body.encode()).hexdigest(),
     }
-    text = f"# {json.dumps(header, allow_nan=False)}\n{body}"
-    write_whole(path, text.encode())
+    rest = f"{json.dumps(header, allow_nan=False)[1:]}\n{body}".encode()
+    digest = hashlib.sha256(rest).hexdigest()
+    write_whole(path, f'# {{"format": {FORMAT}, "sha256": "{digest}", '.encode() + rest)
+
+
+def verify(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
+    """Read a trajectory's header and the text of its rows, and compare them with its digest.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The header, its metadata decoded, and the CSV.
+
+    Raises:
+        ValueError: if the file is not a trajectory, is of another format, or was cut short or changed.
+    """
+    content = Path(path).read_bytes()
+    start = START.match(content)
+    if start is None:
+        raise ValueError(f"{path} is not a trajectory, or is cut short or of format 1: it has no whole header.")
+    if int(start[1]) != FORMAT:
+        raise ValueError(f"{path} has format {int(start[1])}, and this vaebench reads format {FORMAT}: run it again.")
+    if hashlib.sha256(content[start.end() :]).hexdigest().encode() != start[2]:
+        raise ValueError(f"{path} was cut short or changed: it does not match its digest; run it again.")
+    try:
+        first, _, body = content[start.end() :].decode().partition("\n")
+        header = parse_json("{" + first)
+        return header | {"metadata": dict(decode(header["metadata"]))}, body
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is not a trajectory: its header is not one.") from None
 
 
 def load(path: str | os.PathLike[str]) -> Trajectory:
@@ -125,22 +155,13 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     Raises:
         ValueError: if the file is not a trajectory, is of another format, or was cut short or changed.
     """
-    with Path(path).open(encoding="utf-8", newline="") as file:
-        first, body = file.readline(), file.read()
+    header, body = verify(path)
     try:
-        header = json.loads(first.removeprefix("# "))
-        found = header["format"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise ValueError(f"{path} is not a trajectory, or is cut short: it has no whole header.") from None
-    if found != FORMAT:
-        raise ValueError(f"{path} has format {found!r}, and this vaebench reads format {FORMAT}: run it again.")
-    if hashlib.sha256(body.encode()).hexdigest() != header["sha256"]:
-        raise ValueError(f"{path} was cut short or changed: its rows do not match the header's digest; run it again.")
-    cells = pd.read_csv(StringIO(body), dtype=object, na_filter=False)
-    frame = pd.DataFrame(
-        {name: cells[name].map(READERS[kind]).astype(kind) for name, kind in header["columns"].items()}
-    )
-    return Trajectory(decode(header["metadata"]), frame)
+        cells = pd.read_csv(StringIO(body), dtype=object, na_filter=False)
+        columns = {name: cells[name].map(READERS[kind]).astype(kind) for name, kind in header["columns"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise ValueError(f"{path} is not a trajectory: its rows are not what its header says.") from None
+    return Trajectory(header["metadata"], pd.DataFrame(columns))
 
 
 def _types(frame: pd.DataFrame) -> dict[str, str]:

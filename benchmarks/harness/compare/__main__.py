@@ -7,11 +7,13 @@ interrupted.
 import argparse
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 
 from asv.util import UserError
 
 from benchmarks.harness import gate
+from benchmarks.harness.comment import comment, section
 from benchmarks.harness.compare.job import LAUNCHES, PAIRS, SCRATCH, Finding, compare, export
 from vaebench.support.files import write_whole
 
@@ -32,6 +34,22 @@ def report(findings: Sequence[Finding]) -> int:
     return int(any(finding.verdict in {"slower", "fails"} for finding in findings))
 
 
+def markdown(findings: Sequence[Finding]) -> str:
+    """The comment for a pull request."""
+    by_verdict: dict[str, list[Sequence[str]]] = defaultdict(list)
+    for finding in findings:
+        change = "" if finding.ratio is None else f"{100 * (finding.ratio - 1):+.1f} %"
+        by_verdict[finding.verdict].append((finding.benchmark, change, finding.reason or finding.span))
+    header, worse = ("benchmark", "time", "interval"), by_verdict["slower"] + by_verdict["fails"]
+    sections = [
+        section("Regressions", header, worse),
+        section("Improvements", header, by_verdict["faster"]),
+        section("Unchanged", header, by_verdict["same"], fold=True),
+        section("Not compared", header, by_verdict["n/a"], fold=True),
+    ]
+    return comment(f"Times, HEAD and BASE in turn: {len(worse)} of {len(findings)} benchmarks got slower", sections)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison from the command line."""
     parser = argparse.ArgumentParser(prog="compare", description="Time HEAD against BASE.")
@@ -48,10 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\nStopped before a verdict; what was timed so far is not kept.", file=sys.stderr)
         return 130
     outcome = dict(zip(("base", "head"), commits, strict=True)) | outcome
-    status = report([Finding(**finding) for finding in outcome["findings"]])
+    findings = [Finding(**finding) for finding in outcome["findings"]]
+    status = report(findings)
     out = SCRATCH / f"{commits[0][:8]}-{commits[1][:8]}.json"
     write_whole(out, (json.dumps(outcome, indent=1) + "\n").encode())
-    print(f"The numbers are in {out}.")
+    said = out.with_suffix(".md")
+    write_whole(said, markdown(findings).encode())
+    print(f"The numbers are in {out}, as a comment for a pull request in {said}.")
     return status
 
 

@@ -66,8 +66,14 @@ class Finding:
         """A line."""
         if self.ratio is None:
             return f"{self.verdict:<7}{self.benchmark}: {self.reason}"
-        change, low, high = (100 * (ratio - 1) for ratio in (self.ratio, self.low, self.high))
-        return f"{self.verdict:<7}{change:+6.1f} %  [{low:+.1f}, {high:+.1f}]  {self.benchmark}"
+        return f"{self.verdict:<7}{100 * (self.ratio - 1):+6.1f} %  {self.span}  {self.benchmark}"
+
+    @property
+    def span(self) -> str:
+        """The interval in percent; empty without one."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"[{100 * (self.low - 1):+.1f}, {100 * (self.high - 1):+.1f}]"
 
 
 def export(commit: str, folder: Path) -> Path:

@@ -1,8 +1,9 @@
-"""`python -m tests.convergence.faults [sgd] [adam] [nulls] [table]`: run what is missing, then write the table."""
+"""`python -m tests.convergence.faults [sgd] [adam] [nulls] [calibration] [table]`: run what is missing, then write."""
 
 import sys
 from pathlib import Path
 
+from tests.convergence.faults import calibration
 from tests.convergence.faults.catalogue import FAULTS
 from tests.convergence.faults.matrix import chosen, run
 from tests.convergence.faults.table import table
@@ -23,7 +24,10 @@ def main(wanted: list[str]) -> None:
     if "nulls" in wanted:
         jobs = [(FAULTS[bed, "none"], "sgd", seed) for seed in range(NULLS) for bed in ("elbo", "iwae")]
         run(REPORTS / "nulls.csv", jobs, say)
-    table(REPORTS)
+    if "calibration" in wanted:
+        calibration.run(REPORTS, say)
+    if wanted != ["calibration"]:
+        table(REPORTS)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 `sources` finds out which of them two names on a command line mean.
 """
 
-from vaebench.experiments.comparison.change import KINDS, Change
+from vaebench.experiments.comparison.change import FAILURES, KINDS, Change, on_purpose
 from vaebench.experiments.comparison.sources import compare
 
-__all__ = ["KINDS", "Change", "compare"]
+__all__ = ["FAILURES", "KINDS", "Change", "compare", "on_purpose"]

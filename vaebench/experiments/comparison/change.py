@@ -1,14 +1,14 @@
 """One thing measured twice, and what became of it."""
 
-import json
+import fnmatch
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 Value = float | int | str | None
-Kind = Literal["crossed", "recovered", "moved", "appeared", "gone", "time", "differs", "same"]
+Kind = Literal["crossed", "lost", "recovered", "moved", "unjudged", "appeared", "gone", "time", "differs", "same"]
+FAILURES: frozenset[Kind] = frozenset({"crossed", "lost"})
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 EXACT = frozenset({"flops", "ops", "peak_bytes", "saved_bytes"})
@@ -26,9 +26,11 @@ class Change:
         before: value in the first measurement; None if it is not there.
         after: value in the second.
         error: standard error of the difference; None if unknown.
-        kind: "crossed": within its bound before and not after; "recovered": the reverse; "moved": by more than two
-            standard errors, or by 0.1 % where none is known; "appeared"; "gone"; "time": took a different time,
-            beyond the spread of either; "differs": a circumstance, not a result; "same".
+        kind: "crossed": within its bound before and not after; "lost": a claim or an exact counter that is not there
+            after, is no finite number, or has a bound that bounds nothing; "recovered": a claim that failed and
+            stands; "moved": by more than two standard errors, or by 0.1 % where none is known; "unjudged": other than
+            before, but of a single seed, where chance cannot be told from change; "appeared"; "gone"; "time": took a
+            different time, beyond the spread of either; "differs": a circumstance, not a result; "same".
         note: bounds, ratios and whatever else a reader wants beside it.
     """
 
@@ -147,22 +149,43 @@ def ratio(before: float, after: float, times: str = "x ") -> str:
     return f"{times}{after / before:.3g}" if before > 0 and after > 0 else ""
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
+def lost(rows: Iterable[Change], names: Iterable[str]) -> list[Change]:
+    """Rows in which what has gone is lost, if it is one of some names.
 
     Args:
-        path: of the file.
+        rows: of a comparison.
+        names: of claims and exact counters.
 
     Returns:
-        What it holds.
+        The rows.
+    """
+    watched = frozenset(names)
+    return [replace(row, kind="lost") if row.kind == "gone" and row.name in watched else row for row in rows]
+
+
+def on_purpose(rows: Sequence[Change], patterns: Sequence[str]) -> list[Change]:
+    """Rows in which what was lost on purpose is gone.
+
+    Args:
+        rows: of a comparison.
+        patterns: names of what was lost on purpose, with * for any letters.
+
+    Returns:
+        The rows.
 
     Raises:
-        ValueError: if it is damaged.
+        ValueError: if a pattern names nothing that was lost.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ValueError(f"{path} is not JSON, or is cut short.") from None
+    names = [row.name for row in rows if row.kind == "lost"]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(f"Nothing called {pattern!r} was lost; lost: {', '.join(names) or 'nothing'}.")
+    return [
+        replace(row, kind="gone")
+        if row.kind == "lost" and any(fnmatch.fnmatchcase(row.name, pattern) for pattern in patterns)
+        else row
+        for row in rows
+    ]
 
 
 def _flat(prefix: str, value: Any) -> Iterable[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Two reports of pytest-benchmark: claims with their bounds, exact counters, and times."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,13 @@ from vaebench.experiments.comparison.change import (
     align,
     counter,
     joint_error,
+    lost,
     number,
     ratio,
-    read_json,
     settings,
 )
+from vaebench.support.files import read_json
+from vaebench.support.texts import shown
 
 ROUNDS = 5  # the fewest whose quartiles say something
 
@@ -107,8 +110,12 @@ def read(path: Path) -> Report:
         machine = document["machine_info"]
         about = {"python": machine["python_version"], "processor": machine["cpu"].get("brand_raw")}
         found = [pair for entry in document["benchmarks"] for pair in _quantities(entry)]
-    except (LookupError, TypeError, AttributeError, ValueError):
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
         raise ValueError(f"{path} is no report of pytest-benchmark: make one with pytest --benchmark-json.") from None
+    if len(dict(found)) < len(found):
+        names = [name for name, _ in found]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path} holds {shown(twice)} twice: compare reports of one run each.")
     return Report(about, dict(found))
 
 
@@ -120,21 +127,45 @@ def compare(before: Report, after: Report) -> list[Change]:
         after: the second.
 
     Returns:
-        The rows. A claim that stood and fails, and an exact counter that rose, have crossed their bounds.
+        The rows. A claim that stood and fails, and an exact counter that rose, have crossed their bounds; a claim or
+        an exact counter that is gone is lost, and so is a claim whose statistic is no number any more, or whose bound
+        was loosened to more than twice what it was.
     """
-    return settings(before.machine, after.machine) + align(before.quantities, after.quantities, _judge)
+    rows = align(before.quantities, after.quantities, _judge)
+    watched = [name for name, one in before.quantities.items() if isinstance(one, Claim) or _is_counter(one)]
+    return settings(before.machine, after.machine) + lost(rows, watched)
+
+
+def _is_counter(one: Claim | Number | Time) -> bool:
+    return isinstance(one, Number) and one.exact
 
 
 def _quantities(entry: Mapping[str, Any]) -> Iterator[tuple[str, Claim | Number | Time]]:
     name, kept, times = entry["fullname"], entry["extra_info"], entry["stats"]
+    if not isinstance(name, str):
+        raise TypeError(name)
+    yield from ((f"{name}: {gate}", _claim(one)) for gate, one in kept.get("claims", {}).items())
     if "claim" in kept:
-        error = kept.get("standard_error")
-        yield name, Claim(float(kept["statistic"]), float(kept["bound"]), None if error is None else float(error))
+        yield name, _claim(kept)
     else:
         numbers = {key: value for key, value in kept.items() if type(value) in (int, float)}
-        yield from ((f"{name}: {key}", Number(value, key in EXACT)) for key, value in numbers.items())
-    spread = (float(times["q1"]), float(times["q3"]))
-    yield f"{name}: time", Time(float(times["median"]), float(times["min"]), spread, int(times["rounds"]))
+        yield from ((f"{name}: {key}", Number(_float(value), key in EXACT)) for key, value in numbers.items())
+    spread = (_float(times["q1"]), _float(times["q3"]))
+    yield f"{name}: time", Time(_float(times["median"]), _float(times["min"]), spread, int(_float(times["rounds"])))
+
+
+def _float(value: object) -> float:
+    """A number of JSON; null stands for one that was not finite."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(value)
+    return float(value)
+
+
+def _claim(kept: Mapping[str, Any]) -> Claim:
+    error = kept.get("standard_error")
+    return Claim(_float(kept["statistic"]), _float(kept["bound"]), None if error is None else _float(error))
 
 
 def _judge(name: str, before: Claim | Number | Time, after: Claim | Number | Time) -> Change:
@@ -145,12 +176,17 @@ def _judge(name: str, before: Claim | Number | Time, after: Claim | Number | Tim
             return _judge_time(name, before, after)
         case Number(exact=True), Number(exact=True):
             return counter(name, before.value, after.value)
-    return number(name, before.value, after.value)
+    row = number(name, before.value, after.value)
+    return replace(row, kind="lost", note="a claim no more") if isinstance(before, Claim) else row
 
 
 def _judge_claim(name: str, before: Claim, after: Claim) -> Change:
     note = after.note + (f", allowed {before.bound:.4g} before" if before.bound != after.bound else "")
     row = number(name, before.value, after.value, joint_error(before.error, after.error), note)
+    if math.isnan(after.value) and not math.isnan(before.value):
+        return replace(row, kind="lost", note=f"{note}, no number any more")
+    if not after.bound <= before.bound + abs(before.bound):
+        return replace(row, kind="lost", note=f"{note}, which bounds nothing that it bounded")
     if before.passed == after.passed:
         return row
     return replace(row, kind="crossed" if before.passed else "recovered")

@@ -8,10 +8,13 @@ from itertools import product, repeat
 from pathlib import Path
 from typing import Any
 
-from vaebench.experiments.comparison.change import EXACT, Change, align, counter, number, ratio, read_json
+from vaebench.experiments.comparison.change import EXACT, Change, align, counter, lost, number, ratio
+from vaebench.support.files import read_json
+from vaebench.support.texts import shown
 
 HISTORY = Path("reports", "history")
 VERSION = 2
+MOST_CASES = 10**5  # of one benchmark
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,11 @@ def read(path: Path) -> dict[str, Measured]:
     document = read_json(path)
     try:
         if document["version"] != VERSION:
-            raise ValueError(f"{path} has asv's format {document['version']!r}, and only {VERSION} can be read.")
+            found = shown(document["version"])
+            raise ValueError(f"{path} has asv's format {found}, and only {VERSION} can be read.")
         columns, rows = document["result_columns"], document["results"].items()
         return dict(pair for name, row in rows for pair in _cases(name, dict(zip(columns, row, strict=False))))
-    except (LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError, OverflowError):
         raise ValueError(f"{path} is no file of asv's results.") from None
 
 
@@ -75,9 +79,13 @@ def compare(before: Results, after: Results) -> list[Change]:
         after: the second.
 
     Returns:
-        The rows. An exact counter that rose, or fails now, has crossed its bound.
+        The rows. An exact counter that rose, or fails now, has crossed its bound; one that is gone is lost.
     """
-    return align(before, after, _judge)
+    return lost(align(before, after, _judge), [name for name in before if _is_exact(name)])
+
+
+def _is_exact(name: str) -> bool:
+    return name.partition("(")[0].rpartition(".track_")[2] in EXACT
 
 
 def compare_commits(before: str, after: str, repository: Path) -> list[Change]:
@@ -122,18 +130,26 @@ def _files(revision: str, repository: Path) -> dict[tuple[str, str], Path]:
 
 
 def _cases(name: str, row: Mapping[str, Any]) -> Iterator[tuple[str, Measured]]:
-    cases = list(product(*row["params"]))
-    values = row["result"] or [None] * len(cases)
-    ends = [row.get(f"stats_ci_99_{end}") or repeat(None) for end in "ab"]
-    for case, value, low, high in zip(cases, values, *ends, strict=False):
+    size = math.prod(map(len, row["params"]))
+    columns = [row["result"], *(row.get(f"stats_ci_99_{end}") for end in "ab")]
+    if size > MOST_CASES or any(column is not None and len(column) != size for column in columns):
+        raise TypeError(name)
+    values, lows, highs = (repeat(None) if column is None else map(_float, column) for column in columns)
+    for case, value, low, high in zip(product(*row["params"]), values, lows, highs, strict=False):
         interval = None if low is None or high is None else (low, high)
         yield f"{name}({', '.join(case)})" if case else name, Measured(value, row.get("version"), interval)
+
+
+def _float(value: object) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise TypeError(value)
+    return None if value is None else float(value)
 
 
 def _judge(name: str, before: Measured, after: Measured) -> Change:
     if before.version != after.version:
         return Change(name, before.value, after.value, None, "differs", "the benchmark changed: not comparable")
-    exact = name.partition("(")[0].rpartition(".track_")[2] in EXACT
+    exact = _is_exact(name)
     if before.note or after.note:
         return _judge_missing(name, before, after, exact)
     old, new = float(before.value or 0), float(after.value or 0)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 from vaebench.experiments.comparison.change import Change, align, joint_error, number, settings
 from vaebench.training.trajectory import Trajectory, load
 
-CIRCUMSTANCES = ("device", "versions")
+FEWEST_SEEDS = 2  # without which nothing is judged
+CIRCUMSTANCES = ("data", "device", "versions")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def read(path: Path) -> Trajectory:
     """
     try:
         found = load(path)
-    except (UnicodeDecodeError, LookupError):
+    except LookupError:
         raise ValueError(f"{path} is not a trajectory, or is damaged.") from None
     if not {"step", "seed"} <= set(found.frame) or not len(found.frame):
         raise ValueError(f"{path} has no rows by step and seed to compare.")
@@ -70,7 +71,7 @@ def compare(before: Trajectory, after: Trajectory) -> list[Change]:
     """Compare the last rows of two runs.
 
     With equal seeds the standard error is that of the mean difference within seeds, which share their noise;
-    else the runs count as independent.
+    else the runs count as independent. A single seed has no spread over seeds: whether it moved is not judged.
 
     Args:
         before: the first run.
@@ -116,7 +117,12 @@ def _judge(name: str, before: Column, after: Column) -> Change:
     else:
         error = joint_error(before.standard_error, after.standard_error)
     note = after.note if before.note == after.note else f"{after.note}; before {before.note}"
-    return number(name, before.value, after.value, error, note)
+    row = number(name, before.value, after.value, error, note)
+    if math.isfinite(before.value) and not math.isfinite(after.value):
+        return replace(row, kind="lost", note=f"{note}, no number any more")
+    if row.kind == "moved" and min(len(before.values), len(after.values)) < FEWEST_SEEDS:
+        return replace(row, kind="unjudged", note=f"{note}: one seed cannot tell a change from chance")
+    return row
 
 
 def _standard_error(samples: Sequence[float]) -> float:

@@ -5,7 +5,7 @@ over seeds then covers the choice of rows, and differences along the run do not 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -19,6 +19,8 @@ from vaebench.measures.likelihood import log_likelihood
 from vaebench.measures.moments import Moments, fresh, gradient_moments, parameter_groups
 from vaebench.measures.probes import Estimate, bound, grad_sq, gradient_variance, snr
 from vaebench.models import as_input
+from vaebench.support.registry import UnknownNameError, nearest
+from vaebench.support.texts import shown
 from vaebench.training.records import State
 
 DECODED = 4096  # rows of a bound's evaluation that are decoded at once
@@ -36,12 +38,25 @@ def probes_of(setting: Setting) -> dict[str, Probe]:
     Raises:
         ValueError: if a name is not known.
     """
+    require_probes(setting.experiment.probes)
     found: dict[str, Probe] = {}
     for name in setting.experiment.probes:
-        if name not in PROBES:
-            raise ValueError(f"There is no probe {name!r}; known: {', '.join(PROBES)}.")
         found |= PROBES[name](setting)
     return found
+
+
+def require_probes(names: Sequence[str]) -> None:
+    """Refuse a name that no probe has.
+
+    Args:
+        names: of probes.
+
+    Raises:
+        UnknownNameError: if there is no such probe.
+    """
+    for name in names:
+        if name not in PROBES:
+            raise UnknownNameError(f"There is no probe {shown(name)}{nearest(name, PROBES)}")
 
 
 def _moments(setting: Setting, state: State, estimator: object = None) -> Callable[..., Moments]:

@@ -9,22 +9,34 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
 
 from vaebench.experiments.experiment import Experiment
 from vaebench.experiments.running import EVERY, Progress
+from vaebench.experiments.storage import BusyError, ResultDirectory
 
 POLL = 0.2  # seconds
+BEGIN = "import sys; sys.path.append(''); from vaebench.experiments.scheduling.worker import main; main()"
+"""With -P, and the current directory looked at last: no file in it takes the place of a library's."""
 
 
 class Outcome(NamedTuple):
-    """How an experiment ended: complete, or stopped after a step, or failed with a sentence."""
+    """How an experiment ended: complete, or stopped after a step, or failed with a sentence.
+
+    Attributes:
+        experiment: which.
+        stopped: after how many steps, if it was.
+        failed: why, if it did.
+        warnings: what was noticed, such as a file of data that is not the original.
+    """
 
     experiment: Experiment
     stopped: int | None = None
     failed: str | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -58,11 +70,13 @@ def run_all(
     live: set[subprocess.Popen] = set()
 
     def one(experiment: Experiment) -> Outcome:
-        return (
-            Outcome(experiment, stopped=0)
-            if stop()
-            else _run_one(experiment, root, progress, every, dict(found or {}), live)
-        )
+        if stop():
+            return Outcome(experiment, stopped=0)
+        try:
+            ResultDirectory(root, experiment).require_free()
+        except BusyError as busy:
+            return Outcome(experiment, failed=str(busy))
+        return _run_one(experiment, root, progress, stop, every, dict(found or {}), live)
 
     with ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(one, experiment) for experiment in experiments}
@@ -78,35 +92,43 @@ def _run_one(
     experiment: Experiment,
     root: Path,
     progress: Callable[[Progress], None],
+    stop: Callable[[], bool],
     every: float,
     found: dict[str, Any],
     live: set[subprocess.Popen],
 ) -> Outcome:
     task = {"experiment": experiment.to_dict(), "root": str(root), "every": every, "found": found}
     last: dict[str, Any] = {}
-    with TemporaryFile("w+") as errors, _worker(errors) as process:
+    warnings: list[str] = []
+    with TemporaryFile("w+", errors="replace") as errors, _worker(errors) as process:
         assert process.stdin and process.stdout
         live.add(process)
-        process.stdin.write(json.dumps(task))
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # it ended at once; what it says tells why
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()  # and open: its end tells the process that this one is gone
         for line in process.stdout:
             last = json.loads(line)
             if "step" in last:
                 progress(Progress(experiment.hash, last["step"], experiment.steps, last["note"]))
+            warnings += [last["warning"]] if "warning" in last else []
         process.wait()
         live.discard(process)
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         errors.seek(0)
         trouble = errors.read().strip().splitlines()
     if last.get("done"):
-        return Outcome(experiment)
+        return Outcome(experiment, warnings=tuple(warnings))
     if "stopped" in last:
         return Outcome(experiment, stopped=last["stopped"])
+    if "failed" not in last and stop():
+        return Outcome(experiment, stopped=0)  # it was told to stop before it had begun
     died = f"its process ended with status {process.returncode}"
     return Outcome(experiment, failed=last.get("failed") or (f"{died}: {trouble[-1]}" if trouble else died))
 
 
 def _worker(errors: IO[str]) -> subprocess.Popen:
     """A process that the terminal's Ctrl-C does not reach: it is told to stop by this one."""
-    command = [sys.executable, "-m", "vaebench.experiments.scheduling.worker"]
+    command = [sys.executable, "-P", "-c", BEGIN]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True, process_group=0)

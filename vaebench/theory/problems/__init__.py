@@ -1,1 +1,5 @@
-"""Problems with known answers: the linear VAE and its gradient noise, Gaussian and Poisson regression."""
+"""Problems with known answers: objective, gradient, Hessian, optimum and gradient noise in closed form."""
+
+from vaebench.theory.problems import linear, linear_noise, poisson, regression
+
+__all__ = ["linear", "linear_noise", "poisson", "regression"]

@@ -1,0 +1,116 @@
+"""Every value that asv has recorded, one by one, with the conditions of its run."""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asv.results import Results, iter_results
+
+from benchmarks.harness import conditions
+from benchmarks.harness.kinds import kind
+
+HARDWARE = {"machine", "os", "arch", "cpu", "num_cpu", "ram", "gpu", "vectors", "version"}
+UNKNOWN = "nothing is known about what else used the machine"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value.
+
+    Attributes:
+        benchmark: its name.
+        case: the name with the parameters.
+        index: of the parameters among all of the benchmark; None without parameters.
+        params: their values, by name, as Python writes them.
+        value: NaN where the benchmark does not apply, None where it failed.
+        spread: quartiles of the samples of a timing.
+        commit: in full.
+        revision: place of the commit in the history.
+        machine: name of the kind of machine.
+        environment: versions of Python and of the packages.
+        doubt: why a timing is not believed; empty if it is.
+    """
+
+    benchmark: str
+    case: str
+    index: int | None
+    params: Mapping[str, str]
+    value: float | None
+    spread: tuple[float, float] | None
+    commit: str
+    revision: int
+    machine: str
+    environment: tuple[str, ...]
+    doubt: str
+
+    @property
+    def kind(self) -> str:
+        """Exact, seeded or timed."""
+        return kind(self.benchmark)
+
+    @property
+    def there(self) -> bool:
+        """Whether it has a number."""
+        return self.value is not None and math.isfinite(self.value)
+
+
+def _cases(benchmark: Mapping[str, Any]) -> list[tuple[int | None, str, dict[str, str]]]:
+    name, params = benchmark["name"], benchmark["params"]
+    if not params:
+        return [(None, name, {})]
+    chosen = enumerate(itertools.product(*params))
+    names = benchmark["param_names"]
+    return [(index, f"{name}({', '.join(values)})", dict(zip(names, values, strict=True))) for index, values in chosen]
+
+
+def doubts(results_dir: str) -> Mapping[str, dict[str, list[tuple[conditions.Conditions, str]]]]:
+    """By machine and commit: every recorded run, and why it is not to be compared."""
+    found: dict[str, dict[str, list[tuple[conditions.Conditions, str]]]] = {}
+    for path in sorted(Path(results_dir).glob(f"*/{conditions.RECORDS}")):
+        records = conditions.read(path.parent)
+        runs = found.setdefault(path.parent.name, defaultdict(list))
+        if records:
+            rest = conditions.reference([one.control for one in records])
+            for one in records:
+                runs[one.commit].append((one, conditions.disturbance(one, rest)))
+    return found
+
+
+def _doubt(runs: list[tuple[conditions.Conditions, str]], started: int | None) -> str:
+    """Of a benchmark that began so many milliseconds after 1970."""
+    if started is None:
+        return UNKNOWN
+    return next((why for run, why in runs if run.began <= started / 1000 <= run.ended), UNKNOWN)
+
+
+def _of(result: Results, benchmark: Mapping[str, Any], runs: list, revision: int) -> Iterator[Reading]:
+    name, params = benchmark["name"], benchmark["params"]
+    values, stats = result.get_result_value(name, params), result.get_result_stats(name, params)
+    doubt = _doubt(runs, result.started_at.get(name))
+    environment = tuple(f"{key} {version}" for key, version in sorted(result.params.items()) if key not in HARDWARE)
+    measured = set(itertools.product(*result.get_result_params(name)))
+    for (index, case, chosen), value, stat in zip(_cases(benchmark), values, stats, strict=True):
+        if tuple(chosen.values()) not in measured:
+            continue  # another profile's
+        spread = (stat["q_25"], stat["q_75"]) if stat and stat.get("q_25") is not None else None
+        machine = result.params["machine"]
+        yield Reading(
+            name, case, index, chosen, value, spread, result.commit_hash, revision, machine, environment, doubt
+        )
+
+
+def read(results_dir: str, benchmarks: Mapping[str, Any], revisions: Mapping[str, int]) -> list[Reading]:
+    """All values of commits that have a place in the history, oldest first."""
+    runs, found = doubts(results_dir), []
+    for result in iter_results(results_dir):
+        revision = revisions.get(result.commit_hash)
+        if revision is None:
+            continue
+        known = runs.get(result.params["machine"], {}).get(result.commit_hash, [])
+        for name in sorted(result.get_result_keys(benchmarks)):
+            found.extend(_of(result, benchmarks[name], known, revision))
+    return sorted(found, key=lambda reading: (reading.revision, reading.machine, reading.case))

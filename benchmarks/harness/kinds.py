@@ -1,0 +1,26 @@
+"""What kind of number a benchmark records, by its name: this decides how two of its values may be compared.
+
+Exact numbers are counts, the same wherever and whenever they are taken. Seeded numbers come from fixed seeds, data and
+starts, and differ between processors in their last digits alone. All others hang on the clock.
+"""
+
+import re
+
+EXACT = re.compile(r"\.track_(flops|ops|peak_bytes|saved_bytes|bytes|over_chunk)\b")
+SEEDED = re.compile(r"^convergence\.|\.track_(variance|inverse_snr)$")
+
+TOLERANCE = {"exact": 1e-3, "seeded": 1e-2}
+"""By what share a number may rise before it is called a rise."""
+
+
+def kind(benchmark: str) -> str:
+    """Exact, seeded or timed."""
+    if EXACT.search(benchmark):
+        return "exact"
+    return "seeded" if SEEDED.search(benchmark) else "timed"
+
+
+def moved(kind: str, before: float, after: float) -> int:
+    """1 for a rise beyond the tolerance of an exact or seeded kind, -1 for a fall, 0 for neither."""
+    margin = abs(before) * TOLERANCE[kind]
+    return int(after - before > margin) - int(before - after > margin)

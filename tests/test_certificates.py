@@ -1,0 +1,413 @@
+"""Certificates: our own estimators are certified, faulty ones are refused, and every answer is what it says."""
+
+import json
+import math
+import re
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from vaebench.cli import app
+from vaebench.data import digits
+from vaebench.experiments.certifying import ask
+from vaebench.experiments.certifying.cost import at_own
+from vaebench.experiments.certifying.guarantee import paired_p_value
+from vaebench.experiments.certifying.intervals import Interval, mean_ratio, median
+from vaebench.experiments.certifying.noise import frontier
+from vaebench.experiments.comparison import compare
+from vaebench.gates.paired import closest, differences
+from vaebench.gradients import ESTIMATORS, Objective, analytic_kl, doubly_reparameterized, leave_one_out, pathwise
+from vaebench.models import from_encoder_decoder, linear_vae, mlp_vae
+from vaebench.report.certificate import FIGURES, certify
+from vaebench.report.certificate.numbers import SCHEMA
+from vaebench.report.certificate.terminal import WIDTH, lines
+
+pytest_plugins = ["pytester"]
+
+
+def antithetic(model, x, noise, objective):
+    return (pathwise(model, x, noise, objective) + pathwise(model, x, -noise, objective)) / 2
+
+
+def with_kl_weight(weight):
+    def estimator(model, x, noise, objective):
+        q = model.posterior(x)
+        reconstruction = model.likelihood(q.transport(noise)).log_prob(x).mean(0)
+        return reconstruction - weight * objective.beta * q.kl_to_standard_normal()
+
+    return estimator
+
+
+def own_model():
+    """A float32 model of one's own, too large for an exact gradient."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = nn.Sequential(nn.Linear(64, 20), nn.Tanh(), nn.Linear(20, 8))
+        decoder = nn.Sequential(nn.Linear(4, 20), nn.Tanh(), nn.Linear(20, 64))
+    return from_encoder_decoder(encoder, decoder, latents=4)
+
+
+def rows():
+    return digits().flatten(1)[:256]
+
+
+@pytest.fixture(scope="module")
+def own():
+    return certify(antithetic, own_model(), rows(), level="fast")
+
+
+@pytest.fixture(scope="module")
+def wrong():
+    return certify(with_kl_weight(1.02), own_model(), rows(), level="fast", name="wrong")
+
+
+# Our own estimators, by the fixture that third parties use
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [
+        *((name, Objective()) for name in ("pathwise", "analytic_kl", "doubly_reparameterized")),
+        ("leave_one_out", Objective(samples=4)),
+    ],
+    ids=str,
+)
+def test_our_own_estimators_are_certified(name, objective, certify):
+    """At fixed seeds; a correct estimator fails with probability 3e-4 at most."""
+    certify(ESTIMATORS[name], objective=objective, level="fast")
+
+
+# Right
+
+
+def test_an_estimator_and_a_model_of_ones_own_are_certified(own):
+    assert own.outcome == "pass"
+    assert {one.place for one in own.findings.judged} == {"linear VAE", "your model"}
+    assert "all 1" in str(own) or "all 2" in str(own)
+
+
+def test_two_percent_of_the_kl_weight_are_refused_and_named(wrong):
+    assert wrong.outcome == "fail"
+    paired = next(v for v in wrong.verdicts if v.gate == "gradient mean, paired")
+    assert paired.outcome == "fail"
+    assert abs(paired.evidence["KL weight off by"] - 0.02) < 5 * paired.evidence["KL weight error"] + 1e-6
+    assert "the weight of the KL term is off by +2 %" in str(wrong)
+
+
+@pytest.mark.parametrize(
+    ("fault", "worst"),
+    [
+        (lambda *a: 1.02 * pathwise(*a), "scale"),
+        (lambda m, x, n, o: pathwise(m, x, n.abs(), o), ""),
+        (lambda m, x, n, o: pathwise(m, x, n, Objective(o.samples, o.alpha, 0.98 * o.beta)), "KL weight"),
+    ],
+    ids=["scale", "half of the noise", "beta"],
+)
+def test_pairs_at_equal_noise_find_faults(fault, worst, generator):
+    """At the level of 1e-8; each fault is found at 64 pairs, and pathwise beside analytic_kl is not."""
+    model, x = mlp_vae((64,), (10,), 3, generator=generator, dtype=torch.float64), rows().double()
+    found = differences(model, fault, Objective(), x, 8, 64, generator)
+    assert found.p_value < 1e-8
+    assert found.worst.startswith(worst) or found.named[worst].p_value < 1e-8
+    assert differences(model, pathwise, Objective(), x, 8, 64, generator, trusted=analytic_kl).p_value > 1e-8
+
+
+def test_a_scale_is_measured_in_its_own_units(generator):
+    """1.05 of the gradient is off by 0.05 along it, exactly, as pairs at equal noise have it draw by draw."""
+    model, x = mlp_vae((64,), (10,), 3, generator=generator, dtype=torch.float64), rows().double()
+    found = differences(model, lambda *a: 1.05 * pathwise(*a), Objective(), x, 8, 4000, generator)
+    along = found.named["scale"]
+    assert abs(along.value - 0.05) < 5 * along.error
+    assert 0 < found.smallest("scale") < 0.05
+
+
+def test_the_trusted_estimator_is_the_nearest_one(generator):
+    model, x = mlp_vae((64,), (10,), 3, generator=generator, dtype=torch.float64), rows().double()[:8]
+    known = [pathwise, doubly_reparameterized, analytic_kl]
+    for one in known:
+        assert closest(model, one, known, Objective(), x, generator) is one
+    assert closest(model, with_kl_weight(1.1), known, Objective(), x, generator) is analytic_kl
+
+
+def test_pairs_are_even_and_enough(generator):
+    with pytest.raises(ValueError, match="even and at least 64, got 63"):
+        differences(linear_vae(), pathwise, Objective(), torch.zeros(4, 6), 2, 63, generator)
+
+
+def test_an_estimator_that_no_bed_suits_is_judged_on_ones_own_model():
+    """Left out with its reason; what remains is judged."""
+
+    def of_my_model_only(model, x, noise, objective):
+        assert isinstance(model.encoder, nn.Sequential)
+        return pathwise(model, x, noise, objective)
+
+    found = certify(of_my_model_only, own_model(), rows(), level="fast").findings
+    assert {one.place for one in found.judged} == {"your model"}
+    assert any("the linear bed" in line and "no attribute 'encoder'" in line for line in found.left_out)
+
+
+# Cost and noise
+
+
+def test_counters_of_twice_the_work_are_twice(own):
+    """The antithetic estimator is two pathwise ones: FLOPs exactly, at every point."""
+    points = {(p.net, p.estimator, p.samples, p.batch): p for p in own.findings.cost.points}
+    for (net, name, k, b), point in points.items():
+        if name == "antithetic":
+            assert point.flops == 2 * points[net, "pathwise", k, b].flops
+    own_point = at_own(own.findings.cost.points, own.findings.question)
+    assert own_point is not None and own_point.batch == 8
+
+
+def test_flops_grow_in_proportion_to_the_batch(own):
+    slopes = [s for s in own.findings.cost.scalings if s.axis == "B"]
+    assert slopes and all(s.flops == pytest.approx(1.0) for s in slopes)
+
+
+def test_antithetic_noise_has_a_lower_variance(own):
+    """Its 95 % interval over pathwise's lies below one for the decoder, whose gradient is nearly odd in the noise."""
+    decoder = next(
+        p for p in own.findings.noise.points if (p.estimator, p.block, p.batch) == ("antithetic", "decoder", 8)
+    )
+    assert decoder.ratio.high < 1
+
+
+def test_estimators_draw_noise_of_their_own(own):
+    """The decoder's gradient is the same function of the noise: equal variances would be the same draws."""
+    same = [p.variance.value for p in own.findings.noise.points if (p.block, p.batch) == ("decoder", 8)][:3]
+    assert len(set(same)) == 3
+
+
+def test_the_median_has_its_binomial_interval():
+    """Of ten values the second and the ninth: coverage 1 - 2 P(Bin(10, 1/2) <= 1) = 1 - 22/1024 = 0.979."""
+    assert median(np.arange(1.0, 11.0)) == Interval(5.5, 2.0, 9.0)
+
+
+def test_a_ratio_of_means_has_students_interval():
+    """(1, 3) over (2, 2): ratio 1, residuals +-1/2, error (1/sqrt 2)/sqrt 2 = 1/2, t(0.975, 1) = 12.706."""
+    found = mean_ratio(np.array([1.0, 3.0]), np.array([2.0, 2.0]))
+    assert found.value == 1 and found.high == pytest.approx(1 + 12.7062 / 2, rel=1e-4)
+
+
+def test_the_paired_test_is_students():
+    """Differences 1, 2, 3: t = 2 / (1/sqrt 3) = 3.4641 with 2 degrees of freedom, p = 0.0742."""
+    assert paired_p_value(np.array([1.0, 2.0, 3.0])) == pytest.approx(0.0742, abs=1e-4)
+    assert paired_p_value(np.zeros(3)) == 1
+
+
+def test_the_frontier_leaves_out_what_is_beaten_in_both():
+    efforts = {("fast", 1, 8): (1.0, 9.0), ("beaten", 1, 8): (2.0, 9.5), ("quiet", 1, 8): (3.0, 1.0)}
+    assert [name for name, _, _ in frontier(efforts)] == ["fast", "quiet"]
+
+
+# The files
+
+
+def test_what_is_saved_is_whole(own, tmp_path):
+    page = own.save(tmp_path / "antithetic")
+    names = {path.name for path in page.parent.iterdir()}
+    assert names == {"index.html", "certificate.json", "certificate.md", "numbers.csv", "badge.svg"}
+    document = json.loads((page.parent / "certificate.json").read_text(), parse_constant=pytest.fail)
+    assert document["schema"] == SCHEMA and document["outcome"] == "pass"
+    assert sum(path.stat().st_size for path in page.parent.iterdir()) < 400_000
+    assert own.save(page.parent) == page
+
+
+def test_every_key_of_the_schema_is_documented(own):
+    documented = (Path(__file__).parents[1] / "docs" / "certificates.md").read_text()
+    assert all(f"`{key}`" in documented for key in own.to_dict())
+
+
+def test_the_page_asks_for_nothing_from_elsewhere(own, tmp_path):
+    """It opens from a disk without a network: no source, style, script or font has an address."""
+    html = own.save(tmp_path / "page").read_text()
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', html)
+    assert all(
+        a.startswith(("#", "data:")) or a in {"certificate.json", "certificate.md", "numbers.csv"} for a in addresses
+    )
+    assert "@import" not in html and "url(http" not in html
+    assert html.count("<svg") == len(FIGURES)
+    assert "prefers-color-scheme: dark" in html and "@media print" in html
+
+
+def test_what_is_not_a_certificate_is_left_alone(own, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="something other than a certificate"):
+        own.save(tmp_path)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_name_is_text_wherever_it_stands(tmp_path):
+    found = certify(antithetic, level="fast", name="<script>alert(1)</script>|x", model_name="[a](b)")
+    html = found.save(tmp_path / found.file_name).read_text()
+    assert "<script>alert" not in html
+    assert "<script>" not in found.markdown() and r"\|x" in found.markdown()
+    assert "<script>" not in (tmp_path / found.file_name / "badge.svg").read_text()
+
+
+def test_the_refusal_stands_on_the_first_screen(wrong, tmp_path):
+    html = wrong.save(tmp_path / "wrong").read_text()
+    first = html[html.index("<header>") : html.index('<div class="tiles">')]
+    assert "is refused" in first and 'class="verdict bad"' in first and "KL term is off by +2 %" in first
+
+
+def test_every_number_is_in_the_frame(own):
+    table = own.frame
+    assert set(table["section"]) == {"right", "cost", "noise", "guarantee"}
+    flops = table[
+        (table["quantity"] == "flops") & (table["estimator"] == "antithetic") & (table["place"] == "your model")
+    ]
+    point = at_own(own.findings.cost.points, own.findings.question)
+    assert point is not None and point.flops in set(flops["value"])
+    statistics = table[table["quantity"].str.endswith(": statistic", na=False)]
+    assert len(statistics) == len(own.verdicts) and set(statistics["state"]) == {"pass"}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_is_a_matplotlib_figure(name, own):
+    figure = own.figure(name)
+    assert isinstance(figure, matplotlib.figure.Figure) and figure.axes
+
+
+def test_a_terminal_has_eighty_columns_and_the_verdict_first(own, wrong):
+    for certificate, word in ((own, "CERTIFIED"), (wrong, "REFUSED")):
+        for verbose in (False, True):
+            printed = list(lines(certificate.findings, verbose))
+            assert printed[0].startswith(word) and max(map(len, printed)) <= WIDTH
+    gates = [line for line in lines(wrong.findings) if line.startswith(("pass ", "FAIL "))]
+    assert len(gates) == len(wrong.verdicts) and gates[0].startswith("FAIL")
+
+
+def test_a_notebook_shows_the_sentence(own):
+    assert str(own) in own._repr_html_().replace("&#39;", "'")
+
+
+# What cannot be asked
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"model": own_model()}, "there is no data"),
+        ({"data": rows()}, "there is no model"),
+        ({"level": "slow"}, "level must be"),
+        ({"scale": 0}, "scale must be positive"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"optimizer": "sdg"}, "did you mean 'sgd'"),
+        ({"objective": Objective(alpha=0.5), "estimator": analytic_kl}, "analytic_kl is defined for the ELBO"),
+        ({"estimator": leave_one_out}, "at least 2 samples"),
+        ({"estimator": lambda *a: pathwise(*a).mean()}, r"surrogate \(B,\) = \(8,\)"),
+        ({"estimator": lambda *a: pathwise(*a).detach()}, "detached"),
+        ({"model": nn.Identity(), "data": rows()}, "no parameters"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(options, sentence):
+    with pytest.raises((ValueError, LookupError), match=sentence):
+        ask(**({"estimator": pathwise} | options))
+
+
+def test_an_own_function_of_a_built_in_name_is_told_apart():
+    def pathwise(model, x, noise, objective):
+        return antithetic(model, x, noise, objective)
+
+    assert ask(pathwise).name == "pathwise (yours)"
+
+
+# The command line
+
+MINE = """
+from torch import nn
+from vaebench.data import digits
+from vaebench.gradients import pathwise
+from vaebench.models import from_encoder_decoder
+
+def data():
+    return digits().flatten(1)
+
+def model():
+    return from_encoder_decoder(nn.Linear(64, 4), nn.Linear(2, 64), latents=2)
+
+def scalar(model, x, noise, objective):
+    return pathwise(model, x, noise, objective).mean()
+
+def needy(size):
+    return model()
+
+def nothing():
+    return None
+"""
+
+
+DATA = ("--data", "my_library:data")
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    (tmp_path / "my_library.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    return lambda *arguments: CliRunner().invoke(app, ["certify", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["pathwize"], "did you mean 'pathwise'"),
+        (["no_such_module:f"], "no module 'no_such_module'"),
+        (["my_library:scalr"], "did you mean 'scalar'"),
+        (
+            ["my_library:scalar", "--model", "my_library:model", "--data", "my_library:data"],
+            "one number for every example",
+        ),
+        (["pathwise", "--model", "my_library:needy", "--data", "my_library:data"], "needs the argument 'size'"),
+        (["pathwise", "--model", "my_library:nothing", "--data", "my_library:data"], "from_encoder_decoder"),
+        (["pathwise", "--data", "my_library:nothing"], "must return a tensor"),
+        (["pathwise", "--alpha", "2"], "alpha must be in [0, 1]"),
+        (["pathwise", "--optimizer", "sdg"], "did you mean 'sgd'"),
+    ],
+)
+def test_a_command_that_cannot_be_asked_exits_with_two(mine, arguments, sentence):
+    result = mine(*arguments)
+    assert result.exit_code == 2, result.output
+    assert sentence in " ".join(result.output.split()) and "Traceback" not in result.output
+
+
+# Across commits
+
+
+def test_the_fixture_keeps_claims_that_compare_reads(pytester):
+    pytester.makepyfile(
+        """
+        from vaebench.gradients import pathwise
+
+        def mine(model, x, noise, objective):
+            return pathwise(model, x, noise, objective)
+
+        def shrunk(model, x, noise, objective):
+            return 0.9 * pathwise(model, x, noise, objective)
+
+        def test_mine(certify):
+            certify(mine, level="fast", name="mine")
+
+        def test_shrunk(certify):
+            certify(shrunk, level="fast", name="mine")
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "vaebench.testing", "--benchmark-json=report.json", "-q")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*REFUSED: mine is refused*"])
+    report = json.loads((pytester.path / "report.json").read_text())
+    by_name = {entry["name"]: entry for entry in report["benchmarks"]}
+    assert all(not math.isnan(one["slack"]) for one in by_name["test_mine"]["extra_info"]["claims"].values())
+    before, after = pytester.path / "before.json", pytester.path / "after.json"
+    for path, test in ((before, "test_mine"), (after, "test_shrunk")):
+        kept = by_name[test] | {"fullname": "test_mine"}
+        path.write_text(json.dumps(report | {"benchmarks": [kept]}))
+    crossed = {row.name for row in compare(str(before), str(after), pytester.path) if row.kind == "crossed"}
+    assert "test_mine: mine: linear VAE: gradient mean" in crossed

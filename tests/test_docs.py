@@ -1,0 +1,157 @@
+"""The documentation says what is true: its code runs and prints what stands there, its names and commands exist."""
+
+import ast
+import contextlib
+import importlib
+import io
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+import typer
+
+import vaebench
+from vaebench.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+WRITTEN = [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
+LIBRARIES = ("pyro", "numpyro", "tensorboard")  # pages that need one of these are run where it is installed
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
+    return [(kind, text) for kind, text in FENCE.findall(page.read_text("utf-8")) if kind in languages]
+
+
+def same(printed: str, shown: str) -> bool:
+    """Whether two texts differ in their numbers only, and those by less than 5 %: processors round differently."""
+    texts = [NUMBER.sub("#", text).split() for text in (printed, shown)]
+    numbers = [[float(number) for number in NUMBER.findall(text)] for text in (printed, shown)]
+    return texts[0] == texts[1] and numbers[0] == pytest.approx(numbers[1], rel=0.05, abs=1e-12)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Command lines in the page's shell blocks, without their comments and redirections."""
+    text = "\n".join(text for _, text in blocks(page, "sh")).replace("\\\n", " ")
+    found = [part for line in text.splitlines() for part in re.split(r"&&|\|", line)]
+    return [words for part in found if (words := shlex.split(part, comments=True))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+def test_the_code_runs_and_prints_what_stands_there(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = blocks(page, "python", "text")
+    for library in LIBRARIES:
+        if any(re.search(rf"^(?:import|from) (?:torch\.utils\.)?{library}\b", text, re.MULTILINE) for _, text in found):
+            pytest.importorskip(library)
+    names, printed = {"__name__": "page"}, ""
+    for number, (kind, text) in enumerate(found):
+        if kind == "text":
+            assert same(printed, text), f"block {number} shows\n{text}\nbut\n{printed}\nwas printed"
+            continue
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            exec(compile(text, f"{name_of(page)}, block {number}", "exec"), names)
+        printed = output.getvalue()
+
+
+def test_a_number_that_is_off_is_no_match():
+    assert same("variance 2.51e-04 at 3", "variance 2.5e-04\nat 3")
+    assert not same("a 1.10", "a 1.00")
+    assert not same("a 1", "b 1")
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_commands_and_their_options_exist(page):
+    root = typer.main.get_command(app)
+    for words in commands(page):
+        if words[0].rpartition("/")[2] != "vaebench":
+            continue
+        command, rest = root, words[1:]
+        while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+            assert rest[0] in command.commands, f"there is no vaebench {rest[0]}"
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+        assert {word for word in rest if word.startswith("-")} <= known, " ".join(words)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_make_targets_exist(page):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = set(re.findall(r"`(?:[A-Z_]+=\S+ )*make ([\w-]+)", page.read_text("utf-8")))
+    named |= {words[1] for words in commands(page) if words[0] == "make" and len(words) > 1}
+    assert named <= targets
+
+
+def spans(page: Path) -> list[str]:
+    return re.findall(r"(?<!`)`([^`\n]+)`(?!`)", page.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_named_functions_exist(page):
+    for name in (span for span in spans(page) if re.fullmatch(r"vaebench(\.\w+)+", span)):
+        assert exists(name), f"there is no {name}"
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or something in one; entry-point groups count."""
+    if name in {"vaebench.estimators", "vaebench.optimizers", "vaebench.presets", "vaebench.probes"}:
+        return True
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        with contextlib.suppress(ModuleNotFoundError):
+            found = importlib.import_module(".".join(parts[:end]))
+            for part in parts[end:]:
+                found = getattr(found, part, None)
+            return found is not None
+    return False
+
+
+def test_names_that_do_not_exist_are_seen():
+    assert exists("vaebench.theory.envelopes.uniform_log")
+    assert not exists("vaebench.theory.envelopes.uniform_lag")
+    assert not exists("vaebench.theories")
+
+
+def functions_in(path: Path) -> set[str]:
+    return {node.name for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name_of)
+def test_named_files_and_tests_exist(page):
+    for span in spans(page):
+        if match := re.fullmatch(r"((?:tests|benchmarks|reports|docs|\.github|\.ci)/[\w./-]+?)(?:::(\w+))?", span):
+            path, test = ROOT / match[1], match[2]
+            assert path.exists(), f"there is no {match[1]}"
+            assert test is None or test in functions_in(path), f"there is no {span}"
+
+
+def test_every_statement_of_the_paper_names_what_has_it_and_what_asserts_it():
+    text = (ROOT / "docs/paper.md").read_text("utf-8")
+    statements = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert len(statements) >= 10
+    for statement in statements:
+        title = statement.splitlines()[0]
+        for label in ("Function", "Asserted by", "Control", "Figure", "Conditional on"):
+            assert f"**{label}.**" in statement, f"{title} has no {label!r}"
+        assert re.search(r"`vaebench\.\w+", statement), f"{title} names no function"
+        assert re.search(r"`tests/[\w./]+::test_\w+`", statement), f"{title} names no test"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
+
+
+def test_one_version_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    released = re.search(r"^## (\d\S+) - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert citation and released
+    assert {vaebench.__version__, project["version"], citation[1], released[1]} == {vaebench.__version__}

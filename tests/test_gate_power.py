@@ -1,0 +1,330 @@
+"""What gates would have found: thresholds, errors and smallest effects against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from tests.convergence.faults.beds import problem
+from vaebench.data.sampling import epochwise
+from vaebench.gates import bounds, certify, walking
+from vaebench.gates.certification import FALSE_ALARM
+from vaebench.gates.choices import replicates_for
+from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
+from vaebench.gates.path import Mismatch, Path
+from vaebench.gates.randomness import Randomness, randomness
+from vaebench.gates.reference import exact_reference
+from vaebench.gates.replay import paired_along, replayed
+from vaebench.gates.running import plan_of, watch
+from vaebench.gates.subject import Draws, Subject
+from vaebench.gates.values import bound_value
+from vaebench.gates.variances import ASYMPTOTIC, SLOPE, variance_in_batch
+from vaebench.gates.verdict import detectable, two_sided
+from vaebench.gradients.estimators import analytic_kl, pathwise
+from vaebench.gradients.objectives import Objective
+from vaebench.support.statistics import smallest_shift
+from vaebench.theory.constants import measured_noise
+from vaebench.theory.predictions import lower_limit
+from vaebench.training.fleet import train
+from vaebench.training.optimizers import sgd
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def walk(noise: torch.Tensor, exact: torch.Tensor | float = 1.0, gamma: float = 0.5) -> Path:
+    """A path of all steps whose gradients are exact ones plus noise (n, S, p), as if of SGD."""
+    n = len(noise)
+    exact = torch.as_tensor(exact, dtype=torch.float64).expand_as(noise)
+    raw, none = exact + noise, noise[:, :, 0] * 0
+    every = torch.arange(n)
+    return Path(
+        every + 1, torch.full((n,), gamma, dtype=torch.float64), noise * 0, raw, raw, none, exact, noise[0] * 0,
+        (every, exact + noise.flip(0)), {"a": noise.shape[2]},
+    )  # fmt: skip
+
+
+def test_the_descent_ledger_by_hand():
+    """Noise +1, -1, +1 of one member, exact gradient 2, gamma 1/2: sum 1, squares 3, so |Z| = 1 / sqrt 3.
+
+    An error r of the size adds r x (1/2) x 4 at each of 3 steps: the smallest is (z + 1.2816) sqrt 3 / 6.
+    """
+    noise = torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64).view(3, 1, 1)
+    path = walk(noise, 2.0)
+    found = walking.descent(path, path.raw)
+    assert found.statistic == pytest.approx((1 - 6e-6) / math.sqrt(3), rel=1e-9)
+    assert found.threshold == pytest.approx(4.417173, abs=1e-6)  # the normal's at 5e-6: two comparisons
+    assert found.smallest == pytest.approx((found.threshold + 1.281552) * math.sqrt(3) / 6, rel=1e-6)
+
+
+def test_sgd_is_judged_by_its_moves_and_others_by_their_gradients():
+    """A loop that takes half of each step it claims: only what it moved shows it."""
+    path = walk(torch.randn(400, 2, 1, generator=seeded(0), dtype=torch.float64), 3.0)
+    path = path._replace(moved=path.raw / 2)
+    assert walking.descent(path, path.moved).outcome == "fail"
+    assert walking.descent(path, path.raw).outcome != "fail"
+
+
+def test_the_noise_mean_pays_for_every_direction():
+    """One coordinate and 64 directions; an offset of (z + 1.2816) / sqrt(n S) root mean squares is found."""
+    path = walk(torch.randn(200, 2, 1, generator=seeded(1), dtype=torch.float64))
+    found = walking.noise_mean(path, path.raw, seeded(2))
+    assert found.evidence["directions"] == 65
+    assert found.threshold == pytest.approx(stats.norm.isf(1e-5 / 65))
+    assert found.smallest == pytest.approx((found.threshold + 1.281552) / 20, rel=1e-6)
+
+
+def test_successive_noise_looks_at_lags_up_to_512_or_half_of_the_run():
+    noise = torch.randn(1200, 1, 1, generator=seeded(3), dtype=torch.float64)
+    long, short = (walking.successive(path, path.raw) for path in (walk(noise), walk(noise[:100])))
+    assert (long.evidence["lags"], short.evidence["lags"]) == (512, 50)
+    assert long.threshold == pytest.approx(stats.norm.isf(1e-5 / 514))
+    late = noise.clone()
+    late[500:] += noise[:-500]  # what returns after 500 steps
+    returning = walk(late)
+    assert walking.successive(returning, returning.raw).outcome == "fail"
+
+
+def test_members_by_hand():
+    """Noises (1, 1), (1, -1), (1, 1): products of the members 1, -1, 1, each pair counted twice: Z = 2 / sqrt 12."""
+    noise = torch.tensor([[1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], dtype=torch.float64).unsqueeze(-1)
+    path = walk(noise)
+    found = walking.members(path, path.raw)
+    assert found.statistic == pytest.approx(1 / math.sqrt(3)) and found.threshold == pytest.approx(4.264891, abs=1e-6)
+    assert found.smallest == pytest.approx(detectable(4.264890794) * math.sqrt(12) / 3 / 2, rel=1e-6)
+    three = walk(torch.ones(2, 3, 1, dtype=torch.float64))  # six ordered pairs at each of two steps, each product 1
+    assert walking.members(three, three.raw).smallest == pytest.approx(detectable(4.264890794) * math.sqrt(72) / 2 / 6)
+
+
+def test_the_bounds_use_students_t_over_seeds():
+    """16 seeds: 6.1091 instead of the normal's 4.2649; 4 seeds: 47.9, with which nothing is found."""
+    noise = torch.randn(60, 4, 1, generator=seeded(4), dtype=torch.float64)
+    path = walk(noise)
+    values = np.cumsum(np.ones((4, 61)), 1) * -0.1
+    found = bounds.Curvature(torch.full((60, 1), 0.1, dtype=torch.float64), (0, 60), noise[:2, :0])
+    assert two_sided(1, 15) == pytest.approx(6.108868, abs=1e-6)
+    verdict = bounds.telescoped(path, values, found, path.raw)
+    assert verdict.threshold == pytest.approx(47.9277, abs=1e-3)
+    margin = verdict.evidence["measured"] * verdict.smallest / (verdict.threshold + 1.637744)  # t(3) at 0.9
+    assert margin > 0 and bounds.TOLERANCE == 0.05 and bounds.BURN_IN == 50 and bounds.SAFETY == 1.5
+
+
+def test_limits_of_theory_are_students():
+    """Of 1, 2, 3, 4: mean 2.5, error 0.645497; t(3) is 10.2145 at 0.999 and -22.2037 at 1e-4."""
+    squares = measured_noise(np.sqrt([[1.0], [2.0], [3.0], [4.0]]), mean=np.zeros(1))
+    assert squares.value == pytest.approx(2.5 + 10.214532 * 0.6454972, rel=1e-6)
+    assert lower_limit(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx(2.5 - 22.203742 * 0.6454972, rel=1e-6)
+
+
+def test_a_mean_pays_for_every_direction():
+    """100 parameters, 800 draws, coordinate 0 at exactly t: p is 2 (100 + 64 + 1) P(t(799) > t)."""
+    samples = torch.randn(800, 100, generator=seeded(5), dtype=torch.float64)
+    samples = samples - samples.mean(0)
+    mean = torch.zeros(100, dtype=torch.float64)
+    mean[0] = -8 * float(samples[:, 0].std()) / math.sqrt(800)
+    p_value = mean_p_value(samples, mean, seeded(6))
+    assert p_value <= 2 * 165 * stats.t.sf(7.99, 799) and p_value >= 2 * 165 * stats.t.sf(8.5, 799)
+    assert (MEAN_LEVEL, PROJECTIONS) == (1e-8, 64)
+    assert pytest.approx(15 * 2e-5 + 6e-8) == FALSE_ALARM
+
+
+def test_the_smallest_shift_of_hotellings_test():
+    """One coordinate: T^2 is t^2, so a shift of (t(0.99995) + z-like) errors; simulated with power 0.9."""
+    covariance, size, level = torch.eye(1, dtype=torch.float64), 400, 1e-4
+    shift = smallest_shift(covariance, torch.ones(1), size, level)
+    noncentral, critical = torch.randn(200_000, generator=seeded(1)), stats.t.isf(level / 2, 399)
+    power = ((noncentral + 20 * shift).abs() > critical).double().mean()  # the error's own error is 3.5 % of it
+    assert float(power) == pytest.approx(0.9, abs=0.01)
+    assert smallest_shift(4 * covariance, torch.ones(1), size, level) == pytest.approx(2 * shift)
+
+
+@pytest.mark.parametrize("count", [2000, 100], ids=["Hotelling", "t"])
+def test_a_shift_of_the_stated_size_is_found_in_nine_of_ten(count):
+    """200 repetitions at the stated smallest error of one parameter: 160 to 198 alarms, missed by chance in 1e-4."""
+    generator, size = seeded(7), 8
+    gradient, found = torch.linspace(1, 2, size, dtype=torch.float64), 0
+    for _ in range(200):
+        noise = torch.randn(count, size, generator=generator, dtype=torch.float64)
+        smallest = smallest_by_parameter(noise + gradient, gradient, {"a": 4, "b": 4}, PROJECTIONS)["a"]
+        shift = torch.cat([smallest * gradient[:4], torch.zeros(4, dtype=torch.float64)])
+        claimed = gradient if count == 2000 else torch.cat([gradient[:4], torch.zeros(4, dtype=torch.float64)])
+        off = noise + shift + claimed
+        found += mean_p_value(off, claimed, generator) < MEAN_LEVEL
+    assert 160 <= found <= 198
+
+
+def test_the_value_has_t_of_its_own_draws_and_a_rounding_of_one_in_a_million():
+    """120 draws at one point, beside the exact value and the trusted one: t(119) at 2e-5 over two comparisons."""
+    model, data = problem(32, 2)
+    subject = Subject(model, analytic_kl, Objective(), data, 8, sgd)
+    point = {f"model.{name}": p.detach() for name, p in model.named_parameters()}
+    honest = bound_value(subject, [point], None, seeded(8), pathwise, model)
+    assert honest.statistic == 0 and honest.threshold == pytest.approx(stats.t.isf(1e-5, 119))
+    offset = {}
+    for name, off in (("small", 0.5e-6), ("large", 5e-6)):
+
+        def reports(model, x, noise, objective, off=off):
+            value = pathwise(model, x, noise, objective)
+            return value + off * (1 + value.mean().abs())
+
+        offset[name] = bound_value(subject, [point], None, seeded(8), reports, model)
+    assert offset["small"].statistic == 0 and offset["large"].outcome == "fail"
+
+
+def test_a_slope_allows_a_twentieth_and_its_error():
+    assert (SLOPE, ASYMPTOTIC) == (0.05, 0.45)
+    small, large = (
+        Draws({"p": scale * torch.randn(800, 3, generator=seeded(9), dtype=torch.float64)}) for scale in (2.0, 1.0)
+    )
+    found = variance_in_batch(small, large, 4.0)
+    assert found.evidence["slope"] == pytest.approx(-1)
+    assert found.threshold == pytest.approx(0.05 + 4.264891 * found.evidence["error"], rel=1e-6)
+    assert found.smallest == pytest.approx(found.threshold + 1.281552 * found.evidence["error"], rel=1e-6)
+    assert variance_in_batch(small, large, 8.0).outcome == "fail"
+
+
+def filled(noise: torch.Tensor, indices: torch.Tensor, size: int = 50) -> Randomness:
+    kept = Randomness(size, noise.shape[2:])
+    kept.enter(torch.arange(1, len(noise) + 1), indices.flatten(0, 1), noise.flatten(0, 1), noise.shape[1])
+    return kept
+
+
+def drawn(steps: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = seeded(10)
+    noise = torch.randn(steps, 4, 2, 8, 2, generator=generator, dtype=torch.float64)
+    return noise, torch.randint(50, (steps, 4, 8), generator=generator)
+
+
+def test_scores_of_what_was_drawn_by_hand():
+    """Noise 1, -1 throughout: mean 0, squares 1; 4 draws of 2 of the examples 0, 1: expected counts 4, chi-square 0."""
+    noise = torch.tensor([1.0, -1.0], dtype=torch.float64).view(1, 1, 1, 2, 1).expand(4, 1, 1, 2, 1)
+    kept = filled(noise, torch.tensor([[0, 1]]).expand(4, 1, 2), 2)
+    scores = kept.noise_scores()
+    assert scores["power 1"] == 0 and scores["power 2"] == 0 and "power 4" not in scores
+    assert scores["independence within one draw"] == pytest.approx(-math.sqrt(2))  # sums 0: (0 - 1) sqrt(4 / 2)
+    assert scores["successive draws"] == pytest.approx(3 * 2 / math.sqrt(2) / math.sqrt(3))  # products 2 / sqrt 2
+    assert (kept.repeated, kept.doubled, kept.batches) == (3, 0, 4)
+
+
+def test_what_is_drawn_as_claimed_passes_and_the_smallest_width_is_by_hand():
+    noise, indices = drawn()
+    found = randomness(filled(noise, indices), True)
+    assert found.outcome == "pass", str(found)
+    numbers = 400 * 4 * 2 * 8 * 2
+    assert found.smallest == pytest.approx((found.threshold + 1.281552) * math.sqrt(2 / numbers), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda noise, indices: (0.95 * noise, indices),
+        lambda noise, indices: (noise + 0.05, indices),
+        lambda noise, indices: (noise[:, :1].expand_as(noise), indices),
+        lambda noise, indices: (noise[:, :, :1].expand_as(noise), indices),
+        lambda noise, indices: (noise[:, :, :, :1].expand_as(noise), indices),
+        lambda noise, indices: (torch.cat([noise[:256], noise[: len(noise) - 256]]), indices),
+        lambda noise, indices: (noise.clamp(-1.5, 1.5), indices),
+        lambda noise, indices: (noise, indices.clamp(max=48)),
+        lambda noise, indices: (noise, epochwise(50, 8, seeded(0))(1600).view(400, 4, 8)),
+        lambda noise, indices: (noise, torch.rand(400, 4, 50, generator=seeded(1)).topk(8, -1).indices),
+    ],
+    ids=["narrow", "shifted", "one for all members", "one for all samples", "one for all rows", "periodic", "cut",
+         "one example never drawn", "epochs", "without repetition"],
+)  # fmt: skip
+def test_what_is_drawn_otherwise_is_found(change):
+    assert randomness(filled(*change(*drawn())), True).outcome == "fail"
+
+
+def test_another_sampler_is_not_held_against_uniform_draws():
+    noise, _ = drawn()
+    epochs = epochwise(50, 8, seeded(0))(1600).view(400, 4, 8)
+    assert randomness(filled(noise, epochs), False).outcome == "pass"
+
+
+def ledger(fault: torch.Tensor | float = 0.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator, shape = seeded(11), (400, 4, 3)
+    noise, other = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    trusted = 1 + noise
+    return torch.arange(1, 401), 0.1 * other + fault, trusted
+
+
+def test_the_paired_ledger_by_hand():
+    """Two steps, two members, one parameter: t = (1, 3), (1, 3), d = (2, -1), (2, -1): weights 3, 1, terms 6, -1.
+
+    Z of the terms is 10 / sqrt(2 x 37); of the coordinate 2 / sqrt 10; progress is 4 x 3, two sets of stretches.
+    """
+    steps = torch.tensor([1, 2])
+    off, trusted = (torch.tensor([row, row], dtype=torch.float64).unsqueeze(-1) for row in ([2.0, -1.0], [1.0, 3.0]))
+    found = paired_along((steps, off, trusted), {"a": 1})
+    assert found.statistic == pytest.approx(10 / math.sqrt(74), rel=1e-9)
+    assert found.threshold == pytest.approx(stats.norm.isf(1e-5 / 4))
+    assert found.smallest == pytest.approx((found.threshold + 1.281552) * math.sqrt(74) / 12, rel=1e-6)
+
+
+def test_a_fault_of_fifty_steps_is_found_wherever_it_is():
+    assert paired_along(ledger(), {"a": 2, "b": 1}).outcome == "pass"
+    for first in (0, 137, 350):
+        fault = torch.zeros(400, 1, 3, dtype=torch.float64)
+        fault[first : first + 50, :, 2] = 0.06
+        assert paired_along(ledger(fault), {"a": 2, "b": 1}).outcome == "fail"
+
+
+def test_replayed_steps_leave_no_room_for_fifty():
+    assert replayed(Mismatch(0.5, 3), 1, torch.float64).outcome == "pass"
+    assert replayed(Mismatch(0.5, 3), 49, torch.float64).outcome == "pass"
+    assert replayed(Mismatch(0.5, 3), 51, torch.float64).outcome == "no power"
+    assert replayed(Mismatch(1.01, 3), 1, torch.float64).outcome == "fail"
+
+
+@pytest.mark.parametrize(("size", "longest"), [(26, 1), (2000, 1), (2001, 49)])
+def test_random_steps_are_replayed_in_every_stretch(size, longest):
+    chosen = watch(plan_of(1000, 4, 800, 3), 4, size, "quadrature")
+    assert chosen.longest == longest
+    gaps = np.diff([0, *sorted(chosen.replayed), 1001])
+    assert gaps.max() <= longest + 1
+    assert set(range(1, 81)) <= chosen.exact and len(chosen.exact) == 120
+    assert chosen.exact != watch(plan_of(1000, 4, 800, 4), 4, size, "quadrature").exact, "the seed chooses them"
+    assert all(any(low < step <= low + 46 for step in chosen.exact) for low in range(80, 954, 46))
+
+
+def test_a_budget_buys_replicates():
+    """The smallest error falls as the root: half of the pilot's takes four times the gradients, a multiple of 8."""
+    model, data = problem(64, 2)
+    subject = Subject(model, analytic_kl, Objective(), data, 8, sgd)
+    plan = plan_of(100, 2, 800, 0)
+    exact = exact_reference(model, Objective(), data)
+    first, second = (replicates_for(subject, resolution, plan, exact, model) for resolution in (0.02, 0.01))
+    assert first % 8 == second % 8 == 0 and second == pytest.approx(4 * first, rel=0.02)
+    with pytest.raises(ValueError, match="A resolution of 1e-07 would take"):
+        replicates_for(subject, 1e-7, plan, exact, model)
+    with pytest.raises(ValueError, match="budget must be positive"):
+        replicates_for(subject, 0.0, plan, exact, model)
+
+
+def test_a_loop_that_does_not_say_its_noise_is_not_replayed_and_that_is_said():
+    model, data = problem(64, 2)
+    said: list[str] = []
+
+    def silent(*arguments, observe=None, **options):
+        return train(*arguments, observe=lambda step: observe(step._replace(noise=None)), **options)
+
+    found = certify(
+        model, analytic_kl, Objective(), data, trainer=silent, steps=100, members=2, replicates=800,
+        progress=said.append,
+    )  # fmt: skip
+    assert "replay" not in {verdict.gate for verdict in found}
+    assert "left out: replay and randomness, the training loop does not say what noise it drew" in said
+
+
+def test_a_certificate_judges_sgd_by_what_it_moved():
+    """Half of every claimed step is taken: the ledger of the moves shows it, that of the gradients would not."""
+    model, data = problem(64, 2)
+
+    def half(*arguments, **options):
+        return train(*arguments[:5], lambda n: arguments[5](n) / 2, *arguments[6:], **options)
+
+    found = certify(model, analytic_kl, Objective(), data, trainer=half, steps=100, members=6, replicates=800)
+    assert {v.gate: v.outcome for v in found}["descent ledger"] == "fail"

@@ -1,0 +1,159 @@
+"""The four answers about a black box, in the same shape as those about an estimator."""
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaebench.experiments.blackboxes import judging
+from vaebench.experiments.blackboxes.protocol import Arrays, BlackBox, Claim
+from vaebench.experiments.certifying.cost import OWN, Cost, CostPoint
+from vaebench.experiments.certifying.findings import Findings, Progress, about
+from vaebench.experiments.certifying.guarantee import Decay, Guarantee, paired_p_value
+from vaebench.experiments.certifying.intervals import Interval, mean_ratio, median
+from vaebench.experiments.certifying.noise import Noise, NoisePoint, ratio_of, snr_interval, variance_interval
+from vaebench.experiments.certifying.question import LEVELS, Question
+from vaebench.experiments.certifying.right import Judged
+from vaebench.experiments.certifying.theory_run import Curve, band
+from vaebench.measures.cost import count
+from vaebench.measures.moments import gather
+from vaebench.measures.probes import grad_sq
+from vaebench.support.checks import one_of
+from vaebench.training.records import geometric
+
+TRUSTED = "pathwise"  # the column beside which everything stands
+REPLICATES = {"fast": 400, "quick": 1000, "default": 4000}
+STEPS, SEEDS, PROBES = {"fast": 10, "quick": 30, "default": 300}, {"fast": 3, "quick": 4, "default": 8}, 16
+BLIND = "reference beds, laws in K, ledgers and envelopes: a black box has no estimator to put in their place"
+
+
+class _Parameters(nn.Module):
+    """The parameters of a box, for what counts them."""
+
+    def __init__(self, given: Arrays):
+        super().__init__()
+        for number, value in enumerate(given.values()):
+            self.register_parameter(f"p{number}", nn.Parameter(torch.tensor(np.asarray(value))))
+
+
+def find(
+    claim: Claim, x: np.ndarray, *, name: str, level: str, scale: float, seed: int, progress: Progress
+) -> Findings:
+    """Find the four answers about a black box.
+
+    Args:
+        claim: the box, what it is held against, and the bound.
+        x: rows, all of which make every batch.
+        name: of the box.
+        level: "fast", "quick" or "default".
+        scale: C of the steps C / sqrt(n) of its run of SGD.
+        seed: of everything random.
+        progress: called with a section and a line of text when something begins.
+
+    Returns:
+        The findings.
+    """
+    one_of("level", level, LEVELS)
+    box, trusted, objective = claim
+    holder = _Parameters(box.parameters)
+    question = Question(
+        name, _no_estimator, holder, torch.tensor(x), objective, True, "black box", "sgd", scale, len(x), seed,
+        LEVELS[level],
+    )  # fmt: skip
+    stream, seconds = np.random.SeedSequence(seed), {}
+
+    def seeds(number: int) -> list[int]:
+        return [int(one) for one in stream.spawn(1)[0].generate_state(number) >> np.uint32(1)]
+
+    begun = time.perf_counter()
+    progress("right", "contract, value, mean gradient and 1/B")
+    judged = [judging.contract(box, x, seeds(2))]
+    many = REPLICATES[level]
+    mine, theirs = (judging.draw(one, box.parameters, x, seeds(many)) for one in (box, trusted))
+    judged += [judging.value(mine[0], theirs[0]), judging.mean_gradient(mine[1], theirs[1])]
+    tiled = np.concatenate([x] * judging.TILES)
+    few = max(200, many // 4)
+    judged.append(judging.variance_in_batch(mine[1][:few], judging.draw(box, box.parameters, tiled, seeds(few))[1]))
+    seconds["right"] = time.perf_counter() - begun
+    begun = time.perf_counter()
+    progress("cost", "time, and operations where torch computes")
+    cost = Cost(tuple(_costs(claim, x, question)), (), ())
+    noise = Noise(tuple(_noises(mine[1], theirs[1], question)), ())
+    seconds["cost"] = time.perf_counter() - begun
+    begun = time.perf_counter()
+    progress("guarantee", f"{SEEDS[level]} seeds of SGD, twice")
+    guarantee = _run(
+        claim, x, question, STEPS[level], [seeds(STEPS[level]) for _ in range(SEEDS[level])], seeds(PROBES)
+    )
+    seconds["guarantee"] = time.perf_counter() - begun
+    verdicts = tuple(Judged(OWN, verdict) for verdict in judged)
+    return Findings(question, verdicts, cost, noise, guarantee, (BLIND,), about(question), seconds)
+
+
+def _no_estimator(*given: object) -> Tensor:
+    raise ValueError("A black box is no estimator.")
+
+
+def _costs(claim: Claim, x: np.ndarray, q: Question) -> list[CostPoint]:
+    boxes = {TRUSTED: claim.trusted, q.name: claim.box}
+
+    def call(box: BlackBox) -> Callable[[], object]:
+        return lambda: box.value_and_gradient(claim.box.parameters, x, q.seed)
+
+    times: dict[str, list[float]] = {name: [] for name in boxes}
+    for _ in range(q.level.rounds):
+        for name, box in boxes.items():
+            begun = time.perf_counter()
+            call(box)()
+            times[name].append(time.perf_counter() - begun)
+    base = np.array(times[TRUSTED])
+    found = []
+    for name, box in boxes.items():
+        mine, counted = np.array(times[name]), count(call(box))
+        found.append(
+            CostPoint(OWN, name, q.objective.samples, len(x), *counted, 0, median(mine), median(mine / base))
+        )  # fmt: skip
+    return found
+
+
+def _noises(mine: Tensor, theirs: Tensor, q: Question) -> list[NoisePoint]:
+    moments = {name: gather([{"all": one}], len(one)) for name, one in ((TRUSTED, theirs), (q.name, mine))}
+    base, freedom = variance_interval(moments[TRUSTED], ["all"])
+    found = []
+    for name, one in moments.items():
+        own, _ = variance_interval(one, ["all"])
+        ratio = Interval(1.0, 1.0, 1.0) if name == TRUSTED else ratio_of(own, base)
+        point = name, "whole", q.objective.samples, q.batch_size, own, snr_interval(one, ["all"]), ratio, freedom + 1
+        found.append(NoisePoint(*point))
+    return found
+
+
+def _run(claim: Claim, x: np.ndarray, q: Question, steps: int, seeds: list[list[int]], probes: list[int]) -> Guarantee:
+    """SGD on the rows with the box's gradients and with the trusted ones, |grad f|^2 by the trusted at a few steps."""
+    marks = [step for step in geometric(steps, 3) if step]
+    rows: dict[str, list[list[float]]] = {q.name: [], TRUSTED: []}
+    for path in seeds:
+        for name, box in ((q.name, claim.box), (TRUSTED, claim.trusted)):
+            at, kept = {n: np.array(v, dtype=np.float64) for n, v in claim.box.parameters.items()}, []
+            for step, seed in enumerate(path, 1):
+                given = {n: v.astype(claim.box.parameters[n].dtype) for n, v in at.items()}
+                _, gradient = box.value_and_gradient(given, x, seed)
+                at = {n: v - q.scale / math.sqrt(step) * gradient[n] for n, v in at.items()}
+                if step in marks:
+                    here = {n: v.astype(claim.box.parameters[n].dtype) for n, v in at.items()}
+                    drawn = judging.draw(claim.trusted, here, x, probes)[1]
+                    kept.append(grad_sq(gather([{"all": drawn}], len(drawn))).value)
+            rows[name].append(kept)
+    tables = {name: np.array(table) for name, table in rows.items()}
+    curves: list[Curve] = [band(name, table, steps=marks) for name, table in tables.items()]
+    lost = {name: int((~np.isfinite(table).all(1)).sum()) for name, table in tables.items()}
+    top, bottom = (tables[name].mean(1) for name in (q.name, TRUSTED))
+    both = np.isfinite(top) & np.isfinite(bottom)
+    decay = None
+    if both.sum() > 1:
+        ratio, p_value = mean_ratio(top[both], bottom[both]), paired_p_value(top[both] - bottom[both])
+        decay = Decay(TRUSTED, ratio, p_value, int(both.sum()), steps, (lost[q.name], lost[TRUSTED]))
+    return Guarantee("", (), {}, decay, tuple(curves), ())

@@ -1,0 +1,146 @@
+"""A black box against a trusted gradient of the bound that it claims: contract, value, mean gradient, 1/B."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaebench.experiments.blackboxes.protocol import Arrays, BlackBox
+from vaebench.gates.means import MEAN_LEVEL, PER_PARAMETER
+from vaebench.gates.variances import SLOPE
+from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
+from vaebench.measures.moments import gather
+from vaebench.measures.probes import gradient_variance
+from vaebench.support.statistics import Estimate, hotelling_two_sample
+
+TILES = 4
+ROUNDING = 1e-6  # of a value in nats
+FLAT = 1e-6  # a direction without noise must agree to so much of the largest coordinate
+SHOWN = 0.2  # of the gradient: a test that would not find a bias as large as this has no power
+
+
+def draw(box: BlackBox, parameters: Arrays, x: np.ndarray, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Values (R,) and flat gradients (R, p) at so many seeds.
+
+    Args:
+        box: the box.
+        parameters: where.
+        x: rows.
+        seeds: R of them.
+
+    Returns:
+        Both, in float64.
+
+    Raises:
+        ValueError: if a gradient lacks a parameter or has another shape.
+    """
+    values, gradients = [], []
+    for seed in seeds:
+        value, found = box.value_and_gradient(parameters, x, seed)
+        for name, parameter in parameters.items():
+            if name not in found or np.shape(found[name]) != np.shape(parameter):
+                got = np.shape(found[name]) if name in found else "nothing"
+                raise ValueError(f"The gradient of {name!r} must have shape {np.shape(parameter)}, got {got}.")
+        values.append(float(value))
+        gradients.append(np.concatenate([np.ravel(found[name]) for name in parameters]))
+    return torch.tensor(values, dtype=torch.float64), torch.tensor(np.array(gradients), dtype=torch.float64)
+
+
+def contract(box: BlackBox, x: np.ndarray, seeds: Sequence[int]) -> Verdict:
+    """Equal seeds, equal results; fresh noise; a finite gradient of every parameter; nothing given is changed.
+
+    Args:
+        box: the box.
+        x: rows.
+        seeds: two.
+
+    Returns:
+        The verdict on the number of broken clauses; chance has no part.
+    """
+    before = {name: np.array(value) for name, value in box.parameters.items()}
+    rows = np.array(x)
+    state = torch.get_rng_state()
+    values, gradients = draw(box, box.parameters, x, [seeds[0], seeds[1], seeds[0]])
+    sizes = [int(np.size(value)) for value in before.values()]
+    parts = gradients[:2].abs().sum(0).split(sizes)
+    missing = [name for name, part in zip(before, parts, strict=True) if not (part.isfinite().all() and part.any())]
+    broken = {
+        "unequal at equal seeds": not (values[0] == values[2] and torch.equal(gradients[0], gradients[2])),
+        "no fresh noise": torch.equal(gradients[0], gradients[1]),
+        "x or parameters changed": not (
+            np.array_equal(rows, x) and all(np.array_equal(v, box.parameters[name]) for name, v in before.items())
+        ),
+        "torch's generator moved": not torch.equal(state, torch.get_rng_state()),
+        "no gradient reaches": bool(missing),
+    }
+    evidence: dict[str, str | int] = {"broken": ", ".join(name for name, hit in broken.items() if hit) or "nothing"}
+    evidence |= {"no gradient reaches": ", ".join(missing)} if missing else {}
+    claim = "equal seeds give equal results, others fresh noise, every parameter a gradient (statistic: broken clauses)"
+    return judge("contract", claim, float(sum(broken.values())), 0.5, 0.0, evidence)
+
+
+def value(mine: Tensor, trusted: Tensor) -> Verdict:
+    """The mean reported value against the trusted one's: |z|."""
+    off = float(mine.mean() - trusted.mean())
+    error = math.hypot(float(mine.std()), float(trusted.std())) / math.sqrt(len(mine))
+    beyond, critical = max(0.0, abs(off) - ROUNDING * (1 + abs(float(trusted.mean())))), two_sided(1)
+    z = beyond / error if error > 0 else math.inf if beyond else 0.0
+    evidence = {"value": float(mine.mean()), "trusted": float(trusted.mean()), "off": off, "error": error}
+    return judge(
+        "bound value", "the reported loss is minus the bound (statistic: |z|)", z, critical, LEVEL, evidence,
+        smallest=detectable(critical) * error, unit="nats",
+    )  # fmt: skip
+
+
+def mean_gradient(mine: Tensor, trusted: Tensor) -> Verdict:
+    """The mean gradient against the trusted one's: Hotelling's test where R >= 20 p, else the largest |t|."""
+    count, size = mine.shape
+    if count >= PER_PARAMETER * size:
+        p_value = hotelling_two_sample(mine, trusted, FLAT).p_value
+    else:
+        from scipy import stats
+
+        error = ((mine.var(0) + trusted.var(0)) / count).sqrt().clamp(min=1e-300)
+        slack = FLAT * float(trusted.abs().max())
+        t = ((mine.mean(0) - trusted.mean(0)).abs() - slack).clamp(min=0) / error
+        p_value = min(1.0, 2 * size * float(stats.t.sf(float(t.nan_to_num(math.inf).max()), count - 1)))
+    direction = trusted.mean(0) / trusted.mean(0).norm().clamp(min=1e-300)
+    along = math.hypot(float((mine @ direction).std()), float((trusted @ direction).std())) / math.sqrt(count)
+    norm = max(float(trusted.mean(0).norm()), 1e-300)
+    return judge(
+        "gradient mean",
+        "the mean gradient is the trusted bound's (statistic: -log10 p)",
+        max(0.0, -math.log10(p_value)) if p_value > 0 else math.inf,
+        -math.log10(MEAN_LEVEL),
+        MEAN_LEVEL,
+        {"off, relative": float((mine.mean(0) - trusted.mean(0)).norm()) / norm, "gradients": count},
+        smallest=detectable(two_sided(1)) * along / norm,
+        limit=SHOWN,
+        unit="of the gradient's scale",
+    )
+
+
+def variance_in_batch(small: Tensor, large: Tensor) -> Verdict:
+    """The trace variance on the same rows four times over is a quarter: the slope's distance from -1."""
+    low, high = (gradient_variance(gather([{"all": one}], len(one))) for one in (small, large))
+    if not (low.value > 0 and high.value > 0):
+        return judge("variance in B", "the variance falls as 1/B", math.inf, SLOPE, LEVEL)
+    slope = math.log(high.value / low.value) / math.log(TILES)
+    error = math.hypot(_relative(low), _relative(high)) / math.log(TILES)
+    return judge(
+        "variance in B",
+        "the variance falls as 1/B (statistic: distance of the slope from -1)",
+        abs(slope + 1),
+        SLOPE + two_sided(1) * error,
+        LEVEL,
+        {"slope": slope, "error": error},
+        smallest=SLOPE + detectable(two_sided(1)) * error,
+        limit=0.5,
+        unit="of the slope",
+    )
+
+
+def _relative(found: Estimate) -> float:
+    return found.error / found.value

@@ -1,0 +1,93 @@
+"""What a black box is: parameters, and a loss with its gradient, in NumPy. Any library can be one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaebench.gradients import Loss, Objective, draw_noise, pathwise
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@runtime_checkable
+class BlackBox(Protocol):
+    """A loss that some other code computes.
+
+    Attributes:
+        parameters: where it starts, by name.
+    """
+
+    @property
+    def parameters(self) -> Arrays:
+        """By name; an attribute will do."""
+        ...
+
+    def value_and_gradient(self, parameters: Arrays, x: np.ndarray, seed: int) -> tuple[float, Arrays]:
+        """The loss in nats, averaged over the rows of x (B, *event), and its gradient by the parameters' names.
+
+        All randomness comes from the seed, and nothing that is given is changed.
+        """
+        ...
+
+
+class Claim(NamedTuple):
+    """A black box and what it is held against.
+
+    Attributes:
+        box: under test.
+        trusted: an unbiased gradient of the bound that is claimed, of the same parameters.
+        objective: that bound.
+    """
+
+    box: BlackBox
+    trusted: BlackBox
+    objective: Objective
+
+
+@dataclass(frozen=True)
+class TorchBox:
+    """A black box of a function in torch.
+
+    Attributes:
+        parameters: by name.
+        loss: (parameters, x) -> scalar; draws from torch's own generator, which is seeded for it and put back.
+        dtype: in which it computes.
+    """
+
+    parameters: Arrays
+    loss: Callable[[dict[str, Tensor], Tensor], Tensor]
+    dtype: torch.dtype = torch.float64
+
+    def value_and_gradient(self, parameters: Arrays, x: np.ndarray, seed: int) -> tuple[float, Arrays]:
+        """The loss and its gradient; zeros for a parameter that does not enter."""
+        leaves = {name: torch.tensor(value, dtype=self.dtype, requires_grad=True) for name, value in parameters.items()}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            loss = self.loss(leaves, torch.tensor(x, dtype=self.dtype))
+        found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
+        return float(loss.detach()), {name: g.numpy() for name, g in zip(leaves, found, strict=True)}
+
+
+def of_model(model: nn.Module, objective: Objective) -> TorchBox:
+    """Our own `pathwise` of a model as a black box: what others' are held against.
+
+    Args:
+        model: a `LatentModel`; its parameters' names are those of the box.
+        objective: the bound.
+
+    Returns:
+        The box, in the model's dtype.
+    """
+    loss = Loss(model, pathwise, objective)  # pyright: ignore[reportArgumentType]
+
+    def of(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        noise = draw_noise(model, x, objective)  # pyright: ignore[reportArgumentType]
+        named = {f"model.{name}": value for name, value in parameters.items()}
+        return torch.func.functional_call(loss, named, (x, noise))
+
+    own = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+    return TorchBox(own, of, next(model.parameters()).dtype)

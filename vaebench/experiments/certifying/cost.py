@@ -1,0 +1,216 @@
+"""What does it cost? Exact counters and interleaved times of a gradient, beside the built-in estimators."""
+
+import gc
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaebench.data import digits
+from vaebench.experiments.certifying.intervals import Interval, median
+from vaebench.experiments.certifying.question import Level, Question, Say
+from vaebench.gradients import Estimator, Loss, Objective, doubly_reparameterized, draw_noise, pathwise
+from vaebench.measures.cost import clock, count, saved_bytes
+from vaebench.models import mlp_vae
+
+FEWEST = 5  # rounds at a point
+PATIENCE = 20.0  # seconds for one point: a larger one is left out
+OWN, REFERENCE = "your model", "reference net"
+
+
+@dataclass(frozen=True)
+class CostPoint:
+    """The cost of one gradient of one estimator.
+
+    Attributes:
+        net: one's own model, or the reference net.
+        estimator: its name.
+        samples: K.
+        batch: B.
+        flops: floating-point operations of matrix products and convolutions.
+        ops: operations dispatched.
+        peak_bytes: most bytes held at once.
+        saved_bytes: kept from the forward pass for the backward one.
+        seconds: median time.
+        ratio: of its time to that of `pathwise`, the median over interleaved pairs.
+    """
+
+    net: str
+    estimator: str
+    samples: int
+    batch: int
+    flops: int
+    ops: int
+    peak_bytes: int
+    saved_bytes: int
+    seconds: Interval
+    ratio: Interval
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How a cost grows: the log-log slope between the ends of a grid, 1 if it is proportional.
+
+    Attributes:
+        net: as in `CostPoint`.
+        estimator: its name.
+        axis: "K" or "B".
+        flops: exponent.
+        peak_bytes: exponent.
+        seconds: exponent, with its interval.
+    """
+
+    net: str
+    estimator: str
+    axis: str
+    flops: float
+    peak_bytes: float
+    seconds: Interval
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Everything about cost.
+
+    Attributes:
+        points: by net, estimator, K and B.
+        scalings: by net, estimator and axis.
+        left_out: what was not measured, and why.
+    """
+
+    points: tuple[CostPoint, ...]
+    scalings: tuple[Scaling, ...]
+    left_out: tuple[str, ...]
+
+
+def grid(question: Question) -> list[tuple[int, int]]:
+    """The points (K, B): all pairs, or each axis at the other's own value."""
+    q, level = question, question.level
+    samples = sorted({*level.samples, q.objective.samples})
+    batches = sorted({*level.batches, q.batch_size} & set(range(1, len(q.data) + 1)) | {min(q.batch_size, len(q.data))})
+    if level.product:
+        return [(k, b) for k in samples for b in batches]
+    own = q.objective.samples, min(q.batch_size, len(q.data))
+    return sorted({(k, own[1]) for k in samples} | {(own[0], b) for b in batches})
+
+
+def rivals(question: Question) -> dict[str, Estimator]:
+    """What is measured, by name: `pathwise`, the doubly reparameterised estimator, and one's own."""
+    found: dict[str, Estimator] = {"pathwise": pathwise, "doubly_reparameterized": doubly_reparameterized}
+    return {name: one for name, one in found.items() if one is not question.estimator} | {
+        question.name: question.estimator
+    }
+
+
+def measure_cost(question: Question, say: Say) -> Cost:
+    """Count and time.
+
+    Args:
+        question: what is asked.
+        say: told what begins.
+
+    Returns:
+        Points of one's own model and of a net of 64-200-200-50 with tanh, in one's own dtype.
+    """
+    q, points, left_out = question, [], []
+    like = next(q.model.parameters())
+    net = mlp_vae((64,), generator=q.generator(6), dtype=like.dtype, device=like.device)
+    pixels = digits(dtype=like.dtype, device=like.device).flatten(1)
+    for place, model, data in ((OWN, q.model, q.data), (REFERENCE, net, pixels)):
+        say(f"cost of {place}")
+        for samples, batch in grid(q):
+            x = data[:batch]
+            if len(x) == batch:
+                points += _at(place, model, x, samples, question, left_out)
+    return Cost(tuple(points), tuple(_scalings(points, q)), tuple(dict.fromkeys(left_out)))
+
+
+def _at(
+    place: str, model: nn.Module, x: Tensor, samples: int, question: Question, left_out: list[str]
+) -> Iterator[CostPoint]:
+    q = question
+    objective = Objective(samples, q.objective.alpha, q.objective.beta)
+    noise = draw_noise(model, x, objective, q.generator(7))  # pyright: ignore[reportArgumentType]
+    losses, parameters = {}, [p for p in model.parameters() if p.requires_grad]
+    tick = clock(x.device)
+    for name, estimator in rivals(q).items():
+        loss = Loss(model, estimator, objective)  # pyright: ignore[reportArgumentType]
+        try:
+            before = tick()
+            _gradient(loss, x, noise, parameters)
+            spent = tick() - before
+        except (ValueError, RuntimeError) as refusal:
+            left_out.append(f"cost of {name} at K = {samples}: {str(refusal).splitlines()[0]}")
+            continue
+        if spent * 5 > PATIENCE:
+            left_out.append(f"cost of {place} at K = {samples}, B = {len(x)}: one gradient takes {spent:.1f} s")
+            return
+        losses[name] = loss
+    if question.name not in losses or "pathwise" not in losses:
+        return
+    counters = {name: count(lambda one=one: _gradient(one, x, noise, parameters)) for name, one in losses.items()}
+    saved = {name: saved_bytes(lambda one=one: one(x, noise)) for name, one in losses.items()}
+    times = _interleaved(losses, x, noise, parameters, q.level)
+    for name, found in counters.items():
+        ratios = times[name] / times["pathwise"]
+        yield CostPoint(
+            place, name, samples, len(x), *found, saved[name], median(times[name]), median(ratios)
+        )  # fmt: skip
+
+
+def _gradient(loss: Loss, x: Tensor, noise: Tensor, parameters: Sequence[Tensor]) -> None:
+    torch.autograd.grad(loss(x, noise), parameters, allow_unused=True)
+
+
+def _interleaved(
+    losses: Mapping[str, Loss], x: Tensor, noise: Tensor, parameters: Sequence[Tensor], level: Level
+) -> dict[str, np.ndarray]:
+    """Seconds of one gradient each, in turn, the order turned round at every round."""
+    tick, names = clock(x.device), list(losses)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    begun, collecting = tick(), gc.isenabled()
+    gc.disable()
+    try:
+        while len(times[names[0]]) < level.rounds and (tick() - begun < level.timing or len(times[names[0]]) < FEWEST):
+            for name in names:
+                before = tick()
+                _gradient(losses[name], x, noise, parameters)
+                times[name].append(tick() - before)
+            names.reverse()
+    finally:
+        if collecting:
+            gc.enable()
+    return {name: np.array(found) for name, found in times.items()}
+
+
+def _scalings(points: Sequence[CostPoint], question: Question) -> Iterator[Scaling]:
+    own = {"K": min(question.batch_size, len(question.data)), "B": question.objective.samples}
+    for net, name in dict.fromkeys((point.net, point.estimator) for point in points):
+        mine = [point for point in points if (point.net, point.estimator) == (net, name)]
+        for axis, fixed in own.items():
+            line = [p for p in mine if (p.batch if axis == "K" else p.samples) == fixed]
+            line.sort(key=lambda point, axis=axis: point.samples if axis == "K" else point.batch)
+            if len(line) > 1:
+                yield _scaling(net, name, axis, line[0], line[-1])
+
+
+def _scaling(net: str, name: str, axis: str, low: CostPoint, high: CostPoint) -> Scaling:
+    span = math.log(high.samples * high.batch / (low.samples * low.batch))
+
+    def slope(first: float, last: float) -> float:
+        return math.log(last / first) / span if first > 0 and last > 0 else 0.0
+
+    first, last = low.seconds, high.seconds
+    seconds = Interval(
+        slope(first.value, last.value), slope(first.high, last.low), slope(first.low, last.high)
+    )  # fmt: skip
+    return Scaling(net, name, axis, slope(low.flops, high.flops), slope(low.peak_bytes, high.peak_bytes), seconds)
+
+
+def at_own(points: Sequence[CostPoint], question: Question, net: str = OWN) -> CostPoint | None:
+    """One's own estimator at one's own K and B; None if it was left out."""
+    wanted = net, question.name, question.objective.samples, min(question.batch_size, len(question.data))
+    return next((p for p in points if (p.net, p.estimator, p.samples, p.batch) == wanted), None)

@@ -1,0 +1,199 @@
+"""What is asked: of which estimator, on which model and data, at which objective, and how thoroughly."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaebench.data import linear_gaussian
+from vaebench.gradients import ESTIMATORS, Estimator, Objective
+from vaebench.models import as_input, check_input, linear_vae
+from vaebench.support.checks import one_of, positive_integer, within
+from vaebench.training.optimizers import OPTIMIZERS
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Level:
+    """How much is measured.
+
+    Attributes:
+        steps: of the run that the gates follow on the linear bed.
+        members: seeds of it.
+        replicates: gradients at each point.
+        beds: names of the reference beds beside the linear one.
+        pairs: gradients at each point of one's own model, each beside pathwise at the same noise.
+        samples: K over which cost and noise are measured, beside the objective's own.
+        batches: B, likewise, beside one's own.
+        product: whether every K is measured at every B, or each at the other's own value only.
+        rounds: interleaved timings at a point, at most.
+        timing: seconds of them at a point, at most.
+        draws: gradients for a variance, at most.
+        drawing: seconds of them at a point, at most.
+        seeds: of training on one's own model.
+        training: steps of it.
+    """
+
+    steps: int
+    members: int
+    replicates: int
+    beds: tuple[str, ...]
+    pairs: int
+    samples: tuple[int, ...]
+    batches: tuple[int, ...]
+    product: bool
+    rounds: int
+    timing: float
+    draws: int
+    drawing: float
+    seeds: int
+    training: int
+
+
+BEDS = ("one latent", "two latents", "deep Gaussian")
+LEVELS = {
+    "fast": Level(800, 16, 2000, (), 256, (1,), (4, 8), False, 5, 0.05, 64, 0.3, 3, 20),
+    "quick": Level(800, 16, 2000, BEDS, 1000, (1, 4, 16), (8, 32, 128), False, 25, 0.4, 256, 0.35, 4, 200),
+    "default": Level(2500, 16, 4000, BEDS, 4000, (1, 4, 16), (8, 32, 128), True, 60, 1.5, 1024, 3.0, 8, 1000),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    Attributes:
+        name: of the estimator, for people.
+        estimator: under test.
+        model: one's own.
+        data: (N, *event), in the model's dtype.
+        objective: the bound whose gradient is claimed.
+        own: whether the model is one's own, and not the linear bed itself.
+        model_name: of the model, for people.
+        optimizer: of the runs, a name in `OPTIMIZERS`.
+        scale: C of the steps C / sqrt(n).
+        batch_size: B.
+        seed: of everything random.
+        level: how much is measured.
+    """
+
+    name: str
+    estimator: Estimator
+    model: nn.Module
+    data: Tensor
+    objective: Objective
+    own: bool
+    model_name: str
+    optimizer: str
+    scale: float
+    batch_size: int
+    seed: int
+    level: Level
+
+    def generator(self, salt: int) -> torch.Generator:
+        """A generator of the question's seed; another salt, another stream (torch's own keeps 32 bits of a seed)."""
+        mixed = int(np.random.SeedSequence([self.seed, salt]).generate_state(1)[0])
+        return torch.Generator(self.data.device).manual_seed(mixed)
+
+
+def ask(
+    estimator: Estimator,
+    model: nn.Module | None = None,
+    data: Tensor | None = None,
+    objective: Objective | None = None,
+    *,
+    name: str | None = None,
+    model_name: str | None = None,
+    level: str = "default",
+    optimizer: str = "sgd",
+    scale: float = 0.01,
+    batch_size: int = 8,
+    seed: int = 0,
+) -> Question:
+    """A question, checked before anything long begins.
+
+    Args:
+        estimator: under test.
+        model: where its noise and cost are measured; default the linear bed.
+        data: (N, *event), for the model; both or neither.
+        objective: the bound; default the ELBO with one sample.
+        name: of the estimator; default its own.
+        model_name: default the model's class.
+        level: "fast", "quick" or "default".
+        optimizer: of the runs.
+        scale: C.
+        batch_size: B.
+        seed: of everything random.
+
+    Returns:
+        The question.
+
+    Raises:
+        ValueError: if something does not fit, or the estimator does not keep its contract.
+    """
+    one_of("level", level, LEVELS)
+    OPTIMIZERS[optimizer]
+    if within("scale", scale, 0) == 0:
+        raise ValueError("scale must be positive, got 0; a step of size 0 never moves.")
+    if (model is None) != (data is None):
+        missing = "data" if data is None else "model"
+        raise ValueError(f"A model and data belong together, and there is no {missing}; give both or neither.")
+    own = model is not None
+    generator = torch.Generator().manual_seed(seed)
+    model = linear_vae(generator=generator) if model is None else model
+    data = linear_gaussian(generator=generator) if data is None else data
+    called: str = name or getattr(estimator, "__name__", type(estimator).__name__)
+    question = Question(
+        f"{called} (yours)" if ESTIMATORS.get(called, estimator) is not estimator else called,
+        estimator,
+        model,
+        _as_rows(data, model),
+        objective or Objective(),
+        own,
+        model_name or type(model).__name__,
+        optimizer,
+        scale,
+        positive_integer("batch_size", batch_size),
+        seed,
+        LEVELS[level],
+    )
+    check_input(model, question.data)  # pyright: ignore[reportArgumentType]
+    _require_surrogate(question)
+    return question
+
+
+def _as_rows(data: Tensor, model: nn.Module) -> Tensor:
+    like = next(model.parameters(), None)
+    if like is None:
+        raise ValueError(f"The model {type(model).__name__} has no parameters, so there is no gradient to certify.")
+    if not isinstance(data, Tensor):
+        raise ValueError(f"data must be a tensor (N, *event), got {type(data).__name__}; torch.as_tensor makes one.")
+    return as_input(data, like).to(like)
+
+
+def _require_surrogate(question: Question) -> None:
+    """One call at the question's own point: what is refused here is refused before minutes have passed."""
+    from vaebench.gradients import draw_noise
+
+    q = question
+    x = q.data[: min(q.batch_size, len(q.data))]
+    noise = draw_noise(q.model, x, q.objective, q.generator(0))  # pyright: ignore[reportArgumentType]
+    found = q.estimator(q.model, x, noise, q.objective)  # pyright: ignore[reportArgumentType]
+    if not isinstance(found, Tensor) or tuple(found.shape) != (len(x),):
+        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(
+            f"{q.name} must return a surrogate (B,) = ({len(x)},), one number for every example, got {got}."
+        )
+    if not found.requires_grad:
+        raise ValueError(f"No gradient reaches the parameters from what {q.name} returns: it is detached from them.")
+
+
+def at_precision(question: Question, dtype: torch.dtype) -> Question:
+    """The same with a copy of the model and the data in another dtype: rounding is then no part of what is judged."""
+    import copy
+
+    model = copy.deepcopy(question.model).to(dtype)
+    return replace(question, model=model, data=question.data.to(dtype))

@@ -1,0 +1,80 @@
+"""What a certificate chooses by itself: the trusted estimator to stand beside, and how many gradients to draw."""
+
+from torch import Tensor, nn
+
+from vaebench.gates import means, paired
+from vaebench.gates.reference import Reference
+from vaebench.gates.running import FEWEST_REPLICATES, Plan
+from vaebench.gates.subject import Subject, gradients_at_rest
+from vaebench.gradients.estimators import (
+    Estimator,
+    analytic_kl,
+    doubly_reparameterized,
+    leave_one_out,
+    pathwise,
+    score_function,
+)
+from vaebench.gradients.loss import Loss
+
+MOST_REPLICATES = 2**20  # gradients at a point
+
+
+def closest_trusted(subject: Subject, trusted: nn.Module, plan: Plan) -> Loss:
+    """The trusted loss from whose gradients the subject's differ least at equal noise, itself aside.
+
+    Args:
+        subject: what is under test.
+        trusted: the model whose bound is claimed.
+        plan: of the run.
+
+    Returns:
+        The loss.
+    """
+    objective = subject.objective
+    known: list[Estimator] = [pathwise, doubly_reparameterized]
+    known += [analytic_kl] if objective.alpha == 1 else []
+    known += [score_function, *([leave_one_out] if objective.samples > 1 else [])]
+    others = [one for one in known if one is not subject.estimator]
+    generator, x = plan.generator(subject.data.device), subject.data[: subject.batch_size]
+    best = paired.closest(subject.model, subject.estimator, others, objective, x, generator)
+    return Loss(trusted, best, objective)  # pyright: ignore[reportArgumentType]
+
+
+def replicates_for(subject: Subject, resolution: float, plan: Plan, exact: Reference | None, trusted: nn.Module) -> int:
+    """How many gradients at the start it takes to find an error of the mean gradient's size with probability 0.9.
+
+    The smallest error falls as one over the root of the number of gradients; a pilot says where from.
+
+    Args:
+        subject: what is under test.
+        resolution: the error, relative to the gradient, in the parameter where it is found last.
+        plan: of the run; its replicates are the pilot's.
+        exact: the reference, or None.
+        trusted: the model whose bound is claimed.
+
+    Returns:
+        At least 800, a multiple of 8.
+
+    Raises:
+        ValueError: if the resolution is not positive, or would take more than 2^20 gradients.
+    """
+    if not resolution > 0:
+        raise ValueError(f"budget must be positive, the relative error of the gradient to be found, got {resolution}.")
+    generator, point = plan.generator(subject.data.device), _start(subject.model)
+    draws = gradients_at_rest(subject, plan.replicates, plan.seeds())
+    if exact is None:
+        theirs = [means.trusted_draws(subject, trusted, point, plan.replicates, generator)]
+        pilot = means.gradient_mean_two_sample(["start"], [draws], theirs, generator)
+    else:
+        pilot = means.gradient_mean(["start"], [draws], means.exact_at(exact, [point])[1], generator)
+    wanted = plan.replicates * ((pilot.smallest or 0.0) / resolution) ** 2
+    if not wanted <= MOST_REPLICATES:
+        raise ValueError(
+            f"A resolution of {resolution:g} would take {wanted:.2g} gradients at each point, more than "
+            f"{MOST_REPLICATES}; with these the resolution is {resolution * (wanted / MOST_REPLICATES) ** 0.5:.2g}."
+        )
+    return max(FEWEST_REPLICATES, -(-int(wanted + 1) // 8) * 8)
+
+
+def _start(model: nn.Module) -> dict[str, Tensor]:
+    return {f"model.{name}": p.detach() for name, p in model.named_parameters()}

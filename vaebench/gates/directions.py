@@ -1,0 +1,118 @@
+"""Tests that vectors which come a few at a time have mean zero, along directions in which faults are looked for."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from vaebench.gates.means import MEAN_LEVEL
+from vaebench.gates.verdict import detectable
+
+FAMILIES = 3  # named directions, directions of the other half, coordinates: each has a third of the level
+
+
+@dataclass(frozen=True)
+class Along:
+    """What the differences say along one direction d.
+
+    Attributes:
+        value: their mean part <d_r, d> / <d, d>: 0.02 along the gradient is a gradient 2 % too large.
+        error: its standard error.
+        p_value: of zero, before any correction.
+    """
+
+    value: float
+    error: float
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Differences:
+    """The test at one point.
+
+    Attributes:
+        named: "scale", "scale, encoder", "scale, decoder", "KL weight", as far as there are such directions.
+        p_value: of all directions together, Bonferroni's.
+        worst: the direction that has it.
+        count: number of pairs R.
+    """
+
+    named: dict[str, Along]
+    p_value: float
+    worst: str
+    count: int
+
+    def smallest(self, name: str) -> float:
+        """The smallest deviation along a named direction that is found with probability 0.9."""
+        critical = float(stats.t.isf(MEAN_LEVEL / (2 * FAMILIES * len(self.named)), self.count - 1))
+        return detectable(critical, self.count - 1) * self.named[name].error
+
+
+class Tally:
+    """Sums over the differences, of which only a few are held at a time."""
+
+    def __init__(self, named: dict[str, Tensor], sizes: dict[str, int]):
+        self.names, self.sizes = list(named), sizes
+        self.named = torch.stack(list(named.values()), 1)
+        self.total, self.squares = (torch.zeros(2, *self.named.shape[:1], dtype=torch.float64) for _ in range(2))
+        self.scores: list[Tensor] = []
+        self.crossed: list[Tensor] = []
+        self.directions: Tensor | None = None
+        self.counts, self.largest = [0, 0], 0.0
+
+    def enter(self, off: Tensor, largest: float, half: int) -> None:
+        """Take in some differences (n, p) of one half of the draws."""
+        self.total[half] += off.sum(0).cpu()
+        self.squares[half] += off.square().sum(0).cpu()
+        self.scores.append(off @ self.named)
+        if self.directions is not None:
+            pieces = off.split(list(self.sizes.values()), 1)
+            along = self.directions.split(list(self.sizes.values()))
+            parts = [piece @ direction for piece, direction in zip(pieces, along, strict=True)]
+            self.crossed.append(torch.stack([sum(parts), *parts], 1))  # pyright: ignore[reportArgumentType, reportCallIssue]
+        self.counts[half] += len(off)
+        self.largest = max(self.largest, largest)
+
+    def turn(self) -> None:
+        """The first half is over: its mean is the direction along which the second is looked at."""
+        if self.directions is None:
+            self.directions = (self.total[0] / self.counts[0]).to(self.named)
+
+    def test(self, rounding: float) -> Differences:
+        """All families together."""
+        slack, count = rounding * self.largest, sum(self.counts)
+        named = {name: self._along(i, slack) for i, name in enumerate(self.names)}
+        assert self.directions is not None
+        pieces = self.directions.split(list(self.sizes.values()))
+        lengths = torch.stack([piece.abs().sum() for piece in (self.directions, *pieces)])
+        crossed = _p_values(torch.cat(self.crossed), slack * lengths)
+        mean = self.total.sum(0) / count
+        variance = (self.squares.sum(0) - count * mean.square()).clamp(min=0) / (count - 1)
+        each = _p(mean, (variance / count).sqrt(), slack, count)
+        families = {name: along.p_value * len(named) for name, along in named.items()}
+        for name, p_value in zip(["all", *self.sizes], crossed.tolist(), strict=True):
+            families[f"its own mean in {name}"] = p_value * len(crossed)
+        families["one coordinate"] = float(each.min()) * len(each)
+        worst = min(families, key=families.__getitem__)
+        return Differences(named, min(1.0, FAMILIES * families[worst]), worst, count)
+
+    def _along(self, index: int, slack: float) -> Along:
+        direction, scores = self.named[:, index], torch.cat(self.scores)[:, index]
+        square = float(direction.square().sum())
+        p_value = float(_p_values(scores.unsqueeze(1), slack * direction.abs().sum().unsqueeze(0))[0])
+        error = float(scores.std()) / math.sqrt(len(scores))
+        return Along(float(scores.mean()) / square, error / square, p_value)
+
+
+def _p_values(scores: Tensor, slack: Tensor) -> Tensor:
+    """Two-sided p-values of zero means, column by column, (n, m) -> (m,)."""
+    return _p(scores.mean(0), scores.std(0) / math.sqrt(len(scores)), slack, len(scores))
+
+
+def _p(mean: Tensor, error: Tensor, slack: Tensor | float, count: int) -> Tensor:
+    """Student's, less what rounding explains; what is not finite has none."""
+    t = (mean.abs() - slack).clamp(min=0) / error.clamp(min=1e-300)
+    t = torch.where(t.isnan(), math.inf, t)
+    return torch.as_tensor(2 * stats.t.sf(t.cpu().numpy(), count - 1))

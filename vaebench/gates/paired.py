@@ -1,0 +1,175 @@
+"""The mean gradient against a trusted estimator's at the same minibatches and the same noise.
+
+Where no exact gradient can be had, differences d_r = g_r - t_r of one's own gradient and the trusted one's still have
+mean zero if and only if one's own is unbiased, and at equal noise they vary far less than either. They are tested
+along directions in which faults lie: the trusted gradient (a wrong scale), its derivative in beta (a wrong weight of
+the Kullback-Leibler term), the mean difference of an independent half of the draws (anything else, as a whole and by
+parameter), and every coordinate.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad, vmap
+
+from vaebench.gates.directions import Differences, Tally
+from vaebench.gates.means import MEAN_LEVEL
+from vaebench.gates.verdict import Verdict, judge
+from vaebench.gradients import Estimator, Loss, Objective, Parameters, loss_function, own_parameters, pathwise
+from vaebench.measures.moments import CHUNK, fresh, parameter_groups
+
+STEP = 0.05  # in beta, for the derivative of the gradient
+PILOT = 32  # pairs by which the trusted estimator is chosen that varies most like one's own
+SMALLEST = 0.1  # of the gradient: a gate that would not find a scale as wrong as this has no power
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}  # of a difference, beside the largest gradient
+
+
+def differences(
+    model: nn.Module,
+    estimator: Estimator,
+    objective: Objective,
+    data: Tensor,
+    batch_size: int,
+    count: int,
+    generator: torch.Generator,
+    parameters: Parameters | None = None,
+    trusted: Estimator = pathwise,
+) -> Differences:
+    """Pairs of gradients at equal minibatches and noise, and what their differences say.
+
+    Args:
+        model: the model.
+        estimator: under test.
+        objective: the bound.
+        data: (N, *event).
+        batch_size: B.
+        count: R, even, at least 64.
+        generator: of minibatches and noise.
+        parameters: where; default the model's own.
+        trusted: an unbiased estimator of the same bound's gradient.
+
+    Returns:
+        The test; at most R differences of p numbers each are looked at, a few at a time.
+
+    Raises:
+        ValueError: if R is odd or below 64.
+    """
+    if count < 64 or count % 2:
+        raise ValueError(f"count must be even and at least 64, got {count}.")
+    mine, theirs = (Loss(model, one, objective) for one in (estimator, trusted))  # pyright: ignore[reportArgumentType]
+    point = own_parameters(mine) if parameters is None else parameters
+    named = _named(theirs, data, batch_size, point, max(64, count // 8), generator)
+    tally = Tally(named, {name: tensor.numel() for name, tensor in point.items()})
+    first, second = (vmap(grad(loss_function(loss)), (None, 0, 0)) for loss in (mine, theirs))
+    draws, size = fresh(mine, data, batch_size, generator), sum(p.numel() for p in point.values())
+    chunk = max(1, min(256, CHUNK // size))
+    for half in (0, 1):
+        for start in range(0, count // 2, chunk):
+            x, noise = draws.take(min(chunk, count // 2 - start))
+            trust = _flat(second(point, x, noise))
+            tally.enter(_flat(first(point, x, noise)) - trust, float(trust.abs().max()), half)
+        tally.turn()
+    return tally.test(ROUNDING.get(data.dtype, 1e-9))
+
+
+def paired_mean(places: Sequence[str], found: Sequence[Differences]) -> Verdict:
+    """The verdict on pairs at several points, at level 1e-8 each.
+
+    Args:
+        places: names of the points.
+        found: the pairs there.
+
+    Returns:
+        The verdict on the smallest p-value, as -log10 p. Evidence has the deviation of the gradient's scale and of
+        the Kullback-Leibler term's weight with their standard errors, where they are known best, and the smallest
+        deviation that would have been found with probability 0.9.
+    """
+    worst = min(range(len(found)), key=lambda i: found[i].p_value)
+    lowest = found[worst].p_value
+    evidence: dict[str, float | int | str] = {
+        "points": ", ".join(places),
+        "worst": f"{places[worst]}, along {found[worst].worst}",
+        "pairs each": found[worst].count,
+    }
+    smallest = math.inf
+    for name in ("KL weight", "scale"):
+        known = [one for one in found if name in one.named]
+        if known:
+            best = min(known, key=lambda one, name=name: one.named[name].error)
+            smallest = best.smallest(name)
+            off = best.named[name]
+            evidence |= {f"{name} off by": off.value, f"{name} error": off.error, f"{name} found from": smallest}
+    return judge(
+        "gradient mean, paired",
+        "the mean gradient is trusted pathwise's at equal noise (statistic: -log10 p)",
+        max(0.0, -math.log10(lowest)) if lowest > 0 else math.inf,
+        -math.log10(MEAN_LEVEL),
+        MEAN_LEVEL * len(found),
+        evidence,
+        smallest=smallest,
+        limit=SMALLEST,
+        unit="of the gradient's scale",
+    )
+
+
+def closest(
+    model: nn.Module,
+    estimator: Estimator,
+    trusted: Sequence[Estimator],
+    objective: Objective,
+    x: Tensor,
+    generator: torch.Generator,
+) -> Estimator:
+    """The trusted estimator from which one's own varies least at equal noise, by draws that nothing else uses.
+
+    Args:
+        model: the model.
+        estimator: under test.
+        trusted: unbiased estimators of the same bound's gradient.
+        objective: the bound.
+        x: a few examples, (B, *event).
+        generator: of the noise.
+
+    Returns:
+        One of the trusted.
+    """
+    losses = [Loss(model, one, objective) for one in (estimator, *trusted)]  # pyright: ignore[reportArgumentType]
+    point = own_parameters(losses[0])
+    chunk = max(1, min(PILOT, CHUNK // sum(p.numel() for p in point.values())))
+    draws = fresh(losses[0], x, len(x), generator)
+    spread = dict.fromkeys(trusted, 0.0)
+    for _ in range(0, PILOT, chunk):
+        batch, noise = draws.take(chunk)
+        mine, *others = (_flat(vmap(grad(loss_function(one)), (None, 0, 0))(point, batch, noise)) for one in losses)
+        for one, other in zip(trusted, others, strict=True):
+            spread[one] += float((mine - other).square().sum())
+    return min(spread, key=spread.__getitem__)
+
+
+def _flat(gradients: Parameters) -> Tensor:
+    return torch.cat([g.flatten(1) for g in gradients.values()], 1).double()
+
+
+def _named(
+    loss: Loss, data: Tensor, batch_size: int, point: Parameters, count: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Directions (p,) from draws of their own: the mean gradient, by block, and its derivative in beta."""
+    more = Loss(loss.model, loss.estimator, replace(loss.objective, beta=loss.objective.beta + STEP))
+    here, there = (vmap(grad(loss_function(one)), (None, 0, 0)) for one in (loss, more))
+    draws, size = fresh(loss, data, batch_size, generator), sum(p.numel() for p in point.values())
+    chunk = max(1, min(256, CHUNK // size))
+    scale = weight = torch.zeros(size, dtype=torch.float64, device=data.device)
+    for start in range(0, count, chunk):
+        x, noise = draws.take(min(chunk, count - start))
+        gradient = _flat(here(point, x, noise))
+        scale = scale + gradient.sum(0) / count
+        weight = weight + (_flat(there(point, x, noise)) - gradient).sum(0) / (STEP * count)
+    groups, found = parameter_groups(loss, data), {"scale": scale}
+    for title, block in (("scale, encoder", groups["phi"]), ("scale, decoder", groups["theta"])):
+        inside = torch.cat([torch.full((p.numel(),), float(name in block)) for name, p in point.items()])
+        found[title] = scale * inside.to(scale)
+    found["KL weight"] = weight * (loss.objective.beta or 1.0)
+    return {name: direction for name, direction in found.items() if float(direction.norm()) > 0}

@@ -1,0 +1,91 @@
+"""The gate of the bound's value: what the code reports, against the exact value and the trusted one at equal noise."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from vaebench.gates.subject import Subject
+from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
+from vaebench.gradients.estimators import Estimator, pathwise
+from vaebench.gradients.loss import Loss, Parameters
+from vaebench.measures.probes import bound_draws
+
+NATS = 0.5  # a test that finds no smaller error of the bound's value has no power
+CONSTANT = 20  # draws by which a value is recognised as the bound
+OWN_VALUE = frozenset({"pathwise", "analytic_kl", "exact"})  # estimators whose surrogate is the bound
+
+
+def bound_value(
+    subject: Subject,
+    points: Sequence[Parameters],
+    exact: Sequence[float] | None,
+    generator: torch.Generator,
+    reported: Estimator,
+    trusted: nn.Module,
+    draws: int = 120,
+) -> Verdict:
+    """The reported value of minus the bound against the exact one, and against the trusted one at equal noise.
+
+    Args:
+        subject: what is under test.
+        points: parameters.
+        exact: values of minus the bound there; None if unknown.
+        generator: of the noise.
+        reported: the surrogate that the code reports as the bound.
+        trusted: the model whose bound is claimed.
+        draws: M, of the noise of all data.
+
+    Returns:
+        The verdict on the largest |t| over the points, with M - 1 degrees of freedom.
+    """
+    scores, finest = [], math.inf
+    mine = Loss(subject.model, reported, subject.objective)  # pyright: ignore[reportArgumentType]
+    theirs = Loss(trusted, pathwise, subject.objective)  # pyright: ignore[reportArgumentType]
+    compared = 1 if exact is None else 2
+    threshold = two_sided(compared * len(points), draws - 1)
+    for place, parameters in enumerate(points):
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        pair = [
+            bound_draws(loss, subject.data, draws, generator.manual_seed(seed), parameters) for loss in (mine, theirs)
+        ]
+        rounding = 1e-6 * (1 + float(pair[1].mean().abs()))
+        offs = [pair[0] - pair[1], *([pair[0] + exact[place]] if exact is not None else [])]
+        for off in offs:
+            error = float(off.std()) / math.sqrt(draws)
+            beyond = max(0.0, float(off.mean().abs()) - rounding) if off.isfinite().all() else math.inf
+            scores.append(beyond / error if error > 0 else (math.inf if beyond else 0.0))
+            finest = min(finest, rounding + detectable(threshold, draws - 1) * error)
+    return judge(
+        "bound value",
+        "the reported bound is the exact one, and the trusted one at equal noise (statistic: |t|)",
+        max(scores),
+        threshold,
+        LEVEL,
+        {"points": len(points), "draws each": draws},
+        smallest=finest,
+        limit=NATS,
+        unit="nats",
+    )
+
+
+def reports_a_bound(subject: Subject, reported: Estimator, trusted: nn.Module, generator: torch.Generator) -> bool:
+    """Whether an estimator's own value is the bound draw by draw, perhaps up to a constant.
+
+    Then it is taken for a claim. The values of other surrogates mean nothing, and are not judged unless they are named.
+
+    Args:
+        subject: what is under test.
+        reported: whose value is looked at.
+        trusted: the model whose bound is claimed.
+        generator: of the noise.
+
+    Returns:
+        Whether the difference varies by less than a hundredth of the bound's own standard deviation over draws.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    losses = [Loss(model, one, subject.objective) for model, one in ((subject.model, reported), (trusted, pathwise))]  # pyright: ignore[reportArgumentType]
+    x = subject.data[: max(2, subject.batch_size)]
+    mine, theirs = (bound_draws(loss, x, CONSTANT, generator.manual_seed(seed)) for loss in losses)
+    return bool((mine - theirs).std() <= 0.01 * theirs.std())

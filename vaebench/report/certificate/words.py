@@ -1,0 +1,210 @@
+"""What a certificate says in words: one sentence of verdict, four tiles, and what each section found."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from vaebench.experiments.certifying import Findings
+from vaebench.experiments.certifying.cost import OWN, CostPoint, at_own
+from vaebench.experiments.certifying.intervals import Interval
+from vaebench.experiments.certifying.noise import NoisePoint
+from vaebench.experiments.certifying.right import Judged
+from vaebench.gates.verdict import overall
+from vaebench.report.wording import number, several
+
+STATES = {"pass": "good", "fail": "bad", "no power": "unknown"}
+SAID = {"pass": "certified", "fail": "refused", "no power": "not certified"}
+TOLD = 0.5  # percent: a deviation of the KL weight below it is not worth a sentence
+
+
+class Tile(NamedTuple):
+    """One of the four answers, as the first screen has it.
+
+    Attributes:
+        key: of its section.
+        question: that it answers.
+        state: "good", "bad", "unknown", or "" where nothing is judged.
+        answer: in a few words.
+        text: what stands behind it.
+    """
+
+    key: str
+    question: str
+    state: str
+    answer: str
+    text: str
+
+
+def interval(found: Interval, digits: int = 3) -> str:
+    """A number and its 95 % interval, as "1.02 (0.99 to 1.05)".
+
+    Args:
+        found: the interval.
+        digits: significant ones.
+
+    Returns:
+        The text.
+
+    >>> interval(Interval(1.0234, 0.987, 1.0561)), interval(Interval(1.0, 1.0, 1.0))
+    ('1.02 (0.987 to 1.06)', '1')
+    """
+    value, low, high = (_short(part, digits) for part in (found.value, found.low, found.high))
+    return value if low == high else f"{value} ({low} to {high})"
+
+
+def _short(value: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return number(value)
+    return number(float(f"{value:.{digits}g}"))
+
+
+def headline(found: Findings) -> str:
+    """The verdict in one sentence.
+
+    Args:
+        found: the findings.
+
+    Returns:
+        The sentence.
+    """
+    name, total = found.question.name, len(found.judged)
+    where = f"for the {found.question.objective.name}"
+    if found.outcome == "fail":
+        failed = [one for one in found.judged if one.verdict.outcome == "fail"]
+        return (
+            f"{name} is refused {where}: {len(failed)} of {total} gates fail, "
+            f"first “{failed[0].verdict.gate}” on {failed[0].place}{_off(failed)}."
+        )
+    if found.outcome == "no power":
+        blind = [one for one in found.judged if one.verdict.outcome == "no power"]
+        return f"{name} is not certified {where}: no gate fails, but {len(blind)} of {total} would not have shown much."
+    cost, noise = at_own(found.cost.points, found.question), _noise_at_own(found, "whole")
+    told = [f"all {total} gates pass"]
+    told += [f"it takes {_short(cost.ratio.value, 2)} times the time of pathwise"] if cost else []
+    told += [f"has {_short(noise.ratio.value, 2)} times its variance"] if noise else []
+    return f"{name} is certified {where}: {several(told)}."
+
+
+def _off(failed: list[Judged]) -> str:
+    """By how much the scale or the weight of the Kullback-Leibler term is off, where that was found."""
+    for name, words in {"KL weight": "the weight of the KL term", "scale": "the gradient's scale"}.items():
+        for one in failed:
+            off, error = (one.verdict.evidence.get(f"{name} {end}") for end in ("off by", "error"))
+            if off is not None and error is not None and abs(off) > max(5 * error, TOLD / 100):
+                return f"; {words} is off by {100 * off:+.2g} %"
+    return ""
+
+
+def tiles(found: Findings) -> list[Tile]:
+    """The four answers.
+
+    Args:
+        found: the findings.
+
+    Returns:
+        One tile a section.
+    """
+    return [_right(found), _cost(found), _noise(found), _guarantee(found)]
+
+
+def of_section(found: Findings, section: str) -> list[Judged]:
+    """The verdicts that answer one of the questions, those that did not pass first."""
+    mine = [one for one in found.judged if one.section == section]
+    order = {"fail": 0, "no power": 1, "pass": 2}
+    return sorted(mine, key=lambda one: order[one.verdict.outcome])
+
+
+def _right(found: Findings) -> Tile:
+    judged = of_section(found, "right")
+    outcome = overall(one.verdict for one in judged) if judged else "no power"
+    counts = [one.verdict.outcome for one in judged]
+    answers = {
+        "pass": f"yes, {len(judged)} of {len(judged)} gates",
+        "fail": f"no, {counts.count('fail')} of {len(judged)} gates fail",
+        "no power": f"not settled, {counts.count('no power')} of {len(judged)} had no power",
+    }
+    return Tile("right", "Right?", STATES[outcome], answers[outcome], " ".join(_resolution(found)) or "No gate ran.")
+
+
+def _resolution(found: Findings) -> Iterator[str]:
+    places = list(dict.fromkeys(one.place for one in found.judged if one.section == "right"))
+    if places:
+        yield f"Judged on {several(places)}."
+    paired = next((one.verdict for one in found.judged if "KL weight found from" in one.verdict.evidence), None)
+    if paired is not None:
+        weight = 100 * paired.evidence["KL weight found from"]
+        yield f"On your model a KL weight wrong by {_short(weight, 2)} % is found with probability 0.9."
+    alarm = sum(verdict.false_alarm for verdict in found.verdicts)
+    if alarm:
+        yield f"Correct code fails with probability {number(float(f'{alarm:.1g}'))} at most."
+
+
+def _cost(found: Findings) -> Tile:
+    point = at_own(found.cost.points, found.question)
+    if point is None:
+        return Tile("cost", "Cost?", "unknown", "not measured", "It was left out; see below.")
+    base = _pathwise(found, point)
+    counters = [
+        f"{_short(mine / other, 3)} × {name}"
+        for name, mine, other in (
+            ("FLOPs", point.flops, base.flops),
+            ("operations", point.ops, base.ops),
+            ("peak bytes", point.peak_bytes, base.peak_bytes),
+        )
+        if other
+    ]
+    told = several([f"{interval(point.ratio)} × in time", *counters])
+    text = f"{told}; K = {point.samples}, B = {point.batch}."
+    return Tile("cost", "Cost?", "", f"{_short(point.ratio.value, 3)} × pathwise", text)
+
+
+def _pathwise(found: Findings, point: CostPoint) -> CostPoint:
+    place = point.net, "pathwise", point.samples, point.batch
+    return next(p for p in found.cost.points if (p.net, p.estimator, p.samples, p.batch) == place)
+
+
+def _noise_at_own(found: Findings, block: str) -> NoisePoint | None:
+    q = found.question
+    wanted = q.name, block, q.objective.samples, min(q.batch_size, len(q.data))
+    return next((p for p in found.noise.points if (p.estimator, p.block, p.samples, p.batch) == wanted), None)
+
+
+def _noise(found: Findings) -> Tile:
+    whole = _noise_at_own(found, "whole")
+    if whole is None:
+        return Tile("noise", "Noise?", "unknown", "not measured", "It was left out; see below.")
+    blocks = [
+        f"{block} {interval(point.ratio)}, SNR {interval(point.snr)}"
+        for block in ("encoder", "decoder")
+        if (point := _noise_at_own(found, block)) is not None
+    ]
+    blocks = blocks or [f"{interval(whole.ratio)}, SNR {interval(whole.snr)}"]
+    cost, words = at_own(found.cost.points, found.question), f"Times pathwise's variance: {'; '.join(blocks)}."
+    if cost is not None:
+        words += f" Time × variance: {_short(cost.ratio.value * whole.ratio.value, 3)} of pathwise's."
+    return Tile("noise", "Noise?", "", f"{_short(whole.ratio.value, 3)} × pathwise", words)
+
+
+def _guarantee(found: Findings) -> Tile:
+    judged, kept = of_section(found, "guarantee"), found.guarantee
+    outcome = overall(one.verdict for one in judged) if judged else None
+    state = STATES[outcome] if outcome else "unknown"
+    answers = {"good": "kept", "bad": "broken", "unknown": "not settled"}
+    told = [f"{name} {interval(value)}" for name, value in kept.numbers.items()]
+    text = [f"On the {kept.bed}: {several(told)}."] if told else ["No theory's curve is known here."]
+    if kept.decay is not None:
+        text.append(decay_words(found))
+        state = "bad" if kept.decay.diverged[0] > kept.decay.diverged[1] else state
+    return Tile("guarantee", "Guarantee?", state, answers[state], " ".join(text))
+
+
+def decay_words(found: Findings) -> str:
+    """The comparison of both trainings of one's own model in a sentence or two."""
+    decay = found.guarantee.decay
+    if decay is None:
+        return "Training your model was not compared: fewer than two seeds stayed finite."
+    lost = f" {decay.diverged[0]} of its seeds diverged." if decay.diverged[0] else ""
+    return (
+        f"On {OWN} the mean ‖∇f‖² over {decay.steps} steps is {interval(decay.ratio)} × {decay.built_in}'s: "
+        f"{decay.finding} (p = {_short(decay.p_value, 2)}, {decay.seeds} seeds).{lost}"
+    )

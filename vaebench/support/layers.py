@@ -1,0 +1,110 @@
+"""What is asked of a model's layers before it is called, and how a message names the one that is to blame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+OWN_DRAWS = "draws or seeds random numbers of its own, and all noise must be an argument"
+QUOTED = 200  # characters of another library's message
+
+
+def like_parameters(model: nn.Module) -> Tensor:
+    """A tensor with the dtype and on the device that a model's data and noise must have.
+
+    Args:
+        model: any module.
+
+    Returns:
+        The first parameter of floating point, trained or frozen; else the first such buffer.
+
+    Raises:
+        ValueError: if there is none, or it holds no numbers.
+    """
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if is_lazy(tensor):
+            raise ValueError(f"Parameter {name!r} has no shape yet; call the model once on data before you pass it.")
+        if tensor.is_meta:
+            raise ValueError(
+                f"Parameter {name!r} is on the meta device and holds no numbers; make the model on 'cpu' or 'cuda'."
+            )
+    found = next((t for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()), None)
+    if found is None:
+        raise ValueError(f"{type(model).__name__} has no parameter of floating point; there is nothing to measure.")
+    return found
+
+
+def describe(model: nn.Module, layer: nn.Module) -> str:
+    """What a layer is called in a message: "Layer 'encoder.1' (Dropout)"."""
+    name = next((name for name, module in model.named_modules() if module is layer), "")
+    return f"Layer {name!r} ({type(layer).__name__})" if name else f"The model ({type(layer).__name__})"
+
+
+def require_fixed_layers(model: nn.Module) -> None:
+    """Refuse layers that are known to mix the rows of a batch or to draw random numbers.
+
+    Args:
+        model: any module.
+
+    Raises:
+        ValueError: if there is a batch normalisation that uses the batch, or a dropout that is at work.
+    """
+    for layer in model.modules():
+        if isinstance(layer, BATCH_NORMS) and (layer.training or layer.running_mean is None):
+            how = "in training mode" if layer.training else "without running statistics"
+            what = "call model.eval(), or use" if layer.training and layer.running_mean is not None else "use"
+            raise ValueError(
+                f"{describe(model, layer)} is {how}, so an example's gradient would depend on the rest of its batch; "
+                f"{what} LayerNorm or GroupNorm."
+            )
+        if isinstance(layer, DROPOUTS) and layer.training and layer.p > 0:
+            raise ValueError(f"{describe(model, layer)} {OWN_DRAWS}; call model.eval(), or take it out.")
+
+
+def own_draws(blamed: str, layer: nn.Module | None) -> str:
+    """The sentence about a layer, or what else is blamed, that draws random numbers."""
+    return f"{blamed} {OWN_DRAWS}; {'use the noise it is given' if layer is None else 'take it out'}."
+
+
+@contextmanager
+def explaining(model: nn.Module, name: str) -> Iterator[None]:
+    """Errors of other code become one sentence that names the layer in which they occurred.
+
+    Args:
+        model: every module that is called within.
+        name: what is to blame if it is no layer, as "Estimator 'mine'".
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: in place of any other error.
+        MemoryError: as it is.
+        OutOfMemoryError: as it is.
+        Warning: as it is.
+    """
+    try:
+        yield
+    except (ValueError, MemoryError, torch.OutOfMemoryError, Warning):
+        raise
+    except Exception as broken:
+        message = (str(broken).strip() or type(broken).__name__).splitlines()[0]
+        layer = _innermost(model, broken)
+        blamed = name if layer is None else describe(model, layer)
+        if "random operation while in randomness error mode" in message:
+            raise ValueError(own_draws(blamed, layer)) from broken
+        raise ValueError(f"{blamed} failed with {type(broken).__name__}: {message[:QUOTED].rstrip('.')}.") from broken
+
+
+def _innermost(model: nn.Module, broken: BaseException) -> nn.Module | None:
+    layers, found, frame = {id(layer): layer for layer in model.modules()}, None, broken.__traceback__
+    while frame is not None:
+        found = layers.get(id(frame.tb_frame.f_locals.get("self")), found)
+        frame = frame.tb_next
+    return found
