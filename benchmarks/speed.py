@@ -217,7 +217,7 @@ class Recording:
         return median(shares[1:])
 
     def track_norm_over_compiled_step(self, net: str) -> float:
-        """The same of a compiled fleet of one, whose step has the norm in it.
+        """A step of a compiled fleet of one with the norm in it over one without, goal 1.03.
 
         Of two compilations of the convolutional net one takes up to 5 % longer, whatever is in them.
         """
@@ -228,13 +228,14 @@ class Recording:
         def ten(take: Callable[..., object]) -> Callable[[], object]:
             return lambda: [take(parameters, x, noise) for _ in range(10)]
 
-        return in_turn(ten(recorded), ten(plain), 5 * ROUNDS) - 1
+        return in_turn(ten(recorded), ten(plain), 5 * ROUNDS)
 
     def problem(self, net: str) -> Problem:
         return Problem(case(net), 32, 5, DREG)
 
     track_norm_over_step.unit = track_norm_over_compiled_step.unit = "ratio"
     track_norm_over_compiled_step.params = (["mlp"],)
+    track_norm_over_compiled_step.version = "4"
     track_norm_over_step.setup = track_norm_over_compiled_step.setup = needs("training.steps", "squared_norms")
 
 

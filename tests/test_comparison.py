@@ -148,8 +148,19 @@ def recorded(tmp_path):
         "    verify(lambda: judge('g', 'it holds', 0.25, 1.0, 0.0, {'standard_error': 0.125}))\n"
     )
     path = tmp_path / "report.json"
-    options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", "/dev/null", "--rootdir", str(tmp_path)]
-    code = pytest.main([*options, f"--benchmark-json={path}", str(tmp_path)])
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--import-mode=importlib",
+        "-c",
+        "/dev/null",
+        "--rootdir",
+        str(tmp_path),
+    ]
+    code = pytest.main([*options, "-p", "no:xdist", f"--benchmark-json={path}", str(tmp_path)])
     assert code == 0
     return path
 

@@ -78,7 +78,7 @@ def gradient(problem, estimator) -> Verdict:
     return vector_mean_is(claim, path.gradients[0], exact, problem=problem.__name__)
 
 
-@pytest.mark.parametrize("problem", [regression, count])
+@pytest.mark.parametrize("problem", [diabetes_regression, count])
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda estimator: estimator.__name__)
 @pytest.mark.parametrize("claim", [gradient, envelope], ids=lambda claim: claim.__name__)
 def test_inference(claim, estimator, problem, verify):
@@ -98,12 +98,12 @@ def half(model, x, noise, objective):
     return pathwise(model, x, noise, objective) / 2
 
 
-@pytest.mark.parametrize("problem", [regression, count])
+@pytest.mark.parametrize("problem", [diabetes_regression, count])
 @pytest.mark.parametrize("fault", [own_sample_in_the_baseline, half])
 def test_a_biased_gradient_is_refused(fault, problem):
     assert not gradient(problem, fault).passed
 
 
-@pytest.mark.parametrize("problem", [regression, count])
+@pytest.mark.parametrize("problem", [diabetes_regression, count])
 def test_half_the_gradient_leaves_the_envelope(problem):
     assert not envelope(problem, half).passed

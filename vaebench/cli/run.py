@@ -157,13 +157,13 @@ def _require(experiments: Iterable[Experiment], cluster: Cluster | None) -> None
     """Refuse what cannot be asked before anything is written."""
     from vaebench.experiments.building import require_parts
     from vaebench.experiments.probes.catalogue import require_probes
-    from vaebench.support.checks import available_device
+    from vaebench.support.checks import computing_device
 
     for experiment in experiments:
         require_parts(experiment)
         require_probes(experiment.probes)
         if cluster is None:
-            available_device(experiment.device)
+            computing_device(experiment.device)
 
 
 def _say_who_is_there(command: str, experiments: Iterable[Experiment], results: Path) -> None:

@@ -17,7 +17,7 @@ from vaebench.gradients.loss import Loss
 from vaebench.models import MODELS, GaussianRegression, MeanFieldModel, gaussian
 from vaebench.models.activations import relu, soft_clip, tanh
 from vaebench.models.distributions import Bernoulli
-from vaebench.support.checks import available_device
+from vaebench.support.checks import computing_device
 from vaebench.support.texts import shown
 from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
 
@@ -67,7 +67,7 @@ def build(experiment: Experiment, **found: Any) -> Problem:
     Raises:
         ValueError: if a part does not take an option, or the data do not fit.
     """
-    settings = {"dtype": getattr(torch, experiment.dtype), "device": available_device(experiment.device)}
+    settings = {"dtype": getattr(torch, experiment.dtype), "device": computing_device(experiment.device)}
     train, test = (_data(experiment.data, split, settings | found) for split in ("train", "test"))
     assert train is not None
     table = train

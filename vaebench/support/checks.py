@@ -103,7 +103,7 @@ def available_device(value: str | torch.device) -> torch.device:
         device = torch.device(value)
     except (RuntimeError, TypeError):
         raise ValueError(f"{value!r} is not a device; use 'cpu', 'cuda' or 'cuda:N'.") from None
-    if device.type not in ("cpu", "cuda"):
+    if device.type not in ("cpu", "cuda", "meta"):
         raise ValueError(f"{value!r} is not a device that vaebench computes on; use 'cpu', 'cuda' or 'cuda:N'.")
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if (device.index or 0) >= count:
@@ -111,4 +111,22 @@ def available_device(value: str | torch.device) -> torch.device:
             f"Device {str(device)!r} is not there: torch sees {count} CUDA device(s); "
             "use 'cpu' or a machine with that device."
         )
+    return device
+
+
+def computing_device(value: str | torch.device) -> torch.device:
+    """Return the device if numbers can be computed on it here: "meta", which holds none, is refused too.
+
+    Args:
+        value: "cpu", "cuda", "cuda:1", ...
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: as of `available_device`, or if it is the meta device.
+    """
+    device = available_device(value)
+    if device.type == "meta":
+        raise ValueError(f"{value!r} holds no numbers; use 'cpu', 'cuda' or 'cuda:N'.")
     return device

@@ -1,10 +1,10 @@
 """What a measured number is, and tests of a vector mean wherever an estimator is compared with a reference."""
 
+from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import fdtrc, fdtri, ncfdtrinc, stdtrit
 from torch import Tensor
 
 
@@ -42,7 +42,7 @@ def log_interval(estimate: Estimate, freedom: int, level: float = 0.95) -> Inter
     """
     if not estimate.value > 0:
         return Interval(0.0, float("inf"))
-    width = float(stdtrit(freedom, (1 + level) / 2)) * estimate.error / estimate.value
+    width = float(_special().stdtrit(freedom, (1 + level) / 2)) * estimate.error / estimate.value
     return Interval(estimate.value * float(np.exp(-width)), estimate.value * float(np.exp(width)))
 
 
@@ -121,8 +121,8 @@ def smallest_shift(covariance: Tensor, direction: Tensor, size: int, level: floa
     rank = int(varying.sum())
     if rank == 0:
         return 0.0
-    critical = float(fdtri(rank, size - rank, 1 - level))
-    noncentrality = float(ncfdtrinc(rank, size - rank, 1 - power, critical))
+    critical = float(_special().fdtri(rank, size - rank, 1 - level))
+    noncentrality = float(_special().ncfdtrinc(rank, size - rank, 1 - power, critical))
     return float(np.sqrt(noncentrality / (size * along))) if along > 0 else 0.0
 
 
@@ -151,4 +151,11 @@ def _t_squared(difference: Tensor, covariance: Tensor, size: int, freedom: int, 
         return MeanTest(0.0, 1.0)
     statistic = size * float((along[varying].square() / values[varying]).sum())
     scaled = statistic * (freedom - rank + 1) / (freedom * rank)
-    return MeanTest(statistic, float(fdtrc(rank, freedom - rank + 1, scaled)))
+    return MeanTest(statistic, float(_special().fdtrc(rank, freedom - rank + 1, scaled)))
+
+
+def _special() -> ModuleType:
+    """scipy.special, which a machine that only times gradients need not have."""
+    from scipy import special
+
+    return special

@@ -68,7 +68,7 @@ def _mark(cell: str) -> str:
 
 def _matrix(rows: list[Row]) -> str:
     """Marks, a row for each fault; gates are numbered, so that the matrix is narrow."""
-    gates = [gate for gate in GATES if any(row[gate] for row in rows)]
+    gates = [gate for gate in GATES if any(row.get(gate) for row in rows)]
     key = ", ".join(f"{number} {gate}" for number, gate in enumerate(gates, 1))
     lines = []
     for row in rows:
