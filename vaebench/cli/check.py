@@ -56,6 +56,9 @@ def check(
 
         vaebench check --trainer mypackage.loops:train --optimizer mypackage.rules:momentum
     """
+    import torch
+
+    torch.set_num_threads(1)  # a command owns its process, and gates are made of small operations
     with refusing("check"):
         _require_feasible(steps, batch_size, samples, members, seed)
         verdicts, left_out = _certify(

@@ -70,6 +70,9 @@ class Gaussian(NamedTuple):
             (K, B).
         """
         standardised = (value - self.mean) * (-self.log_std).exp()
+        if self.log_std.ndim == 0:  # as in a decoder: two passes over the event less
+            size = math.prod(standardised.shape[2:])
+            return (-0.5 * sum_event(standardised.square()) - size * HALF_LOG_TWO_PI).sub(self.log_std, alpha=size)
         return sum_event(-0.5 * standardised.square() - self.log_std - HALF_LOG_TWO_PI)
 
     def kl_to_standard_normal(self) -> Tensor:
@@ -144,4 +147,4 @@ def standard_normal_log_prob(value: Tensor) -> Tensor:
     Returns:
         (K, B).
     """
-    return sum_event(-0.5 * value.square() - HALF_LOG_TWO_PI)
+    return -0.5 * sum_event(value.square()) - HALF_LOG_TWO_PI * math.prod(value.shape[2:])
