@@ -91,7 +91,7 @@ machine: $(VENV)/.bench
 	@python -m benchmarks.harness.machine
 
 test: lint
-	@python -m pytest
+	@python -m pytest -n 2 --benchmark-disable
 
 lint: $(VENV)/.dev
 	@ruff check --quiet .
