@@ -399,7 +399,9 @@ def test_the_fixture_keeps_claims_that_compare_reads(pytester):
             certify(shrunk, level="fast", name="mine")
         """
     )
-    result = pytester.runpytest_subprocess("-p", "vaebench.testing", "--benchmark-json=report.json", "-q")
+    result = pytester.runpytest_subprocess(
+        "-p", "vaebench.testing", "-p", "no:xdist", "--benchmark-json=report.json", "-q"
+    )
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*REFUSED: mine is refused*"])
     report = json.loads((pytester.path / "report.json").read_text())

@@ -89,9 +89,9 @@ def write(folder: Path) -> None:
     days = found.assign(days=found["days"].astype(float))
     devices = [(str(device), own) for device, own in days.groupby("device", sort=False)]
     sums = [f"{own['days'].sum():,.0f} days on {device}" for device, own in devices]
-    verdict = (
-        f"The paper's {len(days.groupby(['scale', 'study']))} studies by one kind of steps take {'; '.join(sums)}."
-    )
+    count, total = len(days.groupby(["scale", "study"])), sum(map(len, STUDIES.values()))
+    verdict = f"By one kind of step sizes, {count} of the paper's {total} studies were measured: "
+    verdict += f"they take {'; '.join(sums)}."
     unmeasured = "any GPU" if not any("cuda" in device for device, _ in devices) else "another GPU"
     sections = "\n".join(_device(device, own) for device, own in devices)
     text = PAGE.format(verdict=verdict, unmeasured=unmeasured, steps=STEPS, sections=sections, studies=_studies())

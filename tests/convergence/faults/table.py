@@ -84,7 +84,7 @@ def _nulls(rows: list[Row]) -> str:
     lines = []
     for bed in sorted({row["bed"] for row in rows}):
         for gate in GATES:
-            cells = [float(row[gate].rstrip("*")) for row in rows if row["bed"] == bed and row[gate]]
+            cells = [float(row[gate].rstrip("*")) for row in rows if row["bed"] == bed and row.get(gate)]
             if cells:
                 lines.append([bed, gate, str(len(cells)), f"{max(cells):.3g}"])
     return markdown.table(["bed", "gate", "runs", "largest statistic"], lines)

@@ -89,8 +89,8 @@ def _at(q: Question, point: Parameters, samples: int, batch: int, left_out: list
     groups: dict[str, tuple[str, ...]] = {}
     for number, (name, estimator) in enumerate(rivals(q, samples).items()):
         loss = Loss(q.model, estimator, objective)  # pyright: ignore[reportArgumentType]
-        draws = conditional(loss, x, q.generator(100 + number))
         try:
+            draws = conditional(loss, x, q.generator(100 + number))
             count = affordable(loss, draws, point, q.level)
             moments[name] = gradient_moments(loss, draws, count, point), count
         except (ValueError, RuntimeError) as refusal:
