@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 
@@ -381,7 +382,9 @@ def test_a_command_that_cannot_be_asked_exits_with_two(mine, arguments, sentence
 # Across commits
 
 
-def test_the_fixture_keeps_claims_that_compare_reads(pytester):
+def test_the_fixture_keeps_claims_that_compare_reads(pytester, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(name)  # pytest-benchmark keeps no report in a process of several
     pytester.makepyfile(
         """
         from vaebench.gradients import pathwise
