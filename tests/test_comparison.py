@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 from itertools import product
 from pathlib import Path
@@ -139,8 +140,10 @@ def test_the_convergence_tests_record_what_is_read(recorded):
 
 
 @pytest.fixture
-def recorded(tmp_path):
+def recorded(tmp_path, monkeypatch):
     """What pytest-benchmark writes of one claim, checked by the convergence tests' own fixture."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(name)  # pytest-benchmark keeps no report in a process of several
     (tmp_path / "conftest.py").write_text("from tests.convergence.conftest import verify\n")
     (tmp_path / "test_one.py").write_text(
         "from vaebench.gates.verdict import judge\n\n"
