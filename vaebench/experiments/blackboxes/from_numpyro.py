@@ -4,6 +4,8 @@ As for Pyro, the bound is computed from the log-weights of the traces, row by ro
 "numpyro".
 """
 
+# pyright: reportMissingImports=false
+
 from collections.abc import Callable
 from typing import Any
 

@@ -4,6 +4,8 @@ The bound is computed from the log-weights of the two traces, row by row and wit
 functions that everything else here is. Needs the extra "pyro".
 """
 
+# pyright: reportMissingImports=false
+
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
