@@ -173,7 +173,7 @@ def _standing(
     law: str,
     say: StageCallback,
 ) -> list[Verdict]:
-    generator, seeds = plan.generator(subject.data.device), plan.seeds()
+    generator, seeds = plan.generator(subject.data.device, "gradients"), plan.seeds("gradients")
     places, points = list(run.points), list(run.points.values())
     say(f"drawing {plan.replicates} gradients at {', '.join(places)}")
     draws = [gradients_at_rest(subject.at_parameters(point), plan.replicates, seeds) for point in points]
@@ -220,7 +220,7 @@ def _value(
     law: str,
     say: StageCallback,
 ) -> list[Verdict]:
-    generator, points = plan.generator(subject.data.device), list(run.points.values())
+    generator, points = plan.generator(subject.data.device, "values"), list(run.points.values())
     if reported is None and (law in OWN_VALUE or reports_a_bound(subject, subject.estimator, trusted, generator)):
         reported = subject.estimator
     if reported is None:
@@ -238,7 +238,7 @@ def _walking(
     plan: Plan,
     say: StageCallback,
 ) -> list[Verdict]:
-    path, generator = run.path, plan.generator(exact.data.device)
+    path, generator = run.path, plan.generator(exact.data.device, "ledgers")
     assert path is not None
     used = path.moved if optimizer == "sgd" else path.raw
     say("the ledgers of the run")
