@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from vaebench.gates import certify
+from vaebench.gates import run_gates
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gradients import Loss, Objective, chunked, loss_function, own_parameters, pathwise
 from vaebench.measures import moments, probes
@@ -432,7 +432,7 @@ def likelihood(model, x):
 
 def certified(model, x):
     settings = {"steps": 100, "members": 2, "replicates": 800, "batch_size": BATCH, "schedule": inverse_sqrt(0.01)}
-    verdicts = certify(model, pathwise, OBJECTIVE, x, **settings)
+    verdicts = run_gates(model, pathwise, OBJECTIVE, x, **settings)
     assert {"gradient mean", "optimizer"} & {verdict.gate for verdict in verdicts}
     assert not [verdict.gate for verdict in verdicts if verdict.gate == "gradient mean" and not verdict.passed]
 
