@@ -106,8 +106,7 @@ lint: $(VENV)/.dev
 # Warnings are errors, and nothing is fetched.
 docs: $(VENV)/.docs
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
-	@echo 'The documentation is in site: open site/index.html, or, to search it,'
-	@echo '  python3 -m http.server --bind localhost --directory site 8001'
+	@echo 'The documentation is in site: open site/index.html'
 
 # The wheel sees the torch that is installed, and nothing else of this checkout.
 package: $(VENV)/.release
