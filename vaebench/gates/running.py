@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebench.gates.path import Mismatch, Path, Recorder, Watch
+from vaebench.gates.path import Mismatch, Path, Watch
 from vaebench.gates.randomness import Randomness
+from vaebench.gates.recorder import Recorder
 from vaebench.gates.reference import Reference
 from vaebench.gates.subject import Subject
 from vaebench.gradients.loss import Loss, Parameters
@@ -83,7 +84,7 @@ class Run:
 
 
 def plan_of(steps: int, members: int, replicates: int, seed: int) -> Plan:
-    """A plan from what `certify` was given.
+    """A plan from what `run_gates` was given.
 
     Args:
         steps: at least 100.
