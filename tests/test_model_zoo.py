@@ -586,6 +586,31 @@ def test_frozen_parameters_must_be_equal_in_a_fleet():
         train([net(), net(dtype=torch.float32)], *settings)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (lambda: net(), frozen("decoder"), "is trained in the snapshot and not here: freeze the same parameters"),
+        (frozen("decoder"), lambda: net(), "is trained here and was not in the snapshot: freeze the same parameters"),
+        (frozen("decoder"), frozen("encoder"), "freeze the same parameters as when it was taken, or start anew"),
+    ],
+)
+@pytest.mark.parametrize("rule", [sgd, adam])
+def test_a_snapshot_of_other_frozen_parameters_is_refused(before, after, message, rule):
+    kept = []
+    settings = (pathwise, OBJECTIVE, data(), rule, constant(0.01), 15, 2000, SEEDS)
+    list(train(before(), *settings, keep=lambda take: kept.append(take())))
+    with pytest.raises(ValueError, match=message):
+        list(train(after(), *settings, start=kept[0]))
+
+
+def test_a_snapshot_of_more_seeds_is_refused():
+    kept = []
+    settings = (pathwise, OBJECTIVE, data(), sgd, constant(0.01), 15, 2000)
+    list(train(net(), *settings, SEEDS, keep=lambda take: kept.append(take())))
+    with pytest.raises(ValueError, match=r"that of the seeds\): go on with the same model and seeds"):
+        list(train(net(), *settings, SEEDS[:1], start=kept[0]))
+
+
 def test_a_frozen_model_and_its_thawed_copy_move_alike_where_both_move():
     """The first step of SGD on what is trained is that of the whole model; nothing else is there to move."""
     x, settings = data(), {"steps": 1, "seeds": (3,)}

@@ -72,7 +72,7 @@ def of_replayed_steps(case: Case) -> list[Verdict]:
 def of_gradients_at_rest(case: Case) -> list[Verdict]:
     """Mean, and variance against B and K, of gradients at a few points of the run."""
     subject, plan = case.subject, case.plan
-    generator, seeds = plan.generator(subject.data.device), plan.seeds()
+    generator, seeds = plan.generator(subject.data.device, "gradients"), plan.seeds("gradients")
     places, points = list(case.run.points), list(case.run.points.values())
     case.say(f"drawing {plan.replicates} gradients at {', '.join(places)}")
     draws = [gradients_at_rest(subject.at_parameters(point), plan.replicates, seeds) for point in points]
@@ -122,7 +122,7 @@ def of_reported_values(case: Case, reported: Estimator | None) -> list[Verdict]:
         The verdict, or none.
     """
     subject = case.subject
-    generator, points = case.plan.generator(subject.data.device), list(case.run.points.values())
+    generator, points = case.plan.generator(subject.data.device, "values"), list(case.run.points.values())
     if reported is None and (
         case.law in OWN_VALUE or reports_a_bound(subject, subject.estimator, case.trusted, generator)
     ):
@@ -152,7 +152,7 @@ def of_the_path(case: Case, schedule: Callable[[int], float], optimizer: str) ->
     say("the ledgers of the run")
     verdicts = [
         walking.descent(path, used),
-        walking.noise_mean(path, used, case.plan.generator(exact.data.device)),
+        walking.noise_mean(path, used, case.plan.generator(exact.data.device, "ledgers")),
         walking.successive(path, used),
         walking.members(path, used),
         walking.noise_size(path, used),
