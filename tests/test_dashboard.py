@@ -84,7 +84,7 @@ def test_reports_are_copied_and_those_in_markdown_become_pages(tmp_path):
     for folder in ("peers", "findings", "history/compare", "history/machine", "../docs/certificates/mine", "../site"):
         (written / folder).mkdir(parents=True)
     (written / "peers/README.md").write_text(
-        "# Peers, `ours`\n\n| a |\n|---|\n| 1 |\n\n[all](../FINDINGS.md#one) <script>x</script>\n"
+        "# Peers, `ours`\n\n![cost](cost.svg)\n\n| a |\n|---|\n| 1 |\n\n[all](../FINDINGS.md#one) <script>x</script>\n"
     )
     (written / "findings/beta.svg").write_text("<svg/>")
     (written / "FINDINGS.md").write_text(
@@ -110,6 +110,7 @@ def test_reports_are_copied_and_those_in_markdown_become_pages(tmp_path):
     everything = [*found.reports, *found.certificates, *found.pictures, found.documentation]
     assert all((site / one.address).is_file() for one in everything)
     page = (site / "reports/peers/index.html").read_text("utf-8")
+    assert '<a href="cost.svg"><img src="cost.svg" alt="cost" /></a>' in page  # small ones can be looked at alone
     assert "<td>1</td>" in page and 'href="../FINDINGS.html#one"' in page and "<script>" not in page
     assert 'href="../../overview.css"' in page
     findings = (site / "reports/FINDINGS.html").read_text("utf-8")

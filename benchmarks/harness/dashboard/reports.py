@@ -20,6 +20,7 @@ PAGE = Markup("""<!doctype html>
 LINK = re.compile(r'(href="(?![a-z]+:)[^"#]*?)(README)?\.md(?=["#])')
 
 
+PICTURE = re.compile(r'<img src="([^"]+)"[^>]*>')
 HEADING = re.compile(r"<h([2-4])>(.*?)</h\1>")
 
 
@@ -55,7 +56,7 @@ def _anchored(heading: re.Match) -> str:
 
 def _to_html(text: str, title: str, up: str) -> str:
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    body = HEADING.sub(_anchored, body)
+    body = PICTURE.sub(r'<a href="\1">\g<0></a>', HEADING.sub(_anchored, body))
     body = LINK.sub(lambda match: match[1] + ("index" if match[2] else "") + ".html", body)
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     return PAGE.format(title=title, up=up, body=Markup(body))
