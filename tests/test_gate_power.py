@@ -9,7 +9,7 @@ from scipy import stats
 
 from tests.convergence.faults.beds import problem
 from vaebench.data.sampling import epochwise
-from vaebench.gates import bounds, certify, walking
+from vaebench.gates import bounds, run_gates, walking
 from vaebench.gates.certification import FALSE_ALARM
 from vaebench.gates.choices import replicates_for
 from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
@@ -311,7 +311,7 @@ def test_a_loop_that_does_not_say_its_noise_is_not_replayed_and_that_is_said():
     def silent(*arguments, observe=None, **options):
         return train(*arguments, observe=lambda step: observe(step._replace(noise=None)), **options)
 
-    found = certify(
+    found = run_gates(
         model, analytic_kl, Objective(), data, trainer=silent, steps=100, members=2, replicates=800,
         progress=said.append,
     )  # fmt: skip
@@ -326,5 +326,5 @@ def test_a_certificate_judges_sgd_by_what_it_moved():
     def half(*arguments, **options):
         return train(*arguments[:5], lambda n: arguments[5](n) / 2, *arguments[6:], **options)
 
-    found = certify(model, analytic_kl, Objective(), data, trainer=half, steps=100, members=6, replicates=800)
+    found = run_gates(model, analytic_kl, Objective(), data, trainer=half, steps=100, members=6, replicates=800)
     assert {v.gate: v.outcome for v in found}["descent ledger"] == "fail"
