@@ -120,7 +120,9 @@ MUTATIONS = (
     Mutation(f"{M}moments.py", "(groups * (groups - 3))", "(groups * groups)", f"{PROBES} -k covariance"),
     Mutation(f"{M}moments.py", "(groups - 1) * spread", "spread", PROBES),
     Mutation(f"{M}probes.py", "found.error**2 - null, null", "found.error**2, null", f"{PROBES} -k null"),
-    Mutation(f"{M}probes.py", "max(found.error, math.sqrt(normal))", "found.error / 2", f"{PROBES} -k intervals"),
+    Mutation(
+        f"{M}probes.py", "max(found.error, math.sqrt(normal))", "found.error / 2", "tests/test_coverage.py -k variance"
+    ),
     Mutation(f"{M}probes.py", "math.sqrt(clipped + error) - math.sqrt(clipped)", "error", f"{PROBES} -k ratio"),
     Mutation(f"{M}probes.py", "(s.number - s.number // inner)", "s.number", PROBES),
     Mutation(f"{T}envelopes.py", "(1 - smoothness * gamma.max() / 2) * total", "total", ENVELOPES),

@@ -43,7 +43,7 @@ def refused(result, *words: str) -> None:
         ("estimator", None, "estimator must be a text, got None"),
         ("seeds", ["0", "1"], "seeds must be a list, each an integer"),
         ("seeds", [2**64], "got [18446744073709551616]"),
-        ("seeds", [2**60], "below 2^53, got 1152921504606846976"),
+        ("seeds", [2**60], "below 2^31, got 1152921504606846976"),
         ("seeds", [-1], "seeds must be integers of at least 0"),
         ("seeds", list(range(10**5)), "at most 10,000, got 100,000"),
         ("seeds", [True], "seeds must be a list, each an integer"),

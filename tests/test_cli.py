@@ -200,6 +200,6 @@ def test_an_estimator_that_changes_with_its_calls_is_called_at_every_step(run, t
 def test_recorded_steps_reach_the_verdicts_of_eager_ones(run, tmp_path, monkeypatch):
     (tmp_path / "eager_loop.py").write_text("from vaebench.training.fleet import train")
     monkeypatch.syspath_prepend(tmp_path)
-    arguments = (*SHORT, "--replicates", "800", "--samples", "2", "--alpha", "0.5", "--json")
+    arguments = (*SHORT, "--replicates", "800", "--samples", "2", "--alpha", "0", "--latents", "1", "--json")
     recorded, eager = (json.loads(run(*arguments, *more).stdout) for more in ([], ["--trainer", "eager_loop:train"]))
     assert recorded == eager

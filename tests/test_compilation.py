@@ -11,14 +11,13 @@ from vaebench.gradients.estimators import doubly_reparameterized, draw_noise, pa
 from vaebench.gradients.loss import Loss, loss_function, own_parameters
 from vaebench.gradients.memory import micro_batched
 from vaebench.gradients.objectives import Objective
-from vaebench.models import conv_vae, mlp_vae
+from vaebench.models import mlp_vae
 from vaebench.support import internals
 from vaebench.support.internals import interpret_flat
 from vaebench.training import compilation
 from vaebench.training.compilation import CompilationError, Compiler, compiled
 
 needs_compiler = NEEDS_COMPILER
-BIAS = "model.encoder.1.bias"
 
 
 def problem(estimator=pathwise, rows=6, samples=3):
@@ -27,6 +26,15 @@ def problem(estimator=pathwise, rows=6, samples=3):
     x = torch.rand(rows, 5, generator=generator, dtype=torch.float64)
     loss = Loss(model, estimator, Objective(samples, 0.0))
     return loss, x, draw_noise(model, x, loss.objective, generator)
+
+
+def squares(parameters, x, noise):
+    """The mean over examples of |w x|^2 and |b|^2: compiled in a tenth of a network's time."""
+    return (parameters["w"] * x).square().sum(1).mean() + parameters["b"].square().sum()
+
+
+WEIGHTS = {"w": torch.tensor([1.0, 2.0], dtype=torch.float64), "b": torch.tensor([3.0], dtype=torch.float64)}
+ROWS, NOISE = torch.arange(10.0, dtype=torch.float64).view(5, 2), torch.ones(1, 5, 1, dtype=torch.float64)
 
 
 def gradient(function):
@@ -82,30 +90,26 @@ def test_other_layouts_of_the_parameters_are_other_inputs():
 
 @needs_compiler
 def test_a_lost_part_is_refused():
-    loss, x, noise = problem()
-
     def lose(found, value):
-        return found | {BIAS: torch.zeros_like(found[BIAS])}, value
+        return found | {"b": torch.zeros_like(found["b"])}, value
 
-    losing = first_call_changed(grad_and_value(loss_function(loss)), lose)
-    with pytest.raises(CompilationError, match=r"compiled gradient of model\.encoder\.1\.bias.* is off by"):
-        compiled(losing)(own_parameters(loss), x, noise)
+    losing = first_call_changed(grad_and_value(squares), lose)
+    with pytest.raises(CompilationError, match="compiled gradient of b, of norm 6, is off by"):
+        compiled(losing)(WEIGHTS, ROWS, NOISE)
 
 
 @needs_compiler
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_value_is_refused(lost):
-    loss, x, noise = problem()
-
     def both(parameters, x, noise):
-        found, value = grad_and_value(loss_function(loss))(parameters, x, noise)
+        found, value = grad_and_value(squares)(parameters, x, noise)
         return found, torch.stack([value, torch.ones_like(value)])
 
     def lose(found, values):
         return found, torch.stack([0 * v if i == lost else v for i, v in enumerate(values)])
 
     with pytest.raises(CompilationError, match=f"compiled value {lost}, of norm .*, is off by"):
-        compiled(first_call_changed(both, lose))(own_parameters(loss), x, noise)
+        compiled(first_call_changed(both, lose))(WEIGHTS, ROWS, NOISE)
 
 
 def test_what_the_comparison_allows():
@@ -121,10 +125,9 @@ def test_what_the_comparison_allows():
 
 @needs_compiler
 def test_members_that_diverged_do_not_keep_the_others_from_being_compiled():
-    loss, x, noise = problem()
-    stacked = {name: torch.stack([p, p * torch.nan]) for name, p in own_parameters(loss).items()}
-    gradient_of_all = vmap(grad_and_value(loss_function(loss)))
-    arguments = stacked, torch.stack([x, x]), torch.stack([noise, noise])
+    stacked = {name: torch.stack([p, p * torch.nan]) for name, p in WEIGHTS.items()}
+    gradient_of_all = vmap(grad_and_value(squares))
+    arguments = stacked, torch.stack([ROWS, ROWS]), torch.stack([NOISE, NOISE])
     (found, values), (expected, _) = compiled(gradient_of_all)(*arguments), gradient_of_all(*arguments)
     torch.testing.assert_close(found, expected, equal_nan=True, rtol=1e-10, atol=1e-12)
     assert values.isfinite().tolist() == [True, False]
@@ -164,20 +167,8 @@ def test_where_compilation_fails_one_sentence_says_so_and_the_gradient_is_eager(
 
 @needs_compiler
 def test_micro_batches_of_a_compiled_gradient():
-    loss, x, noise = problem(rows=5)
-    function, parameters = loss_function(loss), own_parameters(loss)
-    found = micro_batched(function, 2, gradient)(parameters, x, noise)
-    torch.testing.assert_close(found, grad_and_value(function)(parameters, x, noise), rtol=1e-10, atol=1e-12)
-
-
-@needs_compiler
-def test_convolutions_lose_no_gradient():
-    generator = torch.Generator().manual_seed(0)
-    model = conv_vae(32, generator=generator)
-    x, objective = torch.rand(32, 3, 32, 32, generator=generator), Objective(1, 0.0)
-    loss = Loss(model, pathwise, objective)
-    found, _ = gradient(loss_function(loss))(own_parameters(loss), x, draw_noise(model, x, objective, generator))
-    assert set(found) == set(own_parameters(loss)) and all(g.any() for g in found.values())
+    found = micro_batched(squares, 2, gradient)(WEIGHTS, ROWS, NOISE)
+    torch.testing.assert_close(found, grad_and_value(squares)(WEIGHTS, ROWS, NOISE), rtol=1e-10, atol=1e-12)
 
 
 def test_this_torch_has_every_name_that_is_used_without_a_promise():
@@ -223,19 +214,18 @@ def test_recorded_operations_give_the_eager_gradient_bit_for_bit(estimator):
 
 
 def test_a_record_that_lost_a_part_and_one_that_depends_on_values_are_refused():
-    loss, x, noise = problem()
-    parameters, plain = own_parameters(loss), grad_and_value(loss_function(loss))
-    losing = first_call_changed(plain, lambda found, value: (found | {BIAS: 0 * found[BIAS]}, value))
+    plain = grad_and_value(squares)
+    losing = first_call_changed(plain, lambda found, value: (found | {"b": 0 * found["b"]}, value))
     with pytest.raises(CompilationError, match="lost a part"):
-        compiled(losing, interpret_flat)(parameters, x, noise)
+        compiled(losing, interpret_flat)(WEIGHTS, ROWS, NOISE)
 
     def looking(parameters, x, noise):
-        return plain(parameters, x, noise if noise.sum() > 0 else 2 * noise)
+        return plain(parameters, x if x.sum() > 0 else 2 * x, noise)
 
     said = []
     run = Compiler(said.append, interpret_flat)(looking)
-    expected = looking(parameters, x, noise)
-    assert all(torch.equal(run(parameters, x, noise)[0][name], g) for name, g in expected[0].items())
+    expected, _ = looking(WEIGHTS, -ROWS, NOISE)
+    assert all(torch.equal(run(WEIGHTS, -ROWS, NOISE)[0][name], g) for name, g in expected.items())
     assert len(said) == 1 and said[0].startswith("Steps are not compiled")
 
 

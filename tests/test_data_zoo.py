@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vaebench.data.sampling import epochwise
-from vaebench.gates import certify
+from vaebench.gates import run_gates
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gradients import Loss, Objective, doubly_reparameterized, pathwise
 from vaebench.measures import moments, probes
@@ -146,7 +146,7 @@ def checked(m, x):
 
 def certified(m, x):
     settings = {"steps": 100, "members": 2, "replicates": 800, "batch_size": 2, "schedule": constant(0.001)}
-    verdicts = certify(m, pathwise, OBJECTIVE, x, **settings)
+    verdicts = run_gates(m, pathwise, OBJECTIVE, x, **settings)
     return numbers([v.statistic for v in verdicts if v.gate == "gradient mean"])
 
 
@@ -329,7 +329,7 @@ def test_an_estimator_that_breaks_its_contract_is_named(name, where):
     uses = {
         "train": lambda: train(m, estimator, OBJECTIVE_OF_FOUR, x, sgd, constant(0.01), 2, 3, (1,)),
         "check_estimator": lambda: check_estimator(estimator, OBJECTIVE_OF_FOUR, seeded(), m, x),
-        "certify": lambda: certify(m, estimator, OBJECTIVE_OF_FOUR, x, steps=100, members=2, replicates=800),
+        "certify": lambda: run_gates(m, estimator, OBJECTIVE_OF_FOUR, x, steps=100, members=2, replicates=800),
     }
     with pytest.raises((ValueError, AssertionError), match=message):
         uses[where]()

@@ -258,6 +258,7 @@ def test_nothing_global_is_touched_and_nothing_printed(data, capsys):
     [
         ({"seeds": ()}, "seeds must be distinct"),
         ({"seeds": (1, 1)}, "seeds must be distinct"),
+        ({"seeds": (1, 1 + 2**40)}, "seeds must be distinct in their lowest 32 bits"),
         ({"seeds": (1, 2, 3), "start": [model()]}, "one per model"),
         ({"start": [model(), model(), model(), linear_vae(latents=3)]}, "same parameters"),
         ({"checkpoints": (0, 5)}, "increase from 0 to steps = 20"),

@@ -9,7 +9,7 @@ from scipy import stats
 
 from tests.convergence.faults.beds import problem
 from vaebench.data.sampling import epochwise
-from vaebench.gates import bounds, certify, walking
+from vaebench.gates import bounds, run_gates, walking
 from vaebench.gates.certification import FALSE_ALARM
 from vaebench.gates.choices import replicates_for
 from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
@@ -20,7 +20,7 @@ from vaebench.gates.replay import paired_along, replayed
 from vaebench.gates.running import plan_of, watch
 from vaebench.gates.subject import Draws, Subject
 from vaebench.gates.values import bound_value
-from vaebench.gates.variances import ASYMPTOTIC, SLOPE, variance_in_batch
+from vaebench.gates.variances import ASYMPTOTIC, SLOPE, independent_draws, variance_in_batch
 from vaebench.gates.verdict import detectable, two_sided
 from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.objectives import Objective
@@ -311,7 +311,7 @@ def test_a_loop_that_does_not_say_its_noise_is_not_replayed_and_that_is_said():
     def silent(*arguments, observe=None, **options):
         return train(*arguments, observe=lambda step: observe(step._replace(noise=None)), **options)
 
-    found = certify(
+    found = run_gates(
         model, analytic_kl, Objective(), data, trainer=silent, steps=100, members=2, replicates=800,
         progress=said.append,
     )  # fmt: skip
@@ -326,5 +326,22 @@ def test_a_certificate_judges_sgd_by_what_it_moved():
     def half(*arguments, **options):
         return train(*arguments[:5], lambda n: arguments[5](n) / 2, *arguments[6:], **options)
 
-    found = certify(model, analytic_kl, Objective(), data, trainer=half, steps=100, members=6, replicates=800)
+    found = run_gates(model, analytic_kl, Objective(), data, trainer=half, steps=100, members=6, replicates=800)
     assert {v.gate: v.outcome for v in found}["descent ledger"] == "fail"
+
+
+def test_fresh_gradients_of_one_batch_size_control_all():
+    """4,000 normal gradients of variance 1 at B = 8: at B = 16 the loop's have 1/2, and 0.6 is 20 % too much.
+
+    A log variance has the error sqrt(2 / 3999) = 0.0224, so |z| of log 1.2 = 0.182 is 0.182 / 0.0316 = 5.8.
+    """
+    normal = torch.randn(3, 4000, 1, generator=seeded(8), dtype=torch.float64)
+    normal = (normal - normal.mean(1, keepdim=True)) / normal.std(1, keepdim=True)
+    fresh, small, large = (Draws({"w": part}) for part in normal * torch.tensor([1, 1, 0.5**0.5]).view(3, 1, 1))
+    found = independent_draws({8: small, 16: large}, fresh, 8)
+    assert found.outcome == "pass" and found.statistic == pytest.approx(0, abs=1e-6)
+    assert found.threshold == pytest.approx(stats.norm.isf(5e-6))
+    wide = independent_draws({8: small, 16: Draws({"w": normal[2] * 0.6**0.5})}, fresh, 8)
+    assert wide.outcome == "fail" and wide.evidence["worst"] == 16
+    assert wide.statistic == pytest.approx(math.log(1.2) / math.sqrt(4 / 3999), rel=0.05)
+    assert wide.smallest == pytest.approx(math.expm1(detectable(wide.threshold) * math.sqrt(4 / 3999)), rel=0.05)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from vaebench.gates import certify
+from vaebench.gates import run_gates
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gradients import Loss, Objective, chunked, loss_function, own_parameters, pathwise
 from vaebench.measures import moments, probes
@@ -432,7 +432,7 @@ def likelihood(model, x):
 
 def certified(model, x):
     settings = {"steps": 100, "members": 2, "replicates": 800, "batch_size": BATCH, "schedule": inverse_sqrt(0.01)}
-    verdicts = certify(model, pathwise, OBJECTIVE, x, **settings)
+    verdicts = run_gates(model, pathwise, OBJECTIVE, x, **settings)
     assert {"gradient mean", "optimizer"} & {verdict.gate for verdict in verdicts}
     assert not [verdict.gate for verdict in verdicts if verdict.gate == "gradient mean" and not verdict.passed]
 
@@ -584,6 +584,31 @@ def test_frozen_parameters_must_be_equal_in_a_fleet():
         train([first, net()], *settings)
     with pytest.raises(ValueError, match="the same parameters by name, shape and dtype"):
         train([net(), net(dtype=torch.float32)], *settings)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (lambda: net(), frozen("decoder"), "is trained in the snapshot and not here: freeze the same parameters"),
+        (frozen("decoder"), lambda: net(), "is trained here and was not in the snapshot: freeze the same parameters"),
+        (frozen("decoder"), frozen("encoder"), "freeze the same parameters as when it was taken, or start anew"),
+    ],
+)
+@pytest.mark.parametrize("rule", [sgd, adam])
+def test_a_snapshot_of_other_frozen_parameters_is_refused(before, after, message, rule):
+    kept = []
+    settings = (pathwise, OBJECTIVE, data(), rule, constant(0.01), 15, 2000, SEEDS)
+    list(train(before(), *settings, keep=lambda take: kept.append(take())))
+    with pytest.raises(ValueError, match=message):
+        list(train(after(), *settings, start=kept[0]))
+
+
+def test_a_snapshot_of_more_seeds_is_refused():
+    kept = []
+    settings = (pathwise, OBJECTIVE, data(), sgd, constant(0.01), 15, 2000)
+    list(train(net(), *settings, SEEDS, keep=lambda take: kept.append(take())))
+    with pytest.raises(ValueError, match=r"that of the seeds\): go on with the same model and seeds"):
+        list(train(net(), *settings, SEEDS[:1], start=kept[0]))
 
 
 def test_a_frozen_model_and_its_thawed_copy_move_alike_where_both_move():

@@ -57,11 +57,6 @@ def end_to_end(study, files):
     assert len(pd.read_csv(path.parent / "tables" / "arms.csv")) == len(study.arms)
 
 
-def test_an_arm_runs_end_to_end(files):
-    study = preset("activations", "paper")
-    end_to_end(replace(study, arms=study.arms[1:2]), files)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "scale"), list(studies()))
 def test_every_study_runs_end_to_end(name, scale, files):

@@ -57,11 +57,11 @@ def _child(plain: dict, root: str, every: float) -> None:
     run(Experiment.from_dict(plain), Path(root), every=every)
 
 
-def test_kill_9_at_ten_random_moments_changes_nothing(tmp_path, whole):
+def test_kill_9_at_five_random_moments_changes_nothing(tmp_path, whole):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vaebench.experiments"])
     place, moments, kept = ResultDirectory(tmp_path, SMALL), random.Random(0), []
-    for _ in range(10):
+    for _ in range(5):
         process = context.Process(target=_child, args=(SMALL.to_dict(), str(tmp_path), 0.0))
         process.start()
         before, patience = place.step(), time.monotonic() + 60
@@ -73,7 +73,7 @@ def test_kill_9_at_ten_random_moments_changes_nothing(tmp_path, whole):
         kept.append(place.step())
         assert place.unfinished() or place.complete()
     assert kept == sorted(kept)
-    assert len({step for step in kept if step < SMALL.steps}) > 3
+    assert len({step for step in kept if step < SMALL.steps}) > 2
     assert same(run(SMALL, tmp_path), whole)
     assert sorted(path.name for path in place.directory.iterdir() if not path.name.startswith(".")) == sorted(
         [QUESTION, RESULT, "lock"]

@@ -111,7 +111,7 @@ def _certify(
 ) -> tuple[list[Verdict], list[str]]:
     """The verdicts, and what was left out and why."""
     from vaebench.data import DATA
-    from vaebench.gates import certify
+    from vaebench.gates import run_gates
     from vaebench.gradients.estimators import ESTIMATORS
     from vaebench.gradients.objectives import Objective
     from vaebench.models import MODELS
@@ -140,7 +140,8 @@ def _certify(
             left_out.extend([line.removeprefix(LEFT_OUT)] if line.startswith(LEFT_OUT) else [])
 
         try:
-            verdicts = certify(model, estimator, asked, x, schedule=inverse_sqrt(scale), progress=progress, **settings)
+            steps = inverse_sqrt(scale)
+            verdicts = run_gates(model, estimator, asked, x, schedule=steps, progress=progress, **settings)
         except ValueError as refusal:
             if "[0, 1]" in str(refusal):
                 raise ValueError(f"{str(refusal).rstrip('.')}, or try --data digits.") from None
@@ -160,7 +161,7 @@ def _recording_trainer() -> Callable[..., Any]:
 
 
 def _claimed(claims: Mapping[str, str | None], build: Callable[[str], Any]) -> dict[str, Any]:
-    """What is claimed beside the estimator, by the names of `certify`; only what was named."""
+    """What is claimed beside the estimator, by the names of `run_gates`; only what was named."""
     from vaebench.data.sampling import epochwise, with_replacement
     from vaebench.gradients.estimators import ESTIMATORS
     from vaebench.support.registry import imported

@@ -188,8 +188,8 @@ def trusted_draws(
 ) -> Draws:
     """Gradients of `pathwise` on a trusted model, drawn outside the loop, for `gradient_mean_two_sample`."""
     loss = Loss(model, pathwise, subject.objective)  # pyright: ignore[reportArgumentType]
-    chunks = list(gradients(loss, fresh(loss, subject.data, subject.batch_size, generator), count, parameters))
-    return Draws({name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]})
+    replicates = fresh(loss, subject.data, subject.batch_size, generator)
+    return Draws.joined(list(gradients(loss, replicates, count, parameters)))
 
 
 def exact_at(reference: Reference, points: Sequence[Parameters]) -> tuple[list[float], list[Tensor]]:

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,10 @@ from vaebench.data.sampling import SamplerFactory, whole, with_replacement
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.gradients.objectives import Objective
+from vaebench.gradients.trial import estimator_name
 from vaebench.measures.moments import Moments, gather
 from vaebench.models import as_input
+from vaebench.support.layers import explaining
 from vaebench.support.repeatable import copy_of, preserved
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
@@ -73,6 +77,11 @@ class Draws:
 
     gradients: dict[str, Tensor]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Parameters]) -> "Draws":
+        """Gradients that came a few at a time, (n, *shape) by name."""
+        return cls({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
     @property
     def flat(self) -> Tensor:
         """Side by side, (R, p)."""
@@ -120,7 +129,7 @@ def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_
     )  # fmt: skip
     for _ in loop:
         pass
-    return Draws({name: torch.cat([one[name] for one in kept]) for name in kept[0]})
+    return Draws.joined(kept)
 
 
 def _nothing(step: int) -> float:
@@ -144,12 +153,19 @@ def separated(
     like = next(model.parameters())
     x = as_input(data[:2], like)
     noise = x.new_zeros(objective.samples, len(x), model.latents)  # pyright: ignore[reportArgumentType]
-    with preserved(model), torch.no_grad():
+    with explaining(model, estimator_name(estimator)), preserved(model), torch.no_grad():
         found = estimator(model, x, noise, objective)  # pyright: ignore[reportArgumentType]
-    if not (isinstance(found, tuple) and len(found) == 2):
+    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)):
         return estimator, None
-    parts = [lambda *arguments, i=i: estimator(*arguments)[i] for i in (0, 1)]
-    return parts[0], parts[1]
+    return _part(estimator, 0), _part(estimator, 1)
+
+
+def _part(estimator: Estimator, i: int) -> Estimator:
+    @wraps(estimator)
+    def part(*arguments: Any) -> Tensor:
+        return estimator(*arguments)[i]
+
+    return part
 
 
 def loss_of(subject: Subject) -> Loss:

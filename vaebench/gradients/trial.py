@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, loss_function, own_parameters
 from vaebench.models import VAE, LatentModel, as_input, check_input
 from vaebench.models.distributions import Gaussian
@@ -43,7 +44,7 @@ def check_loss(loss: Loss, data: Any) -> Tensor:
         )
     data = check_input(model, data)
     x, noise = _few(loss, data)
-    name = _estimator_name(loss)
+    name = estimator_name(loss.estimator)
     require_repeatable(model, lambda: _values(model, x, noise[:FEW]), f"The model ({type(model).__name__})")
     require_repeatable(model, lambda: _surrogate(loss, x, noise, name), name)
     return data
@@ -79,7 +80,7 @@ def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
     Raises:
         ValueError: if so.
     """
-    parameters, model, name = own_parameters(loss), loss.model, _estimator_name(loss)
+    parameters, model, name = own_parameters(loss), loss.model, estimator_name(loss.estimator)
     assert isinstance(model, nn.Module)
     stacked = {n: p.unsqueeze(0) for n, p in parameters.items()}
     with explaining(model, name), preserved(model), torch.enable_grad():
@@ -192,6 +193,6 @@ def _surrogate(loss: Loss, x: Tensor, noise: Tensor, name: str) -> Tensor:
     return found.detach()
 
 
-def _estimator_name(loss: Loss) -> str:
-    estimator = loss.estimator
+def estimator_name(estimator: Estimator) -> str:
+    """What messages call an estimator, as "Estimator 'mine'"."""
     return f"Estimator {getattr(estimator, '__name__', type(estimator).__name__)!r}"

@@ -154,9 +154,14 @@ class Moments:
     gram: dict[str, Tensor] = field(default_factory=dict)
 
     @property
+    def groups(self) -> int:
+        """The number of groups J."""
+        return len(next(iter(self.own.values())))
+
+    @property
     def count(self) -> int:
         """The number of replicates R."""
-        return self.group_size * len(next(iter(self.own.values())))
+        return self.group_size * self.groups
 
     def squared_covariance(self, names: Iterable[str] | None = None) -> float:
         """tr(Cov^2) of one gradient, without bias: what the variance of |E g|^2 has where the gradient is zero.
@@ -279,10 +284,35 @@ def jackknife(moments: Moments, statistic: Statistic, names: Iterable[str] | Non
     names = tuple(moments.own if names is None else names)
     if not names:
         return Estimate(0.0, 0.0)
+    value, spread = _leaving_one_out(moments, statistic, names)
+    return Estimate(float(value), float(((len(spread) - 1) * spread.var(correction=0)).sqrt()))
+
+
+def jackknife_skewness(moments: Moments, statistic: Statistic, names: Iterable[str] | None = None) -> float:
+    """The skewness of the jackknife's pseudo-values, of whose mean a statistic has the distribution.
+
+    Args:
+        moments: the moments.
+        statistic: of their sums.
+        names: the parameters to count; default all.
+
+    Returns:
+        The third standardised moment, corrected for its bias in normal samples; 0 of no parameters or no spread.
+    """
+    names = tuple(moments.own if names is None else names)
+    if not names:
+        return 0.0
+    _, spread = _leaving_one_out(moments, statistic, names)
+    groups, off = len(spread), spread.mean() - spread  # a group that is left out pulls the other way
+    scale = float(off.square().mean()) ** 1.5
+    return float(off.pow(3).mean()) / scale * (groups * (groups - 1)) ** 0.5 / (groups - 2) if scale > 0 else 0.0
+
+
+def _leaving_one_out(moments: Moments, statistic: Statistic, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
+    """The statistic, and (J,) what it is without each of the groups."""
     parts = (moments.along, moments.own, moments.squares)
     along, own, squares = (torch.stack([part[name] for name in names]).sum(0) for part in parts)
     groups, total = len(own), along.sum()
     value = statistic(Sums(total, squares.sum(), own.sum(), groups * moments.group_size))
     rest = (groups - 1) * moments.group_size
-    spread = statistic(Sums(total - 2 * along + own, squares.sum() - squares, own.sum() - own, rest))
-    return Estimate(float(value), float(((groups - 1) * spread.var(correction=0)).sqrt()))
+    return value, statistic(Sums(total - 2 * along + own, squares.sum() - squares, own.sum() - own, rest))

@@ -13,7 +13,9 @@ from vaebench.report.study import Result, file_name
 from vaebench.report.wording import number, several, symbol
 
 BAND = (
-    "Lines are means over seeds, shading their 95 % Student band, on a logarithmic axis that of the mean's logarithm."
+    "Lines are means over seeds, shading their 95 % Student band, on a logarithmic axis that of the mean's logarithm. "
+    "Where seeds vary by up to half of their mean, the band covers the true mean with 0.91 to 0.96; where a "
+    "few large ones make the mean (by 1.2 of it), with 0.83 to 0.95."
 )
 GRADIENT = (
     "Squared norm of the whole gradient of f, the negative bound on the training data, after n steps. "

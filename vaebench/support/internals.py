@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx
 
 Flat = Callable[..., Sequence[Tensor]]
 Build = Callable[[Flat, Sequence[Tensor]], Flat]
@@ -55,7 +55,7 @@ def compile_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
     given = [tensor.detach() for tensor in inputs]
     # In C++, the calls between kernels take a fifth of a small net's step less.
     options = {"cpp_wrapper": True} if given[0].device.type == "cpu" else {}
-    return cast(Flat, torch._inductor.compile(_recorded(function, given), given, options))
+    return cast(Flat, torch._inductor.compile(_recorded(function, given), list(given), options))
 
 
 def interpret_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
@@ -77,7 +77,7 @@ def interpret_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
         return cast(Flat, torch.jit.trace(_recorded(function, given), tuple(given), check_trace=False))
 
 
-def _recorded(function: Flat, given: Sequence[Tensor]) -> nn.Module:
+def _recorded(function: Flat, given: Sequence[Tensor]) -> fx.GraphModule:
     """What a function does to tensors, as a graph.
 
     The function is run once on tensors without values; whatever it does to them, in hooks of a backward pass too, is
@@ -93,7 +93,4 @@ def _recorded(function: Flat, given: Sequence[Tensor]) -> nn.Module:
     from torch.fx.experimental.proxy_tensor import make_fx
 
     with torch.autograd.set_multithreading_enabled(False):  # what a backward pass does in other threads is not recorded
-        graph = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph
+        return make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)

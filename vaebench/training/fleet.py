@@ -21,6 +21,7 @@ from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import check_gradient, require_alike
 from vaebench.models import minibatch
 from vaebench.support.layers import like_parameters
+from vaebench.support.seeding import KEPT
 from vaebench.training.optimizers import OptimizerFactory, check_elementwise
 from vaebench.training.records import Checkpoint, State, Step, divergences, geometric
 from vaebench.training.schedules import Schedule
@@ -80,8 +81,11 @@ def train(
     if len(marks) < 2 or marks[0] != 0 or marks[-1] != steps or any(a >= b for a, b in pairwise(marks)):
         raise ValueError(f"checkpoints must increase from 0 to steps = {steps}, got {list(marks)}.")
     models = list(model) if isinstance(model, Sequence) else [model] * len(seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or len(models) != len(seeds):
-        raise ValueError(f"seeds must be distinct, one per model, got {list(seeds)} for {len(models)} model(s).")
+    if not seeds or len({seed % KEPT for seed in seeds}) < len(seeds) or len(models) != len(seeds):
+        raise ValueError(
+            f"seeds must be distinct in their lowest 32 bits, all that torch keeps of them, and one per model, got "
+            f"{list(seeds)} for {len(models)} model(s)."
+        )
     if len(seeds) > 1:
         check_elementwise(optimizer)
     made = {id(one): Loss(one, estimator, objective) for one in models}  # pyright: ignore[reportArgumentType]

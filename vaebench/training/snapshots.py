@@ -86,7 +86,11 @@ def restore(snapshot: Snapshot, parameters: Parameters, optimizer: Optimizer, st
         parameters: stacked; changed in place.
         optimizer: freshly made on them.
         streams: freshly made.
+
+    Raises:
+        ValueError: if other parameters are trained than were when the snapshot was taken, or of other shapes.
     """
+    _require_same(snapshot.parameters, parameters)
     with torch.no_grad():
         for name, stacked in parameters.items():
             stacked.copy_(snapshot.parameters[name])
@@ -95,6 +99,21 @@ def restore(snapshot: Snapshot, parameters: Parameters, optimizer: Optimizer, st
     )
     for stream, state in zip(streams, snapshot.generators, strict=True):
         stream.generator.set_state(state.clone().cpu())  # torch ignores the offset of a view
+
+
+def _require_same(kept: Parameters, trained: Parameters) -> None:
+    """Refuse a fleet of other trained parameters, or of other numbers of members, than the snapshot's."""
+    if odd := sorted(kept.keys() ^ trained.keys()):
+        states = ("is trained in the snapshot and not here", "is trained here and was not in the snapshot")
+        raise ValueError(
+            f"{odd[0]!r} {states[odd[0] in trained]}: freeze the same parameters as when it was taken, or start anew."
+        )
+    for name, stacked in trained.items():
+        if kept[name].shape != stacked.shape:
+            raise ValueError(
+                f"{name!r} is of shape {tuple(stacked.shape)} here and {tuple(kept[name].shape)} in the snapshot (the "
+                "first number is that of the seeds): go on with the same model and seeds, or start anew."
+            )
 
 
 def _nested(saved: Mapping[str, Tensor]) -> dict[int, dict[str, object]]:

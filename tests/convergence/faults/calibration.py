@@ -17,7 +17,7 @@ from scipy import stats
 
 from tests.convergence.faults.beds import problem
 from vaebench.data import linear_gaussian
-from vaebench.gates import Verdict, certify
+from vaebench.gates import Verdict, run_gates
 from vaebench.gates.verdict import LEVEL
 from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.objectives import Objective
@@ -85,7 +85,7 @@ def p_value(verdict: Verdict) -> float:
 
 def examine(bed: str, seed: int) -> list[dict[str, str]]:
     """The rows of one run; gates without chance are left out."""
-    found = certify(**BEDS[bed](), **SMALL, schedule=inverse_sqrt(0.01), seed=seed)
+    found = run_gates(**BEDS[bed](), **SMALL, schedule=inverse_sqrt(0.01), seed=seed)
     rows = []
     for verdict in found:
         if verdict.false_alarm:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from vaebench.gradients import ESTIMATORS, Estimator, Objective
 from vaebench.models import as_input, check_input, linear_vae
 from vaebench.support.checks import one_of, positive_integer, within
 from vaebench.support.repeatable import copy_of
+from vaebench.support.seeding import derived_seed
 from vaebench.training.optimizers import OPTIMIZERS
 
 Say = Callable[[str], None]
@@ -95,9 +95,8 @@ class Question:
     level: Level
 
     def generator(self, salt: int) -> torch.Generator:
-        """A generator of the question's seed; another salt, another stream (torch's own keeps 32 bits of a seed)."""
-        mixed = int(np.random.SeedSequence([self.seed, salt]).generate_state(1)[0])
-        return torch.Generator(self.data.device).manual_seed(mixed)
+        """A generator of the question's seed; another salt, another stream."""
+        return torch.Generator(self.data.device).manual_seed(derived_seed(self.seed, salt))
 
 
 def ask(

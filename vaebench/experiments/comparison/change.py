@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 Value = float | int | str | None
-Kind = Literal["crossed", "lost", "recovered", "moved", "unjudged", "appeared", "gone", "time", "differs", "same"]
+Kind = Literal[
+    "crossed", "lost", "recovered", "improved", "moved", "unjudged", "appeared", "gone", "time", "differs", "same"
+]
 FAILURES: frozenset[Kind] = frozenset({"crossed", "lost"})
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -28,9 +30,10 @@ class Change:
         error: standard error of the difference; None if unknown.
         kind: "crossed": within its bound before and not after; "lost": a claim or an exact counter that is not there
             after, is no finite number, or has a bound that bounds nothing; "recovered": a claim that failed and
-            stands; "moved": by more than two standard errors, or by 0.1 % where none is known; "unjudged": other than
-            before, but of a single seed, where chance cannot be told from change; "appeared"; "gone"; "time": took a
-            different time, beyond the spread of either; "differs": a circumstance, not a result; "same".
+            stands; "improved": an exact counter that fell; "moved": by more than two standard errors, or by 0.1 %
+            where none is known; "unjudged": other than before, but of a single seed, where chance cannot be told from
+            change; "appeared"; "gone"; "time": took a different time, beyond the spread of either; "differs": a
+            circumstance, not a result; "same".
         note: bounds, ratios and whatever else a reader wants beside it.
     """
 
@@ -125,6 +128,8 @@ def counter(name: str, before: float, after: float) -> Change:
     """Two values of an exact counter, lower being better: a rise by more than 0.1 % crosses its bound."""
     if after - before > TOLERANCE * before:
         return Change(name, before, after, None, "crossed", f"an exact counter rose{ratio(before, after, ' x ')}")
+    if before - after > TOLERANCE * before:
+        return Change(name, before, after, None, "improved", f"an exact counter fell{ratio(before, after, ' x ')}")
     return number(name, before, after, note=ratio(before, after) if before != after else "")
 
 

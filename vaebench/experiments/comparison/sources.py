@@ -6,7 +6,7 @@ from vaebench.experiments.comparison import claims, commits
 from vaebench.experiments.comparison.change import Change
 
 RESULT = "trajectory.csv"
-COMPARED = {"crossed", "recovered", "moved", "unjudged", "time", "same"}
+COMPARED = {"crossed", "recovered", "improved", "moved", "unjudged", "time", "same"}
 
 
 def compare(before: str, after: str, repository: Path) -> list[Change]:
