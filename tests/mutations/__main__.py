@@ -3,8 +3,8 @@
 Each mutation changes one place of a copy of the repository, in a temporary directory, and runs the tests that should
 fail there. What survives is named, by module; the exit status is 1 if anything does. A mutation whose text stands in
 its module no more is looked for in its room; one whose text is nowhere there, or twice, is reported as stale. Numeric
-pins of smoke tables are not among the tests. With words, those mutations run whose path or text has one of them. What
-became of each goes to reports/faults/mutations.csv, rows of other mutations are kept.
+pins of smoke tables are not among the tests. With words, those mutations run whose path or text has one of them; with
+`missing`, those of which the ledger reports/faults/mutations.csv has no row. Rows of others are kept.
 """
 
 import csv
@@ -96,8 +96,10 @@ def write(rows: dict[tuple[str, ...], dict[str, str]]) -> None:
 
 def main(words: list[str]) -> int:
     """Apply the mutations that are named, or all, and count."""
-    chosen = [one for one in MUTATIONS if not words or any(word in one.path or word in one.old for word in words)]
     rows, counts, sound = read(), Counter(), {}
+    chosen = [one for one in MUTATIONS if not words or any(word in one.path or word in one.old for word in words)]
+    if words == ["missing"]:
+        chosen = [one for one in MUTATIONS if one[:3] not in rows]
     with tempfile.TemporaryDirectory() as folder:
         place = copied(Path(folder))
         for number, one in enumerate(chosen, 1):

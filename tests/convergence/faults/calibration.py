@@ -26,7 +26,8 @@ from vaebench.models import GaussianRegression, deep_gaussian_vae, mean_field, m
 from vaebench.support.files import write_whole
 from vaebench.training.schedules import inverse_sqrt
 
-RUNS = 34  # seeds of each bed: 204 runs
+RUNS = 40  # seeds of each bed
+COSTLY = {"IWAE": 20, "deep Gaussian, two latents": 20}  # of these, whose quadratures take seconds: 200 runs in all
 SMALL = {"steps": 100, "members": 4, "replicates": 800, "batch_size": 4}
 COLUMNS: tuple[str, ...] = ("bed", "seed", "gate", "statistic", "threshold", "outcome", "p")
 UNIFORM = ("members", "noise size")  # gates whose p-values are uniform, not only not too small
@@ -113,7 +114,7 @@ def run(folder: Path, say: Callable[[str], None], runs: int = RUNS) -> None:
     torch.set_num_threads(1)
     for seed in range(runs):
         for bed in BEDS:
-            if (bed, str(seed)) in done:
+            if (bed, str(seed)) in done or seed >= COSTLY.get(bed, runs):
                 continue
             rows += examine(bed, seed)
             text = io.StringIO(newline="")
