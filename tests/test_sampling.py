@@ -52,7 +52,7 @@ def test_bad_input_is_refused():
 
 
 def test_the_length_of_a_block_by_hand():
-    """2^16 random numbers hold 65,536 / (B (K D + 1)) draws: 12 of 64 (41 + 41), at most 256 and at least one."""
+    """65,536 random numbers hold so many draws of B (K D + 1) each: 12 of 64 x 81, at most 256 and at least one."""
 
     def length(samples, batch_size, latents):
         draw = sampling.with_replacement(10, batch_size, seeded(0))
