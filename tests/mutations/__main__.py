@@ -24,7 +24,7 @@ from vaebench.support.files import write_whole
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = ROOT / "reports/faults/mutations.csv"
 PATIENCE = 600  # seconds for the tests of one mutation: one that hangs is found
-MUTATIONS = (*gates.MUTATIONS, *others.MUTATIONS)
+MUTATIONS = (*others.MUTATIONS, *gates.MUTATIONS)
 COLUMNS = ("module", "text", "mutation", "tests", "outcome")
 
 
