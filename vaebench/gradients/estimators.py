@@ -45,13 +45,13 @@ def analytic_kl(model: LatentModel, x: Tensor, noise: Tensor, objective: Objecti
 def doubly_reparameterized(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
     """Drop the score: STL at alpha = 1 (Roeder et al., 2017), DReG at 0 (Tucker et al., 2019).
 
-    Sample k's path gradient is scaled by w_k (1 - beta (1 - alpha)(1 - w_k)), w the normalised weights, and the
-    decoder's gradient by w_k. A hook on z does the former in the backward pass, so the decoder runs once. Under vmap
-    differentiated from outside torch would drop the hook without a word, and z does not require a gradient there;
-    torch.compile cannot trace it. Then the weights come first, from one more pass through the decoder.
+    A hook on z scales in the backward pass, so the decoder runs once. Under vmap differentiated from outside torch
+    would drop the hook without a word, and z does not require a gradient there; torch.compile cannot trace it. Then the
+    weights come first, from one more pass through the decoder.
 
     Returns:
-        The surrogate, (B,).
+        The surrogate: sample k's path gradient is scaled by w_k (1 - beta (1 - alpha)(1 - w_k)), w the normalised
+        weights, and the decoder's gradient by w_k.
     """
     q = model.posterior(x)
     z, frozen = _samples(q, noise, objective), q.detach()
@@ -78,11 +78,9 @@ def sticking_the_landing(model: LatentModel, x: Tensor, noise: Tensor, objective
 def score_function(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
     """Differentiate the density, not the samples (REINFORCE; Ranganath et al., 2014), for any alpha and beta.
 
-    A sample's learning signal is the bound; at alpha = 1 the bound is a sum over samples, and only a sample's own term
-    is kept.
-
     Returns:
-        The surrogate, (B,).
+        The surrogate. A sample's learning signal is the bound; at alpha = 1 the bound is a sum over samples, and
+        only a sample's own term is kept.
     """
 
     def signal(log_w: Tensor) -> Tensor:
@@ -95,11 +93,10 @@ def score_function(model: LatentModel, x: Tensor, noise: Tensor, objective: Obje
 def leave_one_out(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
     """The score function with the other samples as baseline: RLOO at alpha = 1, VIMCO at 0 (Mnih & Rezende, 2016).
 
-    The signal of sample k is the bound less the bound in which log w_k is replaced by the mean of the others; at alpha
-    = 1 this is (log w_k - mean of the others) / K (Kool et al., 2019). Memory of order K^2 B numbers.
-
     Returns:
-        The surrogate, (B,).
+        The surrogate. The signal of sample k is the bound less the bound in which log w_k is replaced by the mean
+        of the others; at alpha = 1 this is (log w_k - mean of the others) / K (Kool et al., 2019). Memory of order
+        K^2 B numbers.
 
     Raises:
         ValueError: if K = 1.

@@ -98,11 +98,7 @@ def require_trainable(loss: Loss) -> None:
 
 
 def require_alike(losses: Sequence[Loss]) -> None:
-    """Refuse losses that cannot be one member each of a fleet, which calls the first with the parameters of all.
-
-    Raises:
-        ValueError: if their models differ in anything but the values of trained parameters.
-    """
+    """Refuse losses whose models differ in more than trained values: a fleet calls the first with the values of all."""
 
     def layout(loss: Loss) -> dict[str, tuple]:
         kinds = {name: (t.shape, t.dtype, t.device) for name, t in loss.state_dict().items()}

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaebench.experiments.studies import Study
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.gates.verdict import Verdict
 from vaebench.report.bands import Summary
-from vaebench.training.trajectory import Trajectory
 
 IDLE_LOAD = 0.5  # of a machine on which nothing else runs, beyond the threads of the run itself
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.report.bands import Summary
 from vaebench.report.page import contents
 from vaebench.report.study import Study, results
-from vaebench.training.trajectory import Trajectory
 
 
 def write(
