@@ -138,6 +138,9 @@ def test_a_rate_whose_average_is_not_positive_is_judged_without_a_logarithm_of_i
     late[:, -1], early[:, 9] = -0.1, -0.1
     late[0, -1] = 0.2
     assert rate_growth(late).outcome == "pass" and rate_growth(early).outcome == "no power"
+    # The mean is positive, and without the first seed it is not.
+    early[:, 9] = late[:, -1] = (4, -1, -1, -1)
+    assert rate_growth(early).outcome == "no power" and rate_growth(late).statistic == -math.inf
 
 
 def test_the_growth_of_the_rate_by_hand():

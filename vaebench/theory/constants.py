@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import integrate, stats
+
+from vaebench.support.statistics import student_quantile
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ def certified_smoothness(model: DeepGaussian) -> Certified:
         (K_l / 2 + J_l^2 / 4), sd = e^{lmax/2}, |eps| has the chi law: the layerwise product bound, from triangle
         inequalities and Cauchy-Schwarz's alone.
     """
+    from scipy import integrate, stats  # half a second, for this one function
+
     shared = propagate(model.trunk, Reach(model.input_norm))
     mean, log_variance = propagate(model.mean, shared), propagate(model.log_variance, shared)
     head = model.log_variance[-1]
@@ -161,5 +164,5 @@ def measured_noise(gradients: ArrayLike, mean: ArrayLike | None = None, level: f
     if mean is None:
         squared = squared * count / (count - 1)
     error = squared.std(ddof=1) / math.sqrt(count)
-    limit = squared.mean() + stats.t.ppf(level, count - 1) * error
+    limit = squared.mean() + student_quantile(level, count - 1) * error
     return Measured(float(limit), f"upper {level:.1%} limit from {count} replicates")
