@@ -28,10 +28,7 @@ def digits(split: str = "all", dtype: torch.dtype = torch.float32, device: torch
 
 
 def patches(
-    size: int = 32,
-    split: str = "train",
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    size: int = 32, split: str = "train", dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Colour patches of the two photographs that ship inside scikit-learn, cut on a fixed grid.
 

@@ -148,25 +148,16 @@ def clock(device: str | torch.device) -> Callable[[], float]:
 
 
 def interleaved_seconds(
-    functions: Sequence[Callable[[], object]],
-    tick: Callable[[], float],
-    seconds: float,
-    fewest: int,
-    most: int,
+    functions: Sequence[Callable[[], object]], tick: Callable[[], float], seconds: float, fewest: int, most: int
 ) -> np.ndarray:
-    """Times of several computations in turn, so that what else the machine does falls on all of them alike.
+    """Time several computations in turn, so that what else the machine does falls on all of them alike.
 
-    Each is called once before, untimed. The order is turned round at every round, and nothing is garbage-collected.
-
-    Args:
-        functions: the computations.
-        tick: a clock in seconds, such as `clock` makes or `time.process_time`.
-        seconds: after which no round begins, once there are `fewest`.
-        fewest: rounds.
-        most: rounds.
+    Each is called once before, untimed. The order is turned round at every round, and nothing is garbage-collected. The
+    clock `tick` is in seconds, such as `clock` makes or `time.process_time`.
 
     Returns:
-        (rounds, functions), in seconds.
+        Seconds, (rounds, functions), of `fewest` to `most` rounds; none begins later than `seconds` once there are
+        `fewest`.
     """
     for function in functions:
         function()

@@ -67,12 +67,7 @@ class EncoderDecoder(nn.Module):
     """A `LatentModel` of two modules; see `from_encoder_decoder`."""
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        latents: int,
-        likelihood: Callable[..., Likelihood],
-        spread: float,
+        self, encoder: nn.Module, decoder: nn.Module, latents: int, likelihood: Callable[..., Likelihood], spread: float
     ):
         """Join the parts; `spread` is what the encoder's second output is multiplied with to be log std."""
         super().__init__()

@@ -76,12 +76,7 @@ class Result:
 
 
 def results(study: Study, trajectories: Mapping[str, Trajectory], summaries: Mapping[str, Summary]) -> list[Result]:
-    """Join a study's arms with what was recorded of them.
-
-    Args:
-        study: the study.
-        trajectories: by hash.
-        summaries: by hash; none for an experiment of which every seed diverged.
+    """Join a study's arms with what was recorded of them, by hash; of an arm all of whose seeds diverged, no summary.
 
     Returns:
         One result per arm, in the study's order.

@@ -41,10 +41,7 @@ EXTRA_PROBES = {
 
 
 def summarise(trajectory: Trajectory) -> Summary:
-    """Evaluate a recorded experiment.
-
-    Args:
-        trajectory: of `vaebench.experiments.run`.
+    """Evaluate a recorded experiment, a trajectory of `vaebench.experiments.run`.
 
     Returns:
         The summary. Members that diverged are left out of every mean, and fail the verdict that none did;

@@ -95,8 +95,7 @@ def compiled(differentiate: Differentiator, build: Build = compile_flat, after: 
 def keep_code() -> None:
     """Let inductor keep its code in the user's cache directory; for commands, since it sets an environment variable.
 
-    A directory that the variable names already stays. Where there is none to write to, torch's own choice, in the
-    directory of temporary files, stays.
+    A directory that is set already stays, and so does torch's own choice where there is none to write to.
     """
     from platformdirs import user_cache_path
 
