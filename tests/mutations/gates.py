@@ -66,7 +66,9 @@ MUTATIONS = (
     Mutation(DRAWN, "math.sqrt(2 / found.numbers)", "math.sqrt(1 / found.numbers)", f"{POWER} -k claimed"),
     Mutation(DRAWN, "math.inf if repeated else", "", f"{POWER} -k periodic"),
     Mutation(DRAWN, "pairs * (1 - 1 / self.size)", "pairs * self.size", f"{POWER} -k repetition"),
-    Mutation(DRAWN, "tail = min(low, high)", "tail = high", f"{POWER} -k epochs"),
+    Mutation(
+        DRAWN, "tail = max(min(low, high), math.exp(-700.0))", "tail = max(min(low, high), 0.5)", f"{POWER} -k drawn"
+    ),
     Mutation(DRAWN, "int((run - 1).sum())", "int(run.sum())", f"{POWER} -k drawn"),
     Mutation(DRAWN, "math.comb(self.shape[1], 2)", "self.shape[1]", f"{POWER} -k drawn"),
     Mutation(DRAWN, "len(seen) - len(seen.unique(dim=0))", "0", f"{POWER} -k drawn"),

@@ -48,7 +48,10 @@ MUTATIONS = (
     Mutation(f"{T}predictions.py", "np.cumsum(gamma * curved, -1) / 2", "np.cumsum(gamma * curved, -1)", PREDICTIONS),
     Mutation(f"{T}predictions.py", "values.std(ddof=1)", "values.std()", f"{POWER} -k limits_of_theory"),
     Mutation(
-        f"{T}constants.py", "stats.t.ppf(level, count - 1)", "stats.norm.ppf(level)", f"{POWER} -k limits_of_theory"
+        f"{T}constants.py",
+        "student_quantile(level, count - 1)",
+        "student_quantile(level, 10**9)",
+        f"{POWER} -k limits_of_theory",
     ),
     Mutation(f"{T}constants.py", "squared * count / (count - 1)", "squared", "tests/theory/test_constants.py"),
     Mutation(f"{T}ledger.py", "virtual.square() / 2", "virtual.square()", LEDGER),

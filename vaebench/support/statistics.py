@@ -40,7 +40,7 @@ def stretched(skewness: float, freedom: int, level: float = 0.95) -> Interval:
         Two numbers of errors, both positive.
 
     >>> [round(errors, 4) for errors in stretched(1.5, 15)]
-    [2.1314, 3.4011]
+    [2.1314, 3.3922]
     """
     t = student_quantile((1 + level) / 2, freedom)
     extra = abs(skewness) * (2 * t + 1 / t) / (3 * (freedom + 1) ** 0.5)
