@@ -4,6 +4,7 @@ import json
 import math
 import os
 import subprocess
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -138,6 +139,7 @@ def test_the_convergence_tests_record_what_is_read(recorded):
     (name, found), *_ = claims.read(recorded).quantities.items()
     assert name.endswith("test_claim") and isinstance(found, claims.Claim)
     assert (found.value, found.bound, found.error, found.passed) == (0.25, 1.0, 0.125, True)
+    assert replace(found, value=1.0).passed, "a claim stands at its bound"
 
 
 @pytest.fixture

@@ -28,18 +28,13 @@ class CompilationError(RuntimeError):
 
 
 class Compiler:
-    """Compiles gradients, and goes on with the eager ones, saying so once, where that fails.
+    """Compiles gradients, and goes on with the eager ones, telling `say` why, once, where that fails.
 
     Attributes:
         failure: why it failed, a sentence; None if it did not.
     """
 
     def __init__(self, say: Callable[[str], None] | None = None):
-        """Set up.
-
-        Args:
-            say: told why steps are eager, if they are.
-        """
         self.failure: str | None = None
         self._say = say
 
@@ -49,14 +44,7 @@ class Compiler:
         return "compiled" if self.failure is None else f"eager: {self.failure}"
 
     def __call__(self, differentiate: Differentiator) -> Differentiator:
-        """The compiled gradient, or the eager one after a failure.
-
-        Args:
-            differentiate: as of `compiled`.
-
-        Returns:
-            The same function, to rounding.
-        """
+        """The same gradient compiled, to rounding, or the eager one after a failure."""
         fast = compiled(differentiate)
 
         def run(parameters: Parameters, x: Tensor, noise: Tensor) -> Result:
@@ -75,12 +63,9 @@ class Compiler:
 def compiled(differentiate: Differentiator) -> Differentiator:
     """A gradient by inductor, one compilation for each layout of its inputs: seconds, fewer if it is on the disk.
 
-    Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet.
-
-    Args:
-        differentiate: (parameters, x, noise) -> gradients by name and values, such as
-            `torch.func.grad_and_value` of `loss_function`. It must not draw random numbers, and what
-            else it depends on must stay as it is at the first call: changes are not looked for.
+    Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet. The gradient must
+    not draw random numbers, and what else it depends on must stay as it is at the first call: changes are not looked
+    for.
 
     Returns:
         The same function, to rounding, of tensors without a graph. On its first call with new layouts it raises a
@@ -162,11 +147,11 @@ def _compile(differentiate: Differentiator, parameters: Parameters, x: Tensor, n
 
 def _compare_results(found: Result, expected: Result) -> None:
     """Values are those of sums that may cancel: below 1, their errors are not relative."""
-    _compare("gradient of", found[0], expected[0])
-    _compare("value", *(dict(enumerate(torch.atleast_1d(values))) for _, values in (found, expected)), least=1)
+    require_agreement("gradient of", found[0], expected[0])
+    require_agreement("value", *(dict(enumerate(torch.atleast_1d(values))) for _, values in (found, expected)), least=1)
 
 
-def _compare(what: str, found: Mapping[Any, Tensor], expected: Mapping[Any, Tensor], least: float = 0) -> None:
+def require_agreement(what: str, found: Mapping[Any, Tensor], expected: Mapping[Any, Tensor], least: float = 0) -> None:
     """Whether compiled tensors are the eager ones but for rounding, which switches a share of ReLUs too.
 
     Numbers that are not finite, as those of members that diverged, must be so in both.
