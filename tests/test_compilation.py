@@ -13,6 +13,7 @@ from vaebench.gradients.memory import micro_batched
 from vaebench.gradients.objectives import Objective
 from vaebench.models import mlp_vae
 from vaebench.support import internals
+from vaebench.support.internals import interpret_flat
 from vaebench.training import compilation
 from vaebench.training.compilation import CompilationError, Compiler, compiled
 
@@ -215,3 +216,45 @@ def test_where_the_cache_cannot_be_used_torchs_own_choice_stays(monkeypatch, tmp
     monkeypatch.delenv(compilation.CACHE, raising=False)
     compilation.keep_code()
     assert compilation.CACHE not in os.environ
+
+
+@pytest.mark.parametrize("estimator", [pathwise, doubly_reparameterized])
+def test_recorded_operations_give_the_eager_gradient_bit_for_bit(estimator):
+    """No compiler is needed; the hook of the second estimator, under vmap, is in the record too."""
+    loss, x, noise = problem(estimator)
+    function = vmap(grad_and_value(loss_function(loss)), (0, None, None))
+    parameters = {name: torch.stack([p, 0.9 * p, -p]) for name, p in own_parameters(loss).items()}
+    fast = compiled(function, interpret_flat)
+    for factor in (1.0, 0.5):  # the record depends on no value
+        inputs = {name: factor * p for name, p in parameters.items()}, factor * x, factor * noise
+        (found, values), (expected, right) = fast(*inputs), function(*inputs)
+        assert torch.equal(values, right) and all(torch.equal(found[name], g) for name, g in expected.items())
+
+
+def test_a_record_that_lost_a_part_and_one_that_depends_on_values_are_refused():
+    plain = grad_and_value(squares)
+    losing = first_call_changed(plain, lambda found, value: (found | {"b": 0 * found["b"]}, value))
+    with pytest.raises(CompilationError, match="lost a part"):
+        compiled(losing, interpret_flat)(WEIGHTS, ROWS, NOISE)
+
+    def looking(parameters, x, noise):
+        return plain(parameters, x if x.sum() > 0 else 2 * x, noise)
+
+    said = []
+    run = Compiler(said.append, interpret_flat)(looking)
+    expected, _ = looking(WEIGHTS, -ROWS, NOISE)
+    assert all(torch.equal(run(WEIGHTS, -ROWS, NOISE)[0][name], g) for name, g in expected.items())
+    assert len(said) == 1 and said[0].startswith("Steps are not compiled")
+
+
+def test_code_is_made_after_so_many_eager_calls_of_a_layout():
+    entered = []
+
+    def differentiate(parameters, x, noise):
+        entered.append(len(x))
+        return grad_and_value(lambda p: (p["w"] * x).square().sum() + noise.sum())(parameters)
+
+    run, x, noise = compiled(differentiate, interpret_flat, after=2), torch.ones(3, 2), torch.ones(1, 3, 1)
+    for rows in (3, 3, 2, 3, 3, 2):
+        run({"w": torch.ones(2)}, x[:rows], noise[:, :rows])
+    assert entered == [3, 3, 2, 3, 3, 2]  # the fourth call is traced, and compared with

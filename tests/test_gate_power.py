@@ -20,7 +20,7 @@ from vaebench.gates.replay import paired_along, replayed
 from vaebench.gates.running import plan_of, watch
 from vaebench.gates.subject import Draws, Subject
 from vaebench.gates.values import bound_value
-from vaebench.gates.variances import ASYMPTOTIC, SLOPE, variance_in_batch
+from vaebench.gates.variances import ASYMPTOTIC, SLOPE, independent_draws, variance_in_batch
 from vaebench.gates.verdict import detectable, two_sided
 from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.objectives import Objective
@@ -328,3 +328,22 @@ def test_a_certificate_judges_sgd_by_what_it_moved():
 
     found = run_gates(model, analytic_kl, Objective(), data, trainer=half, steps=100, members=6, replicates=800)
     assert {v.gate: v.outcome for v in found}["descent ledger"] == "fail"
+
+
+def test_fresh_gradients_of_one_batch_size_control_all():
+    """4,000 normal gradients of variance 1 at B = 8: at B = 16 the loop's have 1/2, and 0.6 is 20 % too much.
+
+    A log variance has the error sqrt(2 / 3999) = 0.0224, so |z| of log 1.2 = 0.182 is 0.182 / 0.0316 = 5.8.
+    """
+    normal = torch.randn(3, 4000, 1, generator=seeded(8), dtype=torch.float64)
+    normal = (normal - normal.mean(1, keepdim=True)) / normal.std(1, keepdim=True)
+    fresh, small, large = (
+        Draws({"w": part}) for part in normal * torch.tensor([1, 1, 0.5**0.5], dtype=torch.float64).view(3, 1, 1)
+    )
+    found = independent_draws({8: small, 16: large}, fresh, 8)
+    assert found.outcome == "pass" and found.statistic == pytest.approx(0, abs=1e-6)
+    assert found.threshold == pytest.approx(stats.norm.isf(5e-6))
+    wide = independent_draws({8: small, 16: Draws({"w": normal[2] * 0.6**0.5})}, fresh, 8)
+    assert wide.outcome == "fail" and wide.evidence["worst"] == 16
+    assert wide.statistic == pytest.approx(math.log(1.2) / math.sqrt(4 / 3999), rel=0.05)
+    assert wide.smallest == pytest.approx(math.expm1(detectable(wide.threshold) * math.sqrt(4 / 3999)), rel=0.05)

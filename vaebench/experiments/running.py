@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import torch
 
 from vaebench.data.files import fingerprint
@@ -102,6 +101,8 @@ def _go_on(
     every: float,
     found: dict[str, Any],
 ) -> Trajectory:
+    import pandas as pd  # here: commands that run no experiment start without it
+
     def note(words: str) -> None:
         if progress is not None:
             progress(Progress(experiment.hash, 0, experiment.steps, words))

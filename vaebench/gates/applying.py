@@ -11,7 +11,7 @@ from vaebench.gates import bounds, means, paired, replay, variances, walking
 from vaebench.gates.randomness import randomness
 from vaebench.gates.reference import Reference
 from vaebench.gates.running import Plan, Run, StageCallback
-from vaebench.gates.subject import Subject, gradients_at_rest
+from vaebench.gates.subject import Draws, Subject, gradients_at_rest
 from vaebench.gates.values import OWN_VALUE, bound_value, reports_a_bound
 from vaebench.gates.verdict import Verdict, judge
 from vaebench.gradients.estimators import Estimator
@@ -85,21 +85,21 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     else:
         verdicts.append(means.gradient_mean(places, draws, means.exact_at(case.exact, points)[1], generator))
     case.say("gradients beside trusted ones at equal noise")
+    middle, fresh = len(points) // 2, []
     pairs = [
         paired.differences(
             subject.model, subject.estimator, subject.objective, subject.data, subject.batch_size,
-            plan.replicates, generator, point, case.beside.estimator,
+            plan.replicates, generator, point, case.beside.estimator, fresh.append if place == middle else None,
         )
-        for point in points
+        for place, point in enumerate(points)
     ]  # fmt: skip
     verdicts.append(paired.paired_mean(places, pairs))
     case.say("variance against B and K")
-    middle = len(points) // 2
     here, size = subject.at_parameters(points[middle]), subject.batch_size
     factor = max(2, min(8, len(subject.data) // size))
     large = gradients_at_rest(here, plan.replicates // 2, seeds, factor * size)
     verdicts.append(variances.variance_in_batch(draws[middle], large, factor))
-    verdicts.append(variances.independent_draws(here, {size: draws[middle], factor * size: large}, generator))
+    verdicts.append(variances.independent_draws({size: draws[middle], factor * size: large}, Draws.joined(fresh), size))
     late, x = subject.at_parameters(points[-1]), subject.data[:size]
     if not variances.has_law(case.law, subject.objective.alpha):
         alpha = f"{subject.objective.alpha:g}"

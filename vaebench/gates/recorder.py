@@ -138,7 +138,8 @@ class Recorder:
 
     def _gradients(self, loss: Loss, before: Tensor, indices: Tensor, noise: Tensor) -> Tensor:
         data, one = self.subject.data, vmap(grad(loss_function(loss)))
-        rows = max(1, CHUNK // max(before.shape[1], noise[0].numel(), indices[0].numel() * data[0].numel()))
+        decoded = noise.shape[1] * indices[0].numel() * data[0].numel()
+        rows = max(1, CHUNK // max(before.shape[1], noise[0].numel(), decoded))
         found = []
         for start in range(0, len(before), rows):
             part = slice(start, start + rows)

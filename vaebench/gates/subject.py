@@ -1,5 +1,6 @@
 """What is under test, and gradients drawn from it at a point: by training with steps of size zero."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -22,7 +23,7 @@ from vaebench.training.optimizers import OptimizerFactory
 from vaebench.training.records import Checkpoint, Step
 
 Trainer = Callable[..., Iterator[Checkpoint]]
-ROUNDS = 8  # zero-length steps per member
+ROUNDS = 16  # zero-length steps per member, at most: a stream draws for many more at once
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Draws:
 
     gradients: dict[str, Tensor]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Parameters]) -> "Draws":
+        """Gradients that came a few at a time, (n, *shape) by name."""
+        return cls({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
     @property
     def flat(self) -> Tensor:
         """Side by side, (R, p)."""
@@ -102,12 +108,12 @@ def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_
 
     Args:
         subject: what is under test.
-        count: number of gradients R, a multiple of 8.
+        count: number of gradients R.
         seeds: source of the members' seeds.
         batch_size: B; default the subject's.
 
     Returns:
-        R gradients: 8 successive ones of each member.
+        R gradients: up to 16 successive ones of each member, as many as divide R.
     """
     kept: list[dict[str, Tensor]] = []
 
@@ -115,14 +121,15 @@ def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_
         kept.append({name: g.detach().clone() for name, g in step.gradients.items()})
 
     s = subject
-    members = [next(seeds) for _ in range(count // ROUNDS)]
+    rounds = math.gcd(count, ROUNDS)
+    members = [next(seeds) for _ in range(count // rounds)]
     loop = s.trainer(
-        s.model, s.estimator, s.objective, s.data, s.rule, _nothing, ROUNDS, batch_size or s.batch_size, members,
-        sampler=s.sampler, checkpoints=(0, ROUNDS), observe=keep,
+        s.model, s.estimator, s.objective, s.data, s.rule, _nothing, rounds, batch_size or s.batch_size, members,
+        sampler=s.sampler, checkpoints=(0, rounds), observe=keep,
     )  # fmt: skip
     for _ in loop:
         pass
-    return Draws({name: torch.cat([one[name] for one in kept]) for name in kept[0]})
+    return Draws.joined(kept)
 
 
 def _nothing(step: int) -> float:

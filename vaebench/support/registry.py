@@ -85,6 +85,10 @@ class Registry(Mapping[str, T], Generic[T]):
                 raise BrokenPartError(f"The {self.kind} {name!r} of {point.value} {_broke(trouble)}") from trouble
         raise UnknownNameError(f"There is no {self.kind} {shown(name)}{nearest(str(name), self)}")
 
+    def is_own(self, name: str) -> bool:
+        """Whether a part is vaebench's own: a pure function, where other people's may remember their calls."""
+        return getattr(self._parts.get(name), "__module__", "").startswith("vaebench.")
+
     def __iter__(self) -> Iterator[str]:
         own = list(self._parts)
         return iter(own + sorted({p.name for p in entry_points(group=self.group)} - set(own)))

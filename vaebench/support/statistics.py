@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 
@@ -41,7 +42,7 @@ def stretched(skewness: float, freedom: int, level: float = 0.95) -> Interval:
     >>> [round(errors, 4) for errors in stretched(1.5, 15)]
     [2.1314, 3.4011]
     """
-    t = float(_special().stdtrit(freedom, (1 + level) / 2))
+    t = student_quantile((1 + level) / 2, freedom)
     extra = abs(skewness) * (2 * t + 1 / t) / (3 * (freedom + 1) ** 0.5)
     return Interval(t * (1 + extra * (skewness < 0)), t * (1 + extra * (skewness > 0)))
 
@@ -178,8 +179,41 @@ def _t_squared(difference: Tensor, covariance: Tensor, size: int, freedom: int, 
     return MeanTest(statistic, float(_special().fdtrc(rank, freedom - rank + 1, scaled)))
 
 
+def student_quantile(probability: float, freedom: float) -> float:
+    """Where Student's t lies below with a given probability.
+
+    Args:
+        probability: of lying below.
+        freedom: degrees of freedom; infinite ones are the normal's.
+
+    Returns:
+        The quantile.
+
+    >>> round(student_quantile(0.975, 9), 6), round(student_quantile(0.975, float("inf")), 6)
+    (2.262157, 1.959964)
+    """
+    special = _special()
+    return float(special.ndtri(probability) if np.isinf(freedom) else special.stdtrit(freedom, probability))
+
+
+def student_tail(t: ArrayLike, freedom: float) -> np.ndarray:
+    """The probability that Student's t exceeds numbers.
+
+    Args:
+        t: the numbers.
+        freedom: degrees of freedom, finite.
+
+    Returns:
+        The probabilities, of the shape of t.
+
+    >>> float(student_tail(2.262157, 9).round(6))
+    0.025
+    """
+    return np.asarray(_special().stdtr(freedom, -np.asarray(t, dtype=np.float64)))
+
+
 def _special() -> ModuleType:
-    """scipy.special, which a machine that only times gradients need not have."""
+    """scipy.special, which a machine that only times gradients need not have, and scipy.stats takes long to load."""
     from scipy import special
 
     return special

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import integrate, stats
+
+from vaebench.support.statistics import student_quantile
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ def certified_smoothness(model: DeepGaussian) -> Certified:
     Returns:
         L, in nats per squared parameter.
     """
+    from scipy import integrate, stats  # half a second, for this one function
+
     shared = propagate(model.trunk, Reach(model.input_norm))
     mean, log_variance = propagate(model.mean, shared), propagate(model.log_variance, shared)
     head = model.log_variance[-1]
@@ -185,5 +188,5 @@ def measured_noise(gradients: ArrayLike, mean: ArrayLike | None = None, level: f
     if mean is None:
         squared = squared * count / (count - 1)
     error = squared.std(ddof=1) / math.sqrt(count)
-    limit = squared.mean() + stats.t.ppf(level, count - 1) * error
+    limit = squared.mean() + student_quantile(level, count - 1) * error
     return Measured(float(limit), f"upper {level:.1%} limit from {count} replicates")

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
+from vaebench.support.statistics import student_quantile
 from vaebench.theory.series import Array, as_array, by_parts, inverse_sqrt_steps
 
 
@@ -165,4 +165,4 @@ def lower_limit(samples: ArrayLike, false_alarm: float = 1e-4) -> float:
     """One-sided t limit mean - t_{S-1} se of a number per seed: below the expectation but for the false-alarm rate."""
     values = as_array(samples)
     error = values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() + stats.t.ppf(false_alarm, len(values) - 1) * error)
+    return float(values.mean() + student_quantile(false_alarm, len(values) - 1) * error)

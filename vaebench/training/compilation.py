@@ -8,6 +8,7 @@ tensors go through it: what depends on their values is an error, and the first r
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from vaebench.gradients.loss import Parameters
 from vaebench.gradients.memory import Differentiator
-from vaebench.support.internals import compile_flat
+from vaebench.support.internals import Build, compile_flat
 
 Result = tuple[Parameters, Tensor]
 CACHE = "TORCHINDUCTOR_CACHE_DIR"  # torch's name of the variable that says where inductor keeps its code
@@ -34,9 +35,9 @@ class Compiler:
         failure: why it failed, a sentence; None if it did not.
     """
 
-    def __init__(self, say: Callable[[str], None] | None = None):
+    def __init__(self, say: Callable[[str], None] | None = None, build: Build = compile_flat, after: int = 0):
         self.failure: str | None = None
-        self._say = say
+        self._say, self._build, self._after = say, build, after
 
     @property
     def outcome(self) -> str:
@@ -45,7 +46,7 @@ class Compiler:
 
     def __call__(self, differentiate: Differentiator) -> Differentiator:
         """The same gradient compiled, to rounding, or the eager one after a failure."""
-        fast = compiled(differentiate)
+        fast = compiled(differentiate, self._build, self._after)
 
         def run(parameters: Parameters, x: Tensor, noise: Tensor) -> Result:
             if self.failure is None:
@@ -60,12 +61,14 @@ class Compiler:
         return run
 
 
-def compiled(differentiate: Differentiator) -> Differentiator:
+def compiled(differentiate: Differentiator, build: Build = compile_flat, after: int = 0) -> Differentiator:
     """A gradient by inductor, one compilation for each layout of its inputs: seconds, fewer if it is on the disk.
 
     Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet. The gradient must
     not draw random numbers, and what else it depends on must stay as it is at the first call: changes are not looked
-    for.
+    for. `build` makes the code, from a function of tensors and examples of them: inductor, or `interpret_flat`, which
+    is ready at once, needs no compiler and gains less. `after` calls with a layout are eager, so that no code is made
+    for a few steps.
 
     Returns:
         The same function, to rounding, of tensors without a graph. On its first call with new layouts it raises a
@@ -73,12 +76,16 @@ def compiled(differentiate: Differentiator) -> Differentiator:
         from the eager one by more than rounding explains, which switches a share of ReLUs too.
     """
     ready: dict[tuple[Any, ...], Differentiator] = {}
+    calls: Counter[tuple[Any, ...]] = Counter()
 
     def run(parameters: Parameters, x: Tensor, noise: Tensor) -> Result:
         key = _layout(parameters, x, noise)
+        if calls[key] < after:
+            calls[key] += 1
+            return differentiate(parameters, x, noise)
         with torch.no_grad():
             if key not in ready:
-                fast = _compile(differentiate, parameters, x, noise)
+                fast = _compile(differentiate, build, parameters, x, noise)
                 _compare_results(fast(parameters, x, noise), differentiate(parameters, x, noise))
                 ready[key] = fast
             return ready[key](parameters, x, noise)
@@ -125,7 +132,9 @@ def _layout(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Any, ...]
     return (*parameters, *((t.shape, t.stride(), t.dtype, t.device) for t in (x, noise, *parameters.values())))
 
 
-def _compile(differentiate: Differentiator, parameters: Parameters, x: Tensor, noise: Tensor) -> Differentiator:
+def _compile(
+    differentiate: Differentiator, build: Build, parameters: Parameters, x: Tensor, noise: Tensor
+) -> Differentiator:
     names, results = list(parameters), []
 
     def flat(*tensors: Tensor) -> list[Tensor]:
@@ -134,7 +143,7 @@ def _compile(differentiate: Differentiator, parameters: Parameters, x: Tensor, n
         return [*found.values(), values]
 
     try:
-        fast = compile_flat(flat, [*parameters.values(), x, noise])
+        fast = build(flat, [*parameters.values(), x, noise])
     except Exception as error:
         raise CompilationError(f"Compilation failed ({_reason(error)}); use eager code.") from error
 

@@ -88,10 +88,11 @@ def train(
         )
     if len(seeds) > 1:
         check_elementwise(optimizer)
-    losses = [Loss(one, estimator, objective) for one in models]  # pyright: ignore[reportArgumentType]
+    made = {id(one): Loss(one, estimator, objective) for one in models}  # pyright: ignore[reportArgumentType]
+    losses = [made[id(one)] for one in models]
     data = check_gradient(losses[0], data)
     parameters = _stack(losses)
-    streams = [_stream(losses[0], data, batch_size, sampler, seed) for seed in seeds]
+    streams = _streams(losses[0], data, batch_size, sampler, seeds)
     rule = optimizer(list(parameters.values()), schedule(1))
     if start is not None:
         restore(start, parameters, rule, streams)
@@ -108,11 +109,10 @@ def train(
     return _report(live, moves, marks, dict(probes or {}), start, save)
 
 
-def _stream(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seed: int) -> Stream:
-    like = like_parameters(loss)
-    generator = torch.Generator(device=like.device).manual_seed(seed)
-    shape = (loss.objective.samples, batch_size, loss.model.latents)
-    return Stream(sampler(len(data), batch_size, generator), shape, like.dtype, generator)
+def _streams(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seeds: Sequence[int]) -> list[Stream]:
+    like, shape = like_parameters(loss), (loss.objective.samples, batch_size, loss.model.latents)
+    generators = [torch.Generator(device=like.device).manual_seed(seed) for seed in seeds]
+    return [Stream(sampler(len(data), batch_size, one), shape, like.dtype, one) for one in generators]
 
 
 def _moves(
@@ -173,5 +173,6 @@ def _copy(parameters: Parameters) -> Parameters:
 
 def _stack(losses: Sequence[Loss]) -> Parameters:
     require_alike(losses)
-    members = [own_parameters(loss) for loss in losses]
+    own = {id(loss): own_parameters(loss) for loss in losses}
+    members = [own[id(loss)] for loss in losses]
     return {name: torch.stack([member[name] for member in members]).requires_grad_() for name in members[0]}

@@ -5,6 +5,8 @@ metadata, the columns' types, how many values are not finite, and a digest of al
 which a byte was changed is refused. One file, because a rename replaces one file at a time.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
@@ -16,14 +18,16 @@ from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from vaebench.support.files import parse_json, write_whole
 from vaebench.training.records import Checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = 2
 START = re.compile(rb'# \{"format": (\d{1,9}), "sha256": "([0-9a-f]{64})", ')
@@ -70,6 +74,8 @@ def collect(
     Raises:
         ValueError: if there are no checkpoints.
     """
+    import pandas as pd  # here and below: commands that keep no trajectory start without it
+
     rows, last = [], None
     for last in checkpoints:
         rows += last.rows()
@@ -133,6 +139,8 @@ def load(path: str | os.PathLike[str]) -> Trajectory:
     Raises:
         ValueError: if the file is not a trajectory, is of another format, or was cut short or changed.
     """
+    import pandas as pd
+
     header, body = verify(path)
     try:
         cells = pd.read_csv(StringIO(body), dtype=object, na_filter=False)
