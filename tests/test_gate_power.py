@@ -24,6 +24,7 @@ from vaebench.gates.variances import ASYMPTOTIC, SLOPE, independent_draws, varia
 from vaebench.gates.verdict import detectable, two_sided
 from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.objectives import Objective
+from vaebench.measures.probes import gradient_variance
 from vaebench.support.statistics import smallest_shift
 from vaebench.theory.constants import measured_noise
 from vaebench.theory.predictions import lower_limit
@@ -181,6 +182,8 @@ def test_a_slope_allows_a_twentieth_and_its_error():
     )
     found = variance_in_batch(small, large, 4.0)
     assert found.evidence["slope"] == pytest.approx(-1)
+    of_logs = [one.error / one.value for one in (gradient_variance(part.moments()) for part in (small, large))]
+    assert found.evidence["error"] == pytest.approx(math.hypot(*of_logs) / math.log(4))
     assert found.threshold == pytest.approx(0.05 + 4.264891 * found.evidence["error"], rel=1e-6)
     assert found.smallest == pytest.approx(found.threshold + 1.281552 * found.evidence["error"], rel=1e-6)
     assert variance_in_batch(small, large, 8.0).outcome == "fail"
@@ -207,6 +210,19 @@ def test_scores_of_what_was_drawn_by_hand():
     assert scores["independence within one draw"] == pytest.approx(-math.sqrt(2))  # sums 0: (0 - 1) sqrt(4 / 2)
     assert scores["successive draws"] == pytest.approx(3 * 2 / math.sqrt(2) / math.sqrt(3))  # products 2 / sqrt 2
     assert (kept.repeated, kept.doubled, kept.batches) == (3, 0, 4)
+
+
+def test_counts_that_are_too_even_have_a_score_from_the_lower_tail():
+    """10 draws of both of two examples: chi-square 0, the tail is held at e^-700, whose quantile is -37.28."""
+    kept = filled(torch.ones(10, 1, 1, 2, 1, dtype=torch.float64), torch.tensor([[0, 1]]).expand(10, 1, 2), 2)
+    assert kept.batch_scores()["examples' counts"] == pytest.approx(-37.28, abs=0.02)
+
+
+def test_pairs_of_equal_examples_by_hand():
+    """60 minibatches (0, 0, 1) of two examples: 60 pairs, and 90 expected with variance 90 (1 - 1/2)."""
+    kept = filled(torch.ones(60, 1, 1, 3, 1, dtype=torch.float64), torch.tensor([[0, 0, 1]]).expand(60, 1, 3), 2)
+    assert kept.doubled == 60
+    assert kept.batch_scores()["doubled examples"] == pytest.approx(-30 / math.sqrt(45))
 
 
 def test_what_is_drawn_as_claimed_passes_and_the_smallest_width_is_by_hand():
@@ -288,6 +304,10 @@ def test_random_steps_are_replayed_in_every_stretch(size, longest):
     assert set(range(1, 81)) <= chosen.exact and len(chosen.exact) == 120
     assert chosen.exact != watch(plan_of(1000, 4, 800, 4), 4, size, "quadrature").exact, "the seed chooses them"
     assert all(any(low < step <= low + 46 for step in chosen.exact) for low in range(80, 954, 46))
+    if size > 2000:  # one of each 25, at a place that no loop can know: 40 draws of 25 places
+        places = [(step - 1) % 25 for step in sorted(chosen.replayed)]
+        assert len(places) == 40 and len(set(places)) > 10
+        assert chosen.replayed != watch(plan_of(1000, 4, 800, 4), 4, size, "quadrature").replayed
 
 
 def test_a_budget_buys_replicates():

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from tests.cases import NEEDS_COMPILER
 from vaebench.gates import run_gates
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gradients import Loss, Objective, chunked, loss_function, own_parameters, pathwise
@@ -470,7 +471,14 @@ USES = {
 }
 
 
-LIGHT = [(kind, use) for kind in KINDS for use in USES if use != "certify" or KINDS[kind].refused]
+COMPILED = ("frozen decoder", "one module on two paths")  # others take the compiler's time in `make slow`
+LIGHT = [
+    pytest.param(kind, use, marks=() if use != "train compiled" or KINDS[kind].refused else pytest.mark.slow)
+    for kind in KINDS
+    for use in USES
+    if (use != "certify" or KINDS[kind].refused) and (use != "train compiled" or kind not in COMPILED)
+]
+LIGHT += [pytest.param(kind, "train compiled", marks=NEEDS_COMPILER) for kind in COMPILED]
 CERTIFIED = (
     "frozen decoder",
     "one module on two paths",

@@ -18,11 +18,22 @@ import torch
 
 from tests.cases import NEEDS_COMPILER
 from tests.test_data_files import write_celeba
-from vaebench.experiments import BusyError, ComponentSpec, Experiment, Interrupted, Measures, ResultDirectory, run
+from vaebench.experiments import (
+    BusyError,
+    ComponentSpec,
+    Experiment,
+    Interrupted,
+    Measures,
+    ResultDirectory,
+    run,
+    running,
+)
+from vaebench.experiments.building import build
 from vaebench.experiments.presets import SMOKE
 from vaebench.experiments.scheduling.engine import run_all
 from vaebench.experiments.storage import QUESTION, RESULT, STATE
 from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import count
 from vaebench.support.files import write_whole
 from vaebench.training.schedules import inverse_sqrt
 
@@ -176,6 +187,14 @@ def test_the_log_of_a_run_says_what_ran(whole):
     assert metadata["cost"]["seconds per step"] > 0
     assert metadata["cost"]["GFLOP per gradient"] > 0
     assert not metadata["diverged"]
+
+
+def test_costs_are_in_the_units_that_they_say():
+    problem = build(SMALL)
+    found, told = count(running.gradient(SMALL, problem)), running.cost(SMALL, problem)
+    assert told["GFLOP per gradient"] == pytest.approx(found.flops / 10**9) and found.flops > 1000
+    assert told["peak MB"] == pytest.approx(found.peak_bytes / 10**6) and found.peak_bytes > 1000
+    assert told["operations per gradient"] == found.ops
 
 
 def test_every_member_diverging_ends_a_run_with_a_record(tmp_path):

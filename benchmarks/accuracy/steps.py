@@ -19,6 +19,7 @@ from benchmarks.accuracy.arms import BATCH, BOUNDS, SCHEDULE, SEEDS, Arm, arms_o
 from benchmarks.harness.pinned import pinned
 from benchmarks.peers import tables
 from benchmarks.peers.cost import cpu
+from vaebench.experiments.running import commit
 from vaebench.gradients.estimators import doubly_reparameterized, draw_noise
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.cost import count, interleaved_seconds
@@ -101,11 +102,12 @@ def measure(objective: Objective, seconds: float = SECONDS, replicates: int = RE
 
 def run(path: Path, say: Callable[[str], None], seconds: float = SECONDS, replicates: int = REPLICATES) -> None:
     """Measure every bound that the table does not hold for this machine, all of its estimators at once."""
+    made = {"commit": (commit() or "unknown")[:7]}
     for objective in BOUNDS:
         whose = [key(arm) | {"cpu": cpu()} for arm in arms_of(objective)]
         if all(tables.has(tables.read(path), one) for one in whose):
             say(f"steps, {objective.name}: known")
             continue
         for row, one in zip(measure(objective, seconds, replicates), whose, strict=True):
-            tables.replace(path, [row], one)
+            tables.replace(path, [row | made], one)
         say(f"steps, {objective.name}: measured")

@@ -66,11 +66,9 @@ MUTATIONS = (
     Mutation(DRAWN, "math.sqrt(2 / found.numbers)", "math.sqrt(1 / found.numbers)", f"{POWER} -k claimed"),
     Mutation(DRAWN, "math.inf if repeated else", "", f"{POWER} -k periodic"),
     Mutation(DRAWN, "pairs * (1 - 1 / self.size)", "pairs * self.size", f"{POWER} -k repetition"),
-    Mutation(
-        DRAWN, "tail = max(min(low, high), math.exp(-700.0))", "tail = max(min(low, high), 0.5)", f"{POWER} -k drawn"
-    ),
-    Mutation(DRAWN, "int((run - 1).sum())", "int(run.sum())", f"{POWER} -k drawn"),
-    Mutation(DRAWN, "math.comb(self.shape[1], 2)", "self.shape[1]", f"{POWER} -k drawn"),
+    Mutation(DRAWN, "max(min(low, high), math.exp(-700.0))", "max(high, math.exp(-700.0))", f"{POWER} -k too_even"),
+    Mutation(DRAWN, "int((run - 1).sum())", "int(run.sum())", f"{POWER} -k pairs"),
+    Mutation(DRAWN, "math.comb(self.shape[1], 2)", "self.shape[1]", f"{POWER} -k pairs"),
     Mutation(DRAWN, "len(seen) - len(seen.unique(dim=0))", "0", f"{POWER} -k drawn"),
     Mutation(f"{G}running.py", "if seed not in given:", "if True:", "tests/test_seeding.py"),
     Mutation(
@@ -79,6 +77,6 @@ MUTATIONS = (
         "math.hypot(low[1], high[1])",
         f"{POWER} -k slope",
     ),
-    Mutation(f"{G}variances.py", "two_sided(len(scores))", "two_sided(1)", f"{POWER} -k independent"),
+    Mutation(f"{G}variances.py", "two_sided(len(scores))", "two_sided(1)", f"{POWER} -k fresh"),
     Mutation(f"{G}choices.py", "one is not subject.estimator", "one is subject.estimator", "tests/test_gates.py"),
 )

@@ -50,7 +50,7 @@ MUTATIONS = (
     Mutation(
         f"{T}constants.py",
         "student_quantile(level, count - 1)",
-        "student_quantile(level, 10**9)",
+        "student_quantile(level, 10**6)",
         f"{POWER} -k limits_of_theory",
     ),
     Mutation(f"{T}constants.py", "squared * count / (count - 1)", "squared", "tests/theory/test_constants.py"),
@@ -70,9 +70,12 @@ MUTATIONS = (
         "order = torch.arange(size)",
         SAMPLING,
     ),
-    Mutation("vaebench/training/records.py", "min(start + row + 1, state.step)", "start + row", RECORDS),
+    Mutation("vaebench/training/records.py", "min(start + row + 1, state.step)", "start + row", f"{RECORDS} -k dated"),
     Mutation(
-        "vaebench/training/records.py", "round(ratio**power)) < steps", "round(ratio**power)) <= steps // 2", RECORDS
+        "vaebench/training/records.py",
+        "round(ratio**power)) < steps",
+        "round(ratio**power)) <= steps // 2",
+        f"{RECORDS} -k geometric",
     ),
     Mutation(
         f"{R}summarising.py",
@@ -134,12 +137,12 @@ MUTATIONS = (
         "vaebench/data/sampling.py",
         "max(1, min(256, BLOCK // (batch_size",
         "max(1, min(999, BLOCK // (batch_size",
-        RECORDS,
+        SAMPLING,
     ),
-    Mutation("vaebench/training/records.py", "self.grad_sq.mean(0)", "self.grad_sq.sum(0)", RECORDS),
-    Mutation("vaebench/training/records.py", "self.losses.mean(0)", "self.losses[-1]", RECORDS),
-    Mutation(f"{E}running.py", "found.flops / 1e9", "found.flops / 1e6", "tests/test_running.py"),
-    Mutation(f"{E}running.py", "found.peak_bytes / 1e6", "found.peak_bytes / 2**20", "tests/test_running.py"),
+    Mutation("vaebench/training/records.py", "self.grad_sq.mean(0)", "self.grad_sq.sum(0)", f"{RECORDS} -k carry"),
+    Mutation("vaebench/training/records.py", "self.losses.mean(0)", "self.losses[-1]", f"{RECORDS} -k carry"),
+    Mutation(f"{E}running.py", "found.flops / 1e9", "found.flops / 1e6", "tests/test_running.py -k units"),
+    Mutation(f"{E}running.py", "found.peak_bytes / 1e6", "found.peak_bytes / 2**20", "tests/test_running.py -k units"),
     Mutation(
         f"{E}record.py",
         "np.log1p(self.marks), np.log1p(np.arange(self.marks[-1] + 1))",

@@ -1,4 +1,4 @@
-"""How often the gates find small faults on the bed and with the budget that `vaebench check` has by default.
+"""How often `run_gates` finds small faults on the bed and with the budget that `vaebench check` has by default.
 
 `python -m tests.convergence.faults detection` runs what detection.csv does not hold yet, effect by effect in turn, and
 writes it after every run. Every run has data, a model and a seed of its own.
@@ -25,7 +25,7 @@ from vaebench.support.files import write_whole
 from vaebench.training.fleet import train
 from vaebench.training.schedules import inverse_sqrt
 
-RUNS = 12  # seeds of each effect
+RUNS = 6  # seeds of each effect
 STEPS, LASTING, WINDOW = 2500, 50, 100
 COLUMNS = ("effect", "seed", "found", "gates", "processor seconds")
 CONFIDENCE = 0.95
@@ -59,7 +59,7 @@ def looped(alter: Callable[[int], Callable]) -> Callable[[int], dict[str, Any]]:
 
 
 def lighter_divergence(model, x, noise, objective):
-    return pathwise(model, x, noise, Objective(beta=0.98))
+    return pathwise(model, x, noise, Objective(objective.samples, beta=0.98))
 
 
 def narrower_noise(model, x, noise, objective):
