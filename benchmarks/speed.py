@@ -2,8 +2,9 @@
 
 `Roof`: a compiled gradient's time over that of matrix products of as many FLOPs. `Compilation`: the compiled gradient
 and step over the eager ones, `Interpretation` a step without a compiler. `Division`: what micro-batches and chunks of
-samples cost over the undivided gradient, `Peak` what they hold, which is exact. `Recording`: what the
-squared norm of the gradient adds to a step. `Denormals`: what numbers too small to be normal add to a gradient of trained nets.
+samples cost over the undivided gradient, `Peak` what they hold, which is exact. `Recording`: what the squared
+norm of the gradient adds to a step. `Denormals`: what numbers too small to be normal add to a gradient of
+trained nets.
 """
 
 import time
