@@ -223,7 +223,7 @@ def test_a_hint_can_be_pasted(run, tmp_path):
         (["check", "--seed", "-1"], ["seeds must be integers of at least 0"]),
         (["check", "--steps", "1000000000000"], ["steps must be at most 100,000,000"]),
         (["check", "--samples", "0"], ["samples must be an integer of at least 1, got 0"]),
-        (["check", "--model", "mean_field"], ["mean_field needs 'target'"]),
+        (["check", "--model", "mean_field"], ["mean_field needs the argument 'target'"]),
         (["check", "--model", "mlp_vae", "--steps", "200"], ["--data digits"]),
         (["check", "--model", "vaebench.cli.common:nothing"], ["There is no 'nothing' in vaebench.cli.common"]),
         (["run", "beta", "--device", "meta"], ["device must be 'cpu', 'cuda' or 'cuda:N', got 'meta'"]),

@@ -360,7 +360,7 @@ def mine(tmp_path, monkeypatch):
     ("arguments", "sentence"),
     [
         (["pathwize"], "did you mean 'pathwise'"),
-        (["no_such_module:f"], "no module 'no_such_module'"),
+        (["no_such_module:f"], "No module named 'no_such_module'"),
         (["my_library:scalr"], "did you mean 'scalar'"),
         (
             ["my_library:scalar", "--model", "my_library:model", "--data", "my_library:data"],

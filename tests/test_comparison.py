@@ -4,6 +4,7 @@ import json
 import math
 import os
 import subprocess
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -138,6 +139,7 @@ def test_the_convergence_tests_record_what_is_read(recorded):
     (name, found), *_ = claims.read(recorded).quantities.items()
     assert name.endswith("test_claim") and isinstance(found, claims.Claim)
     assert (found.value, found.bound, found.error, found.passed) == (0.25, 1.0, 0.125, True)
+    assert replace(found, value=1.0).passed, "a claim stands at its bound"
 
 
 @pytest.fixture
@@ -254,7 +256,10 @@ M = commits.Measured
         (FLOPS, M(None), M(1000.0), "appeared"),
         (FLOPS, M(math.nan), M(None), "same"),
         (FLOPS, M(1000.0, "1"), M(2000.0, "2"), "differs"),
-        ("estimators.Cost.track_flops_to_goal", M(1000.0), M(1002.0), "moved"),
+        ("convergence.Sgd.track_flops_to_goal", M(1000.0), M(1002.0), "moved"),
+        ("here/e: convergence.Sgd.track_gap", M(1000.0), M(1002.0), "moved"),
+        ("here/e: models.Model.track_ops('a: b')", M(1000.0), M(1002.0), "crossed"),
+        ("fleet.Fleet.track_ratio", M(0.06), M(0.11), "time"),
         ("estimators.Cost.track_variance", M(1.0), M(1.0005), "same"),
         ("estimators.Cost.time_step", M(1.0, interval=(0.9, 1.1)), M(1.15, interval=(1.05, 1.2)), "same"),
         ("estimators.Cost.time_step", M(1.0, interval=(0.9, 1.1)), M(1.3, interval=(1.2, 1.4)), "time"),

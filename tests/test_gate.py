@@ -6,8 +6,8 @@ import pytest
 from asv.util import UserError
 
 from benchmarks.harness import counters, gate, triage
-from benchmarks.harness.kinds import EXACT, kind
 from benchmarks.harness.triage import Entry, Triage
+from vaebench.support.kinds import EXACT, kind
 
 CASE = "estimators.Cost.track_flops('pathwise', 8)"
 OTHER = "models.Model.track_ops('mlp', 'cpu')"

@@ -337,7 +337,9 @@ def test_fresh_gradients_of_one_batch_size_control_all():
     """
     normal = torch.randn(3, 4000, 1, generator=seeded(8), dtype=torch.float64)
     normal = (normal - normal.mean(1, keepdim=True)) / normal.std(1, keepdim=True)
-    fresh, small, large = (Draws({"w": part}) for part in normal * torch.tensor([1, 1, 0.5**0.5]).view(3, 1, 1))
+    fresh, small, large = (
+        Draws({"w": part}) for part in normal * torch.tensor([1, 1, 0.5**0.5], dtype=torch.float64).view(3, 1, 1)
+    )
     found = independent_draws({8: small, 16: large}, fresh, 8)
     assert found.outcome == "pass" and found.statistic == pytest.approx(0, abs=1e-5)
     assert found.threshold == pytest.approx(stats.norm.isf(5e-6))

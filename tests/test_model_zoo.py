@@ -23,6 +23,7 @@ from vaebench.measures.likelihood import log_likelihood
 from vaebench.models import VAE, gaussian
 from vaebench.models.distributions import Gaussian
 from vaebench.support.repeatable import copy_of
+from vaebench.training.compilation import Compiler
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import adam, sgd
 from vaebench.training.schedules import constant, inverse_sqrt
@@ -243,7 +244,16 @@ class Defaults:
         torch.set_default_dtype(self.before[0])
 
 
-GRADIENTS = ("check_model", "check_estimator", "train solo", "train fleet", "train resumed", "moments", "certify")
+GRADIENTS = (
+    "check_model",
+    "check_estimator",
+    "train solo",
+    "train fleet",
+    "train compiled",
+    "train resumed",
+    "moments",
+    "certify",
+)
 BATCHED = r"Layer '{}' \(BatchNorm1d\) is {}, so an example's gradient would depend on the rest of its batch"
 DRAWS = r"Layer '{}' \({}\) draws or seeds random numbers of its own, and all noise must be an argument"
 KINDS = {
@@ -386,6 +396,15 @@ def fleet(model, x):
     compared(list(trained(model, x))[-1].state, model, x)
 
 
+def compiled(model, x):
+    """By the compiler, or eager after one sentence; the values are those of a plain loop in either case."""
+    said = []
+    compiler = Compiler(said.append)
+    compared(list(trained(model, x, SEEDS[:1], compiler=compiler))[-1].state, model, x)
+    assert (compiler.outcome == "compiled") == (not said), compiler.outcome
+    assert all("\n" not in one for one in said)
+
+
 def resumed(model, x):
     """Stopped after a block of draws, and gone on."""
     kept = []
@@ -442,6 +461,7 @@ USES = {
     "check_estimator": checked_estimator,
     "train solo": solo,
     "train fleet": fleet,
+    "train compiled": compiled,
     "train resumed": resumed,
     "moments": gathered,
     "bound": bounded,

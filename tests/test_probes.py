@@ -191,7 +191,12 @@ def test_the_error_of_a_clear_ratio_is_that_of_the_delta_method():
     """Of 400 gradients with mean 3 and variance 1, r = 9: d sqrt(r) is e / 6 to 1 %."""
     g = 3 + torch.randn(400, 1, generator=seeded(4), dtype=torch.float64)
     found = moments.gather([{"p": g}], 400)
-    ratio = moments.jackknife(found, lambda s: probes._unbiased_square(s) / probes._trace_variance(s))
+
+    def squared_snr(s):
+        unbiased_square = (s.total - s.squares) / (s.number * (s.number - 1))
+        return unbiased_square / ((s.squares - s.total / s.number) / (s.number - 1))
+
+    ratio = moments.jackknife(found, squared_snr)
     assert probes.snr(found).error == pytest.approx(ratio.error / (2 * ratio.value**0.5), rel=0.05)
 
 

@@ -20,7 +20,6 @@ from tests.cases import NEEDS_COMPILER
 from tests.test_data_files import write_celeba
 from vaebench.experiments import BusyError, ComponentSpec, Experiment, Interrupted, Measures, ResultDirectory, run
 from vaebench.experiments.presets import SMOKE
-from vaebench.experiments.scheduling import engine
 from vaebench.experiments.scheduling.engine import run_all
 from vaebench.experiments.storage import QUESTION, RESULT, STATE
 from vaebench.gradients.objectives import Objective
@@ -202,8 +201,8 @@ def test_a_broken_experiment_does_not_take_the_others_with_it(tmp_path):
 
 
 def test_a_process_that_is_killed_is_reported(tmp_path, monkeypatch):
-    processes, start = [], engine._worker
-    monkeypatch.setattr(engine, "_worker", lambda errors: processes.append(start(errors)) or processes[-1])
+    processes, start = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: processes.append(start(*a, **k)) or processes[-1])
     (outcome,) = ended([replace(SMALL, steps=10**6)], tmp_path, progress=lambda _: processes[0].kill())
     assert outcome.failed == "its process ended with status -9"
 

@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from benchmarks.harness.kinds import moved
 from benchmarks.harness.triage import Triage
 from vaebench.support.comments import Section, comment
+from vaebench.support.kinds import moved
 
 Values = Mapping[str, float | None]
 """Benchmark with its parameters -> value; None: it failed, nan: not applicable."""

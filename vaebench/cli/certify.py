@@ -92,13 +92,13 @@ def _certify(
 ) -> Certificate:
     import torch
 
-    from vaebench.cli.parts import build_claim, build_data, build_model, find_part
+    from vaebench.cli.parts import build_claim, build_data, build_model
     from vaebench.gradients import ESTIMATORS, Objective
     from vaebench.report.certificate import certify as certify_estimator
     from vaebench.report.certificate import certify_box
 
     torch.set_num_threads(1)  # a command owns its process; timings are those of one core
-    estimator = find_part(ESTIMATORS, name) if kind == "estimator" else None
+    estimator = ESTIMATORS[name] if kind == "estimator" else None
     made, rows, seed = None, None, options["seed"]
     if kind != "estimator" or model is not None or data is not None:
         rows = build_data(data or "linear_gaussian", seed)

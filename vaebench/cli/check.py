@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,7 +116,7 @@ def _certify(
     import torch
     from torch.func import grad
 
-    from vaebench.data import DATA
+    from vaebench.cli.parts import build_data, build_model
     from vaebench.gates import run_gates
     from vaebench.gradients.estimators import ESTIMATORS
     from vaebench.gradients.objectives import Objective
@@ -126,12 +125,10 @@ def _certify(
     from vaebench.training.schedules import inverse_sqrt
 
     asked, estimator = Objective(**objective), ESTIMATORS[names["estimator"]]
-    x = _build(names["data"], DATA[names["data"]], settings["seed"], {}, "")
-    features = {"event": tuple(x.shape[1:]), "features": x.shape[-1]} | dict(shape)
-    fitting = "try --data digits, or write a package.module:function that returns the model"
+    x = build_data(names["data"], settings["seed"], {"dtype": torch.float64})
 
     def build(name: str) -> Any:
-        return _build(name, MODELS[name], settings["seed"] + 1, features, fitting)
+        return build_model(name, settings["seed"] + 1, x, {"dtype": torch.float64} | dict(shape))
 
     model, own = build(names["model"]), _claimed(claims, build)
     if ESTIMATORS.is_own(names["estimator"]) and MODELS.is_own(names["model"]):
@@ -183,19 +180,3 @@ def _claimed(claims: Mapping[str, str | None], build: Callable[[str], Any]) -> d
         "trainer": lambda name: imported("trainer", name),
     }
     return {part: makers[part](name) for part, name in claims.items() if name is not None}
-
-
-def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[str, Any], hint: str) -> Any:
-    """Call a factory with what it takes of a generator, float64 and the arguments offered."""
-    import torch
-
-    from vaebench.experiments.options import made
-
-    offered = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64} | dict(offered)
-    taken = inspect.signature(factory).parameters.values()
-    if missing := [one.name for one in taken if one.default is one.empty and one.kind < 2 and one.name not in offered]:
-        raise ValueError(f"{name} needs {missing[0]!r}, which no option gives: {hint or 'choose another'}.")
-    try:
-        return made(name, factory, offered)
-    except ValueError as refusal:
-        raise ValueError(f"{str(refusal).rstrip('.')}; {hint}." if hint else str(refusal)) from None

@@ -1,13 +1,12 @@
-"""Models, data and estimators named on a command line: registered ones, and package.module:function of one's own."""
+"""Models, data and black boxes named on a command line: registered ones, and package.module:function of one's own."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from vaebench.support.registry import imported
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -15,46 +14,17 @@ if TYPE_CHECKING:
     from vaebench.experiments.blackboxes import Claim
     from vaebench.gradients import Objective
 
-
-def find_part(known: Mapping[str, Any], name: str) -> Any:
-    """A registered part, or package.module:function, found from the current directory too.
-
-    Args:
-        known: registered parts by name.
-        name: of one of them, or a module and an attribute with a colon between.
-
-    Returns:
-        The part.
-
-    Raises:
-        ValueError: if the module cannot be imported, or has no such attribute.
-    """
-    if ":" not in name:
-        return known[name]
-    place, _, attribute = name.partition(":")
-    if place.endswith(".py"):
-        place = place.removesuffix(".py").replace("/", ".")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        module = importlib.import_module(place)
-    except ModuleNotFoundError as missing:
-        raise ValueError(f"There is no module {missing.name!r} here or installed, for {name!r}.") from None
-    except Exception as broken:
-        raise ValueError(f"Importing {place!r} raised {type(broken).__name__}: {broken}") from None
-    if not hasattr(module, attribute):
-        near = difflib.get_close_matches(attribute, dir(module), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"{place!r} has no {attribute!r}{hint}")
-    return getattr(module, attribute)
+BOXES = ("pyro", "numpyro", "black-box")
+FITTING = "try --data digits, or write a package.module:function that returns the model"
 
 
-def build_data(name: str, seed: int) -> Tensor:
+def build_data(name: str, seed: int, offered: Mapping[str, Any] | None = None) -> Tensor:
     """A data set by name.
 
     Args:
         name: registered, or one's own function without arguments that must be given.
         seed: of the generator, if it takes one, and of torch's own while it runs.
+        offered: arguments for a function that takes them, such as `dtype`.
 
     Returns:
         Rows (N, *event).
@@ -66,20 +36,21 @@ def build_data(name: str, seed: int) -> Tensor:
 
     from vaebench.data import DATA
 
-    made = _call(find_part(DATA, name), name, seed, {})
+    made = _build(name, DATA[name], seed, offered or {})
     made = made[0] if isinstance(made, tuple) and made else made
     if not isinstance(made, torch.Tensor):
         raise ValueError(f"{name} must return a tensor (N, *event), got {type(made).__name__}.")
     return made
 
 
-def build_model(name: str, seed: int, rows: Tensor) -> nn.Module:
+def build_model(name: str, seed: int, rows: Tensor, offered: Mapping[str, Any] | None = None) -> nn.Module:
     """A model by name, for the data.
 
     Args:
         name: registered, or one's own function, or a class; it is offered `event` and `features` of the data.
         seed: of the generator, if it takes one, and of torch's own while it runs.
         rows: the data.
+        offered: further arguments, such as `dtype` and `latents`.
 
     Returns:
         The model.
@@ -91,18 +62,16 @@ def build_model(name: str, seed: int, rows: Tensor) -> nn.Module:
 
     from vaebench.models import MODELS, LatentModel
 
-    found = find_part(MODELS, name)
+    found: Any = MODELS[name]
     if not isinstance(found, nn.Module):
-        found = _call(found, name, seed, {"event": tuple(rows.shape[1:]), "features": rows.shape[-1]})
+        shape = {"event": tuple(rows.shape[1:]), "features": rows.shape[-1]}
+        found = _build(name, found, seed, shape | dict(offered or {}), FITTING)
     if not isinstance(found, nn.Module) or not isinstance(found, LatentModel):
         raise ValueError(
             f"{name} must return an nn.Module with latents, posterior and likelihood, got {type(found).__name__}; "
             "vaebench.models.from_encoder_decoder makes one of an encoder and a decoder."
         )
     return found
-
-
-BOXES = ("pyro", "numpyro", "black-box")
 
 
 def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Objective, model: nn.Module | None) -> Claim:
@@ -124,7 +93,7 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
     """
     from vaebench.experiments.blackboxes import BlackBox, Claim, of_model
 
-    made = _call(find_part({}, name if ":" in name else f"{name}:make"), name, seed, {})
+    made = _build(name, imported("black box", name if ":" in name else f"{name}:make"), seed, {})
     if kind == "black-box":
         if not isinstance(made, BlackBox):
             raise ValueError(f"{name} must return a black box with parameters and value_and_gradient, got {made!r}.")
@@ -149,23 +118,20 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
         raise ValueError(f"{missing.name} is not installed: pip install 'vaebench[{kind}]'.") from None
 
 
-def _call(factory: Callable[..., Any], name: str, seed: int, offered: Mapping[str, Any]) -> Any:
-    """Call a factory with what it takes of a generator and the arguments offered; torch's own generator is put back."""
+def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[str, Any], hint: str = "") -> Any:
+    """Call a factory with what it takes of a generator and the arguments offered, torch's own generator seeded too."""
     import torch
 
-    if not callable(factory):
-        return factory
-    taken = inspect.signature(factory).parameters
+    from vaebench.experiments.options import made
+    from vaebench.support.repeatable import torch_seeded
+
     given = {"generator": torch.Generator().manual_seed(seed)} | dict(offered)
-    chosen = {key: value for key, value in given.items() if key in taken}
-    lacking = [
-        key
-        for key, one in taken.items()
-        if one.default is one.empty and one.kind in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}
-    ]
-    lacking = [key for key in lacking if key not in chosen]
-    if lacking:
-        raise ValueError(f"{name} needs the argument {lacking[0]!r}, which nothing here gives; give it a default.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return factory(**chosen)
+    taken = inspect.signature(factory).parameters.values()
+    if lacking := [one.name for one in taken if one.default is one.empty and one.kind < 2 and one.name not in given]:
+        advice = hint or "give it a default, or choose another"
+        raise ValueError(f"{name} needs the argument {lacking[0]!r}, which no option gives: {advice}.")
+    try:
+        with torch_seeded(seed):
+            return made(name, factory, given)
+    except ValueError as refusal:
+        raise ValueError(f"{str(refusal).rstrip('.')}; {hint}." if hint else str(refusal)) from None

@@ -4,6 +4,10 @@
 `chunked` divides the samples of each example, where even one's do not fit, for one more forward pass of all chunks but
 one. Both work under the transforms of `torch.func`. Outside of them ordinary autograd does the same in half the time
 and a third of the memory: it frees a graph as it goes back, and makes none of the gradient. The noise is the caller's.
+
+A `Function` is a loss of (parameters, x (B, *event), noise (K, B, D)), a mean over the examples, as
+`vaebench.gradients.loss.loss_function` makes it; a `Differentiator` gives gradients by name and the value, and may be
+vmapped.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,14 +34,7 @@ Recorded = tuple[Tensor, list[Tensor]]
 
 
 def gradient_and_value(function: Function) -> Differentiator:
-    """`torch.func.grad_and_value` of a loss, by ordinary autograd where no transform is at work: once differentiable.
-
-    Args:
-        function: (parameters, x, noise) -> loss, as of `vaebench.gradients.loss.loss_function`.
-
-    Returns:
-        (parameters, x (B, *event), noise (K, B, D)) -> gradients by name and the value; it may be vmapped.
-    """
+    """`torch.func.grad_and_value`, by ordinary autograd where no transform is at work: once differentiable."""
     transformed = grad_and_value(function)
 
     def one(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
@@ -60,12 +57,12 @@ def micro_batched(
     """Gradient and value of a mean over the batch, by parts of the batch; each example keeps its K samples.
 
     Args:
-        function: (parameters, x, noise) -> loss, a mean over the examples, as of `loss_function`.
+        function: the loss.
         size: examples at once; default as of `examples_at_once`.
         gradient: of one part, default `gradient_and_value`.
 
     Returns:
-        (parameters, x (B, *event), noise (K, B, D)) -> gradients by name and the value; it may be vmapped.
+        The differentiator.
     """
     size = None if size is None else positive_integer("size", size)
     one = (gradient or gradient_and_value)(function)
@@ -82,12 +79,7 @@ def sum_of_parts(
 ) -> tuple[Parameters, Tensor]:
     """Gradients and values of a mean over the batch from those of its parts, each weighted with its share.
 
-    Args:
-        differentiate: (parameters, x, noise) -> gradients by name and values.
-        parameters: where.
-        x: batch (..., B, *event).
-        noise: (..., K, B, D).
-        size: examples of a part.
+    Batches (..., B, *event) and noise (..., K, B, D) may have a fleet's leading axis; `size` examples make a part.
 
     Returns:
         Gradients by name and values.
@@ -105,10 +97,7 @@ def sum_of_parts(
 def examples_at_once(x: Tensor, noise: Tensor, size: int | None = None) -> int:
     """Examples of a micro-batch: `size`, or those of 2^22 decoded numbers, or a divisor of B above half of these.
 
-    Args:
-        x: batch (B, *event), or of all members of a fleet, (S, B, *event).
-        noise: (K, B, D), or (S, K, B, D).
-        size: if it is set.
+    Of x (B, *event) and noise (K, B, D), or of all members of a fleet, (S, B, *event) and (S, K, B, D).
 
     Returns:
         Their number, at least B if the batch stays whole.

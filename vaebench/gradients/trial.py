@@ -1,4 +1,8 @@
-"""One trial of a loss, before anything long is begun: what cannot be measured or trained is refused in one sentence."""
+"""One trial of a loss, before anything long is begun: what cannot be measured or trained is refused in one sentence.
+
+Every refusal is a ValueError. Data are (N, *event), as `check_input` takes and returns them; models and torch's
+generators are left as they were, bit for bit.
+"""
 
 import math
 from collections.abc import Sequence
@@ -23,15 +27,10 @@ COARSE = 0.5  # the same relative to the gradient, in half precision
 def check_loss(loss: Loss, data: Any) -> Tensor:
     """Refuse a model, an estimator or data whose values would mean nothing. Synchronises: call it before a loop.
 
-    The estimator is called twice on a few rows, with fixed noise. The model and torch's generators
-    are left as they were, bit for bit.
-
-    Args:
-        loss: model, estimator and objective.
-        data: (N, *event), as `check_input` takes them.
+    The estimator is called twice on a few rows, with fixed noise.
 
     Returns:
-        (N, *event), as `check_input` returns them.
+        The data, as `check_input` returns them.
 
     Raises:
         ValueError: if the data do not fit; if a posterior, a likelihood or a surrogate has another shape than its
@@ -53,12 +52,8 @@ def check_loss(loss: Loss, data: Any) -> Tensor:
 def check_gradient(loss: Loss, data: Any) -> Tensor:
     """Refuse, beside what `check_loss` refuses, a loss that cannot be differentiated under `torch.func.vmap`.
 
-    Args:
-        loss: model, estimator and objective.
-        data: (N, *event), as `check_input` takes them.
-
     Returns:
-        (N, *event), as `check_input` returns them.
+        The data, as `check_input` returns them.
 
     Raises:
         ValueError: also if nothing is to be trained, gradients cannot be had here, or torch.func misses a parameter.
@@ -70,16 +65,7 @@ def check_gradient(loss: Loss, data: Any) -> Tensor:
 
 
 def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
-    """Refuse a loss whose gradient under `torch.func.vmap` cannot be had, or is not that of autograd.
-
-    Args:
-        loss: model, estimator and objective; at the model's own parameters.
-        x: (B, *event); a few rows are enough.
-        noise: (K, B, D).
-
-    Raises:
-        ValueError: if so.
-    """
+    """Refuse a loss whose gradient under `vmap`, at a few rows and noise, cannot be had or is not autograd's."""
     parameters, model, name = own_parameters(loss), loss.model, estimator_name(loss.estimator)
     assert isinstance(model, nn.Module)
     stacked = {n: p.unsqueeze(0) for n, p in parameters.items()}
@@ -101,14 +87,7 @@ def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
 
 
 def require_trainable(loss: Loss) -> None:
-    """Refuse a loss without gradients.
-
-    Args:
-        loss: its parameters count.
-
-    Raises:
-        ValueError: if all parameters are frozen, or torch.inference_mode is on.
-    """
+    """Refuse a loss without gradients: all its parameters are frozen, or torch.inference_mode is on."""
     if torch.is_inference_mode_enabled():
         raise ValueError("Gradients cannot be had within torch.inference_mode; leave it, or use torch.no_grad there.")
     if not own_parameters(loss):
@@ -120,9 +99,6 @@ def require_trainable(loss: Loss) -> None:
 
 def require_alike(losses: Sequence[Loss]) -> None:
     """Refuse losses that cannot be one member each of a fleet, which calls the first with the parameters of all.
-
-    Args:
-        losses: of one estimator and objective.
 
     Raises:
         ValueError: if their models differ in anything but the values of trained parameters.

@@ -33,17 +33,10 @@ class _LogWeights(nn.Module):
 def log_likelihood(
     loss: Loss, data: Tensor, samples: int, generator: torch.Generator, parameters: Parameters | None = None
 ) -> Estimate:
-    """The IWAE estimate of log p(x) with K samples (Burda et al., 2016), averaged over the data.
+    """The IWAE estimate of log p(x) with K >= 2 samples (Burda et al., 2016), averaged over the data (N, *event).
 
-    A lower bound in expectation, short of log p(x) by about Var(w / p(x)) / (2 K). Samples stream by: memory is that
-    of 4,096 decoded rows whatever K.
-
-    Args:
-        loss: its model; objective and estimator are not used.
-        data: (N, *event), as `check_input` takes them.
-        samples: K >= 2.
-        generator: source of the noise, on the device of the model.
-        parameters: where; default the module's own.
+    A lower bound in expectation, short of log p(x) by about Var(w / p(x)) / (2 K). Samples stream by: memory is that of
+    4,096 decoded rows whatever K. Of the loss, the model alone is used.
 
     Returns:
         Mean over the data in nats, and its standard error given the data, from the spread of the weights.

@@ -1,7 +1,8 @@
 """Gradient replicates and their first two moments, from which `vaebench.measures.probes` computes.
 
 What a replicate is decides what is measured: `fresh` draws minibatch and noise, `conditional` the noise alone.
-Parameters are dicts under the names of `Loss` ("model.W"); without any, the module's own are used.
+Parameters are dicts under the names of `Loss` ("model.W"); without any, the module's own are used. R is the number
+(count) of replicates, J that of their groups; generators are on the device of the model.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -61,18 +62,7 @@ def nested(loss: Loss, data: Tensor, batch_size: int, inner: int, generator: tor
 
 
 def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
-    """Replicates of any sampler's minibatches, with fresh noise.
-
-    Args:
-        loss: its model and objective give the noise its shape.
-        data: (N, *event).
-        sampler: makes indices (n, B).
-        batch_size: B.
-        generator: source of the noise, on the device of the model.
-
-    Returns:
-        The replicates.
-    """
+    """Replicates of minibatches (n, B) of any sampler's indices, with fresh noise."""
     return _replicates(loss, check_loss(loss, data), sampler, batch_size, generator)
 
 
@@ -82,15 +72,7 @@ def _replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, gen
 
 
 def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:
-    """Names of all trained parameters ("whole"), of those that posterior(x) depends on ("phi"), of the rest ("theta").
-
-    Args:
-        loss: the loss.
-        x: any data, (B, *event).
-
-    Returns:
-        Three tuples of names, as in `own_parameters`.
-    """
+    """Names of all trained parameters ("whole"), of those of posterior(x) ("phi"), and of the rest ("theta")."""
     x = as_input(check_input(loss.model, x)[:1], like_parameters(loss))
     require_trainable(loss)
     names, own = tuple(own_parameters(loss)), dict(loss.named_parameters())
@@ -106,12 +88,6 @@ def gradients(
     loss: Loss, draws: Replicates, count: int, parameters: Parameters | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Gradients of independent replicates, in chunks: many at once of small nets, one by one of large ones.
-
-    Args:
-        loss: the loss.
-        draws: what a replicate is.
-        count: number of replicates R.
-        parameters: where; default the module's own.
 
     Yields:
         Gradients by name, each (n, *shape), with n adding up to R.
@@ -166,14 +142,11 @@ class Moments:
     def squared_covariance(self, names: Iterable[str] | None = None) -> float:
         """tr(Cov^2) of one gradient, without bias: what the variance of |E g|^2 has where the gradient is zero.
 
-        Inner products of G group means, double-centred without their diagonal (U-centred: Szekely & Rizzo, 2014),
-        have a mean square over G (G - 3) of tr(Cov^2) / m^2, m the replicates of a group.
-
-        Args:
-            names: the parameters to count; default all.
+        Inner products of G group means, double-centred without their diagonal (U-centred: Szekely & Rizzo, 2014), have
+        a mean square over G (G - 3) of tr(Cov^2) / m^2, m the replicates of a group.
 
         Returns:
-            The trace, not below 0; 0 if the groups' products were not kept.
+            The trace in the named parameters (default all), not below 0; 0 if the groups' products were not kept.
         """
         if not self.gram or not (names := tuple(self.gram if names is None else names)):
             return 0.0
@@ -193,19 +166,7 @@ def gradient_moments(
     parameters: Parameters | None = None,
     groups: int | None = None,
 ) -> Moments:
-    """Gather the moments of R gradient replicates, in memory of J times the parameters.
-
-    Args:
-        loss: the loss.
-        draws: what a replicate is.
-        count: number of replicates R.
-        parameters: where; default the module's own.
-        groups: J, the units of the jackknife, a divisor of R; default R, or 16 when R gradients are too
-            many to hold.
-
-    Returns:
-        The moments; `gather` says what it refuses.
-    """
+    """The moments of R gradient replicates, as `gather` makes them, in memory of J times the parameters."""
     parameters = own_parameters(loss) if parameters is None else parameters
     return gather(gradients(loss, draws, count, parameters), count, groups)
 
@@ -216,7 +177,7 @@ def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | Non
     Args:
         chunks: gradients by name, each (n, *shape), with n adding up to R.
         count: R.
-        groups: J, as in `gradient_moments`.
+        groups: J, the units of the jackknife, a divisor of R; default R, or 16 when R gradients are too many to hold.
 
     Returns:
         The moments.
@@ -271,16 +232,7 @@ Statistic = Callable[[Sums], Tensor]
 
 
 def jackknife(moments: Moments, statistic: Statistic, names: Iterable[str] | None = None) -> Estimate:
-    """A statistic of the moments, with its jackknife standard error over the groups.
-
-    Args:
-        moments: the moments.
-        statistic: of their sums.
-        names: the parameters to count; default all.
-
-    Returns:
-        Value and standard error; 0 of no parameters.
-    """
+    """A statistic of the moments of named parameters, with its jackknife standard error over the groups; 0 of none."""
     names = tuple(moments.own if names is None else names)
     if not names:
         return Estimate(0.0, 0.0)

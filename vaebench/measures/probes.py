@@ -1,7 +1,8 @@
 """Probes: what is measured of a gradient estimator, a bound or a loss surface, with its standard error.
 
-Probes of gradients work on `Moments`, gathered once from R replicates (`vaebench.measures.moments`), and can be asked
-about some parameters only: `names` is one of `parameter_groups`.
+Probes of gradients work on `Moments`, gathered once from R independent replicates (`vaebench.measures.moments`), and
+can be asked about some parameters only: `names` is one of `parameter_groups`, by default all. Where a probe takes
+parameters, the module's own are the default; data are (N, *event), generators on the device of the model.
 """
 
 import math
@@ -38,16 +39,12 @@ def _square_over_variance(sums: Sums) -> Tensor:
 def grad_sq(moments: Moments, names: Iterable[str] | None = None) -> Estimate:
     """|E g|^2 by the U-statistic (|sum g|^2 - sum |g|^2) / (R (R - 1)), unbiased for independent replicates.
 
-    Of `fresh` replicates it estimates |grad f|^2, f the loss over the data; it may be negative. Other replicates
-    give other things, with sigma^2_data the trace of the covariance, over examples, of their expected gradients:
-    one batch (`conditional`), the squared gradient of that batch's own loss, in the mean over batches
-    sigma^2_data / B too much; disjoint minibatches of one epoch (`epochwise`), sigma^2_data / (N - 1) too
-    little, for two of them have covariance -Cov / (N - 1). The mean of |g|^2 over minibatches, on which
-    published code often relies, is |grad f|^2 + sigma^2_data / B + the noise's part: it has a floor.
-
-    Args:
-        moments: of replicates.
-        names: the parameters to count; default all.
+    Of `fresh` replicates it estimates |grad f|^2, f the loss over the data; it may be negative. Other replicates give
+    other things, with sigma^2_data the trace of the covariance, over examples, of their expected gradients: one batch
+    (`conditional`), the squared gradient of that batch's own loss, in the mean over batches sigma^2_data / B too much;
+    disjoint minibatches of one epoch (`epochwise`), sigma^2_data / (N - 1) too little, for two of them have covariance
+    -Cov / (N - 1). The mean of |g|^2 over minibatches, on which published code often relies, is |grad f|^2 +
+    sigma^2_data / B + the noise's part: it has a floor.
 
     Returns:
         Value and standard error, the jackknife's less what it counts twice: Var U is 4 grad' Cov grad / R
@@ -69,10 +66,6 @@ def _at_null(found: Estimate, null: float) -> Estimate:
 
 def gradient_variance(moments: Moments, names: Iterable[str] | None = None) -> Estimate:
     """Trace of the covariance of one gradient, unbiased.
-
-    Args:
-        moments: of independent replicates.
-        names: the parameters to count; default all.
 
     Returns:
         Value and standard error: the jackknife's, or that of normal gradients with this covariance,
@@ -121,12 +114,9 @@ def _squared_snr(moments: Moments, names: tuple[str, ...] | None) -> Estimate:
 def snr(signal: Moments, noise: Moments | None = None, names: Iterable[str] | None = None) -> Estimate:
     """Signal-to-noise ratio |E g| / sqrt(tr Cov g) (Rainforth et al., 2018), as sqrt(max(U, 0) / trace variance).
 
-    The square of |mean g|, in place of the unbiased U (`grad_sq`), would not fall below the trace variance / R.
-
-    Args:
-        signal: moments that give U. An estimator with the same expectation and less variance may lend them.
-        noise: moments that give the variance; default the same.
-        names: the parameters to count; default all.
+    The square of |mean g|, in place of the unbiased U (`grad_sq`), would not fall below the trace variance / R. The
+    variance is that of `noise`, by default of the signal's own moments: an estimator with the same expectation and less
+    variance may lend the signal.
 
     Returns:
         Value and standard error. With r = U / V and its error e, sqrt(r + e) - sqrt(r): e / (2 sqrt(r)) where the
@@ -162,12 +152,8 @@ class Split(NamedTuple):
 def gradient_split(moments: Moments, names: Iterable[str] | None = None) -> Split:
     """Analysis of variance of `nested` replicates: unbiased estimates of both parts of the variance.
 
-    Within minibatches the mean square is the noise's part; the variance of the minibatches' means is the data's
-    part, plus 1/M of the noise's, M the draws per minibatch.
-
-    Args:
-        moments: of `nested` replicates, gathered with one group per minibatch.
-        names: the parameters to count; default all.
+    Within minibatches the mean square is the noise's part; the variance of the minibatches' means is the data's part,
+    plus 1/M of the noise's, M the draws per minibatch. The moments were gathered with one group per minibatch.
 
     Returns:
         Both parts, with jackknife standard errors over minibatches; the data part may come out negative.
@@ -192,16 +178,7 @@ def gradient_split(moments: Moments, names: Iterable[str] | None = None) -> Spli
 
 
 def exact_gradient(loss: Loss, data: Tensor, parameters: Parameters | None = None) -> dict[str, Tensor]:
-    """Gradient of the full-data loss in closed form, for a `ConjugateModel` and alpha = 1.
-
-    Args:
-        loss: its estimator is not used.
-        data: (N, *event).
-        parameters: where; default the module's own.
-
-    Returns:
-        Gradients by name.
-    """
+    """Gradient by name of the full-data loss in closed form, for a `ConjugateModel` and alpha = 1."""
     closed = Loss(loss.model, exact, loss.objective)
     x = as_input(check_loss(closed, data), like_parameters(loss))
     require_trainable(closed)
@@ -235,8 +212,8 @@ def bound(
         loss: its model and objective.
         data: (N, *event).
         draws: M >= 2 independent draws of the noise of all data.
-        generator: source of the noise, on the device of the model.
-        parameters: where; default the module's own.
+        generator: source of the noise.
+        parameters: where.
         batch_size: examples evaluated at once.
         reported: its surrogate is taken for the bound; of `pathwise`, `analytic_kl` and `exact` it is.
 
@@ -260,19 +237,7 @@ def bound_draws(
     parameters: Parameters | None = None,
     batch_size: int = 1024,
 ) -> Tensor:
-    """What a surrogate is worth, averaged over the data, once for each draw of the noise of all data.
-
-    Args:
-        loss: minus the mean of the surrogate.
-        data: (N, *event).
-        draws: M.
-        generator: source of the noise, on the device of the model.
-        parameters: where; default the module's own.
-        batch_size: examples evaluated at once.
-
-    Returns:
-        (M,), in nats.
-    """
+    """What a surrogate is worth in nats, averaged over the data, once for each of M draws of all noise: (M,)."""
     data, value, like = check_loss(loss, data), loss_function(loss), like_parameters(loss)
     parameters = own_parameters(loss) if parameters is None else parameters
     k, d = loss.objective.samples, loss.model.latents
@@ -294,17 +259,12 @@ def top_curvature(
 ) -> float:
     """Largest |eigenvalue| of a scalar function's Hessian, by Lanczos on Hessian-vector products.
 
-    The Hessian of a loss needs a surrogate that is the bound itself: `pathwise`, `analytic_kl` or `exact`, at fixed
-    data and noise. The second derivative of any other surrogate means nothing.
-
-    Args:
-        function: of the parameters, twice differentiable.
-        parameters: where.
-        generator: draws the start, on the CPU; default a start of ones.
-        tolerance: relative, of the eigenvalue.
+    The start is random, or of ones without a generator, which is on the CPU. The Hessian of a loss needs a surrogate
+    that is the bound itself: `pathwise`, `analytic_kl` or `exact`, at fixed data and noise. The second derivative of
+    any other surrogate means nothing.
 
     Returns:
-        The smoothness constant of the function at this point; NaN where a product overflows.
+        The smoothness constant of the function at this point, to a relative tolerance; NaN where a product overflows.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh  # a machine that only times gradients need not have it
 

@@ -55,19 +55,7 @@ def linear_vae(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> LinearVAE:
-    """A linear VAE with W and V uniform in +-1/sqrt(fan_in) and eta = 0.
-
-    Args:
-        features: d.
-        latents: D.
-        noise_variance: s.
-        generator: draws the parameters.
-        dtype: of the parameters.
-        device: of the parameters.
-
-    Returns:
-        The model.
-    """
+    """A linear VAE with W (d, D) and V (D, d) uniform in +-1/sqrt(fan_in), eta = 0, and noise variance s."""
     features, latents = positive_integer("features", features), positive_integer("latents", latents)
     device = available_device(device)
 

@@ -104,14 +104,6 @@ class MeanFieldModel(nn.Module):
 
 @MODELS.register
 def mean_field(target: Target, device: torch.device | str = "cpu") -> MeanFieldModel:
-    """Black-box VI started at the prior, mu = 0 and w = 0, in the dtype of the target's features.
-
-    Args:
-        target: `GaussianRegression`, `PoissonRegression`, or another `Target`.
-        device: of the parameters and the features.
-
-    Returns:
-        The model.
-    """
+    """Black-box VI of a target, started at the prior, mu = 0 and w = 0, in the dtype of the target's features."""
     zeros = target.features.new_zeros(target.features.shape[1])
     return MeanFieldModel(target, zeros, zeros.clone()).to(available_device(device))

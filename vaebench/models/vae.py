@@ -62,15 +62,8 @@ def mlp_vae(
 ) -> VAE:
     """A VAE of multilayer perceptrons, by default the 200-200-50 net with tanh of Burda et al. (2016).
 
-    Args:
-        event: shape of one x.
-        hidden: widths of the encoder's hidden layers; the decoder mirrors them.
-        latents: D.
-        activations: default tanh in hidden layers, plain heads.
-        likelihood: p(x|z) from the decoder's output.
-        generator: draws the parameters.
-        dtype: of the parameters.
-        device: of the parameters.
+    The event is the shape of one x, `hidden` the widths of the encoder's hidden layers, which the decoder mirrors, and
+    the likelihood p(x|z) of the decoder's output.
 
     Returns:
         The model.
@@ -95,20 +88,13 @@ def conv_vae(
 ) -> VAE:
     """The convolutional VAE of the paper's experiments, for colour images (B, 3, size, size).
 
-    Args:
-        size: side of the images in pixels, 32 or 64.
-        latents: D.
-        activations: `relu()` (default) or `soft_clip(s)`.
-        likelihood: p(x|z) from the decoder's output.
-        generator: draws the parameters.
-        dtype: of the parameters.
-        device: of the parameters.
+    Activations are `relu()` (the default) or `soft_clip(s)`.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: if there is no net for that size.
+        ValueError: if there is no net for that size; there is for 32 and 64.
     """
     if size not in CONV_SHAPES:
         raise ValueError(f"size must be one of {', '.join(map(str, CONV_SHAPES))}, got {size!r}.")
@@ -134,20 +120,9 @@ def deep_gaussian_vae(
 ) -> VAE:
     """The deep Gaussian VAE of the paper, p(x|z) = N(G(z), c^2 I): its assumptions hold by construction.
 
-    Soft clipping in every hidden layer (0, 50), on G (`output_range`), on the mean (-50, 50) and the
-    log-variance (-20, 20) of q: G and mu are bounded, the variance is bounded below, the activations are
-    smooth and Lipschitz. `largest_parameter` reports the bound on the parameters.
-
-    Args:
-        event: shape of one x.
-        hidden: widths of the encoder's hidden layers; the decoder mirrors them.
-        latents: D.
-        sharpness: s of every soft clipping.
-        variance: c^2.
-        output_range: limits of G.
-        generator: draws the parameters.
-        dtype: of the parameters.
-        device: of the parameters.
+    Soft clipping with one sharpness in every hidden layer (0, 50), on G (`output_range`), on the mean (-50, 50) and the
+    log-variance (-20, 20) of q: G and mu are bounded, the variance is bounded below, the activations are smooth and
+    Lipschitz. `largest_parameter` reports the bound on the parameters; the variance is c^2.
 
     Returns:
         The model.

@@ -129,16 +129,16 @@ def _verdicts(
     if len(running) < FEWEST_SEEDS or envelope is None:
         return verdicts
     if prediction is None:
-        return [*verdicts, _rate_verdict(running)]
+        return [*verdicts, rate_growth(running)]
     margin = (running - envelope)[:, -1]
     constants = {"L": _smoothness(record), "T_n / envelope": float(running[:, -1].mean() / envelope[:, -1].mean())}
     claim = "T_n stays below the theorem's bound, given the constants measured on this run"
     verdicts.append(_at_most("envelope", claim, margin, 0.0, constants))
-    verdicts.append(_near(running[:, -1] / prediction[:, -1]))
+    verdicts.append(nearness(running[:, -1] / prediction[:, -1]))
     return verdicts
 
 
-def _near(ratio: np.ndarray) -> Verdict:
+def nearness(ratio: np.ndarray) -> Verdict:
     """T_n over its prediction, by seed: settled if its mean is near 1, or is not, at the level; else of no power."""
     mean, error = float(ratio.mean()), float(ratio.std(ddof=1)) / math.sqrt(len(ratio))
     off, freedom = abs(mean - 1), len(ratio) - 1
@@ -156,7 +156,7 @@ def _near(ratio: np.ndarray) -> Verdict:
     )
 
 
-def _rate_verdict(running: np.ndarray) -> Verdict:
+def rate_growth(running: np.ndarray) -> Verdict:
     """Growth of the log of the mean over seeds, with a jackknife error, since one seed's T_n may be negative."""
     level = running / _rate(running.shape[1])
     ends = level[:, -1], level[:, max(0, running.shape[1] // 10 - 1)]

@@ -19,12 +19,7 @@ from vaebench.support.statistics import student_quantile
 
 @dataclass(frozen=True)
 class Certified:
-    """A constant that is proved.
-
-    Attributes:
-        value: the constant.
-        source: the argument that proves it.
-    """
+    """A constant that is proved, and the argument that proves it."""
 
     value: float
     source: str
@@ -35,12 +30,7 @@ class Certified:
 
 @dataclass(frozen=True)
 class Measured:
-    """A constant that was seen on a run.
-
-    Attributes:
-        value: the constant, its safety factor included.
-        source: how it was measured.
-    """
+    """A constant that was seen on a run, its safety factor included, and how it was measured."""
 
     value: float
     source: str
@@ -88,15 +78,11 @@ class Reach(NamedTuple):
 
 
 def propagate(layers: Sequence[Layer], reach: Reach) -> Reach:
-    """Carry bounds through layers, all of whose weights and biases are parameters.
+    """Carry bounds of an input through layers, all of whose weights and biases are parameters, to their output's.
 
-    For u = W h + b, by Cauchy-Schwarz: |du|^2 <= |h|^2 + 1 + |W|^2 J^2 =: J_u^2 and
-    |d^2 u| <= |W| K + J =: K_u (from 2 |dW| J |d rest| <= J |d params|^2); then for phi(u) the first
-    derivative is at most slope J_u and the second (s/4) J_u^2 + slope K_u.
-
-    Args:
-        layers: in order.
-        reach: of the input, in the parameters so far.
+    For u = W h + b, by Cauchy-Schwarz: |du|^2 <= |h|^2 + 1 + |W|^2 J^2 =: J_u^2 and |d^2 u| <= |W| K + J =: K_u (from 2
+    |dW| J |d rest| <= J |d params|^2); then for phi(u) the first derivative is at most slope J_u and the second (s/4)
+    J_u^2 + slope K_u.
 
     Returns:
         Bounds of the output in all parameters together.
@@ -135,17 +121,13 @@ class DeepGaussian(NamedTuple):
 def certified_smoothness(model: DeepGaussian) -> Certified:
     """A smoothness constant of the negative averaged beta-ELBO over all weights within the layers' norms.
 
-    L <= E[(J_G^2 + |x - G| K_G) / c^2]
-    + beta {J_mu^2 + |mu| K_mu + (e^{lmax} J_l^2 + |e^l - 1| K_l) / 2}, where the decoder is fed
-    J_z = J_mu + sd |eps| J_l / 2 and K_z = K_mu + sd |eps| (K_l / 2 + J_l^2 / 4), sd = e^{lmax/2}, |eps| has
-    the chi law: the layerwise product bound, from triangle inequalities and Cauchy-Schwarz's alone.
+    L <= E[(J_G^2 + |x - G| K_G) / c^2] + beta {J_mu^2 + |mu| K_mu + (e^{lmax} J_l^2 + |e^l - 1| K_l) / 2}, where the
+    decoder is fed J_z = J_mu + sd |eps| J_l / 2 and K_z = K_mu + sd |eps| (K_l / 2 + J_l^2 / 4), sd = e^{lmax/2}, |eps|
+    has the chi law: the layerwise product bound, from triangle inequalities and Cauchy-Schwarz's alone.
 
     A constant to log, never to assert with: every layer is taken at its worst at once, and the worst log-variance
-    enters as e^{lmax}. It is some 7,000 times the largest curvature met on a net of 250 parameters with a modest
-    range, and 10^14 times with the paper's (-20, 20), so that any run lies inside its envelope.
-
-    Args:
-        model: the description.
+    enters as e^{lmax}. It is some 7,000 times the largest curvature met on a net of 250 parameters with a modest range,
+    and 10^14 times with the paper's (-20, 20), so that any run lies inside its envelope.
 
     Returns:
         L, in nats per squared parameter.
@@ -174,32 +156,23 @@ def certified_smoothness(model: DeepGaussian) -> Certified:
 
 
 def measured_smoothness(curvatures: ArrayLike, factor: float = 1.5) -> Measured:
-    """The largest Hessian eigenvalue over checkpoints, times a safety factor.
-
-    Args:
-        curvatures: largest eigenvalues (by power iteration on Hessian-vector products), any shape.
-        factor: safety factor; the maximum over checkpoints is not a supremum.
-
-    Returns:
-        L-hat.
+    """L-hat: the largest of curvatures met at checkpoints, times a safety factor, for their maximum is no supremum.
 
     >>> float(measured_smoothness([1.0, 4.0, 2.0]))
     6.0
+
+    Returns:
+        L-hat.
     """
     seen = np.asarray(curvatures, dtype=np.float64)
     return Measured(factor * float(seen.max()), f"{factor:g} x largest curvature of {seen.size} checkpoints")
 
 
 def measured_noise(gradients: ArrayLike, mean: ArrayLike | None = None, level: float = 0.999) -> Measured:
-    """An upper confidence limit on sigma^2 = E|g - E g|^2 from replicate gradients.
+    """An upper confidence limit on sigma^2 = E|g - E g|^2 from R >= 2 replicate gradients (R, p).
 
-    The t limit of the mean of |g_r - mean|^2, with R/(R-1) where the mean is estimated. Replicates must be
-    fresh in minibatch and noise; heavy tails make the limit optimistic.
-
-    Args:
-        gradients: replicates, (R, p).
-        mean: the exact gradient, (p,), if known.
-        level: confidence.
+    The t limit of the mean of |g_r - mean|^2, with R/(R-1) where the mean (p,) is estimated. Replicates must be fresh
+    in minibatch and noise; heavy tails make the limit optimistic.
 
     Returns:
         The limit.

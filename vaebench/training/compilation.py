@@ -28,20 +28,13 @@ class CompilationError(RuntimeError):
 
 
 class Compiler:
-    """Compiles gradients, and goes on with the eager ones, saying so once, where that fails.
+    """Compiles gradients, and goes on with the eager ones, telling `say` why, once, where that fails.
 
     Attributes:
         failure: why it failed, a sentence; None if it did not.
     """
 
     def __init__(self, say: Callable[[str], None] | None = None, build: Build = compile_flat, after: int = 0):
-        """Set up.
-
-        Args:
-            say: told why steps are eager, if they are.
-            build: as of `compiled`.
-            after: as of `compiled`.
-        """
         self.failure: str | None = None
         self._say, self._build, self._after = say, build, after
 
@@ -51,14 +44,7 @@ class Compiler:
         return "compiled" if self.failure is None else f"eager: {self.failure}"
 
     def __call__(self, differentiate: Differentiator) -> Differentiator:
-        """The compiled gradient, or the eager one after a failure.
-
-        Args:
-            differentiate: as of `compiled`.
-
-        Returns:
-            The same function, to rounding.
-        """
+        """The same gradient compiled, to rounding, or the eager one after a failure."""
         fast = compiled(differentiate, self._build, self._after)
 
         def run(parameters: Parameters, x: Tensor, noise: Tensor) -> Result:
@@ -77,15 +63,11 @@ class Compiler:
 def compiled(differentiate: Differentiator, build: Build = compile_flat, after: int = 0) -> Differentiator:
     """A gradient by inductor, one compilation for each layout of its inputs: seconds, fewer if it is on the disk.
 
-    Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet.
-
-    Args:
-        differentiate: (parameters, x, noise) -> gradients by name and values, such as
-            `torch.func.grad_and_value` of `loss_function`. It must not draw random numbers, and what
-            else it depends on must stay as it is at the first call: changes are not looked for.
-        build: makes the code, from a function of tensors and examples of them: inductor, or `interpret_flat` of
-            `vaebench.support.internals`, which is ready at once, needs no compiler and gains less.
-        after: eager calls with a layout before there is code for it, so that none is made for a few steps.
+    Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet. The gradient must
+    not draw random numbers, and what else it depends on must stay as it is at the first call: changes are not looked
+    for. `build` makes the code, from a function of tensors and examples of them: inductor, or `interpret_flat`, which
+    is ready at once, needs no compiler and gains less. `after` calls with a layout are eager, so that no code is made
+    for a few steps.
 
     Returns:
         The same function, to rounding, of tensors without a graph. On its first call with new layouts it raises a
@@ -155,11 +137,11 @@ def _compile(
 
 def _compare_results(found: Result, expected: Result) -> None:
     """Values are those of sums that may cancel: below 1, their errors are not relative."""
-    _compare("gradient of", found[0], expected[0])
-    _compare("value", *(dict(enumerate(torch.atleast_1d(values))) for _, values in (found, expected)), least=1)
+    require_agreement("gradient of", found[0], expected[0])
+    require_agreement("value", *(dict(enumerate(torch.atleast_1d(values))) for _, values in (found, expected)), least=1)
 
 
-def _compare(what: str, found: Mapping[Any, Tensor], expected: Mapping[Any, Tensor], least: float = 0) -> None:
+def require_agreement(what: str, found: Mapping[Any, Tensor], expected: Mapping[Any, Tensor], least: float = 0) -> None:
     """Whether compiled tensors are the eager ones but for rounding, which switches a share of ReLUs too.
 
     Numbers that are not finite, as those of members that diverged, must be so in both.

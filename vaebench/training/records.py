@@ -124,16 +124,7 @@ class Checkpoint:
 
 
 def divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergence]:
-    """Members with a non-finite loss since a step, or with a non-finite parameter now.
-
-    Args:
-        state: the fleet now.
-        losses: of the steps since then, (n, S).
-        start: that step.
-
-    Returns:
-        Their divergences by seed.
-    """
+    """By seed, the members with a non-finite loss (n, S) since step `start`, or with a non-finite parameter now."""
     sums = torch.stack([p.reshape(len(p), -1).sum(1) for p in state.parameters.values()]).sum(0)
     table = torch.cat([losses, sums.unsqueeze(0)])
     bad = ~torch.cat([losses.isfinite(), state.finite().unsqueeze(0)])
@@ -146,17 +137,13 @@ def divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergenc
 
 
 def geometric(steps: int, per_decade: int = 8) -> tuple[int, ...]:
-    """Steps 0, 1, ... up to `steps`, equally spaced in the logarithm, without repetition.
-
-    Args:
-        steps: the last.
-        per_decade: how many in a factor of ten.
-
-    Returns:
-        The steps.
+    """Steps 0, 1, ... up to `steps`, equally spaced in the logarithm, `per_decade` in a factor of ten, no step twice.
 
     >>> geometric(100, 2)
     (0, 1, 3, 10, 32, 100)
+
+    Returns:
+        The steps.
     """
     ratio, steps = 10 ** (1 / positive_integer("per_decade", per_decade)), positive_integer("steps", steps)
     found, power = {0, steps}, 0

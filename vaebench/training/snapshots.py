@@ -45,19 +45,7 @@ class Snapshot(NamedTuple):
 def capture(
     step: int, parameters: Parameters, optimizer: Optimizer, streams: Sequence[Stream], taken: Taken, diverged: Found
 ) -> Snapshot:
-    """Take a snapshot, of copies.
-
-    Args:
-        step: steps taken.
-        parameters: stacked.
-        optimizer: of one parameter group; its step size is the schedule's and is left out.
-        streams: one per member, between two blocks of draws.
-        taken: losses and squared gradients (S,) of the steps since the last checkpoint, at least one.
-        diverged: members found to have diverged.
-
-    Returns:
-        The snapshot.
-    """
+    """A snapshot, of copies; of `taken`, the steps since the last checkpoint, there is at least one."""
     losses, squares = (torch.stack(part) for part in zip(*taken, strict=True))
     states = optimizer.state_dict()["state"]
     return Snapshot(
@@ -79,13 +67,7 @@ def capture(
 
 
 def restore(snapshot: Snapshot, parameters: Parameters, optimizer: Optimizer, streams: Sequence[Stream]) -> None:
-    """Bring a fleet that was set up afresh to where it was.
-
-    Args:
-        snapshot: of a fleet of the same models, optimizer and seeds.
-        parameters: stacked; changed in place.
-        optimizer: freshly made on them.
-        streams: freshly made.
+    """Bring a fleet that was set up afresh, of the same models, optimizer and seeds, to where it was, in place.
 
     Raises:
         ValueError: if other parameters are trained than were when the snapshot was taken, or of other shapes.
@@ -125,15 +107,7 @@ def _nested(saved: Mapping[str, Tensor]) -> dict[int, dict[str, object]]:
 
 
 def digest_of(words: str, tensors: Mapping[str, Tensor]) -> str:
-    """A digest of everything that a snapshot's file says.
-
-    Args:
-        words: what is not a tensor.
-        tensors: by name, on the CPU.
-
-    Returns:
-        The sha256 of words, names, dtypes, shapes and bytes, 64 hexadecimal digits.
-    """
+    """The sha256, 64 hexadecimal digits, of words and of the names, dtypes, shapes and bytes of tensors on the CPU."""
     found = hashlib.sha256(words.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -50,14 +50,7 @@ class Trajectory:
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What ran an experiment: versions of Python and the libraries, platform, device, threads and load.
-
-    Args:
-        device: where it ran.
-
-    Returns:
-        Metadata.
-    """
+    """What ran an experiment on a device, for its record: versions, platform, device, threads and load."""
     device = torch.device(device)
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     versions = {name: str(import_module(name).__version__) for name in LIBRARIES}
@@ -73,12 +66,7 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
 def collect(
     checkpoints: Iterable[Checkpoint], experiment: Mapping[str, Any] | None = None, commit: str | None = None
 ) -> Trajectory:
-    """Run a fleet to its end and keep its rows.
-
-    Args:
-        checkpoints: of `vaebench.training.fleet.train`.
-        experiment: what was run, for the record.
-        commit: of the code, for the record.
+    """Run a fleet to its end and keep its rows, with what was run and by which commit.
 
     Returns:
         The trajectory; `metadata["diverged"]` lists seed, step and value of members that diverged.
@@ -99,11 +87,7 @@ def collect(
 
 
 def save(trajectory: Trajectory, path: str | os.PathLike[str]) -> None:
-    """Write a trajectory, whole or not at all.
-
-    Args:
-        trajectory: what to write.
-        path: of the file; its directory must exist.
+    """Write a trajectory to a file, whole or not at all.
 
     Raises:
         ValueError: if a column is of another kind, or there is none.
@@ -123,9 +107,6 @@ def save(trajectory: Trajectory, path: str | os.PathLike[str]) -> None:
 
 def verify(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
     """Read a trajectory's header and the text of its rows, and compare them with its digest.
-
-    Args:
-        path: of the file.
 
     Returns:
         The header, its metadata decoded, and the CSV.
@@ -150,13 +131,10 @@ def verify(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
 
 
 def load(path: str | os.PathLike[str]) -> Trajectory:
-    """Read a trajectory; every number comes back as it was.
-
-    Args:
-        path: of the file.
+    """Read a trajectory; every number comes back as it was, and tuples in the metadata as lists.
 
     Returns:
-        The trajectory; tuples in the metadata are lists now.
+        The trajectory.
 
     Raises:
         ValueError: if the file is not a trajectory, is of another format, or was cut short or changed.

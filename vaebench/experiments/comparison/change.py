@@ -13,7 +13,6 @@ Kind = Literal[
 FAILURES: frozenset[Kind] = frozenset({"crossed", "lost"})
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-EXACT = frozenset({"flops", "ops", "peak_bytes", "saved_bytes"})
 LARGE = 2.0  # standard errors
 TOLERANCE = 1e-3  # relative, where no standard error is known
 ROUNDING = 1e-9  # relative, where one is

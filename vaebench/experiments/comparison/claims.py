@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.experiments.comparison.change import (
-    EXACT,
     Change,
     align,
     counter,
@@ -18,6 +17,7 @@ from vaebench.experiments.comparison.change import (
     settings,
 )
 from vaebench.support.files import read_json
+from vaebench.support.kinds import COUNTERS
 from vaebench.support.texts import shown
 
 ROUNDS = 5  # the fewest whose quartiles say something
@@ -149,7 +149,7 @@ def _quantities(entry: Mapping[str, Any]) -> Iterator[tuple[str, Claim | Number 
         yield name, _claim(kept)
     else:
         numbers = {key: value for key, value in kept.items() if type(value) in (int, float)}
-        yield from ((f"{name}: {key}", Number(_float(value), key in EXACT)) for key, value in numbers.items())
+        yield from ((f"{name}: {key}", Number(_float(value), key in COUNTERS)) for key, value in numbers.items())
     spread = (_float(times["q1"]), _float(times["q3"]))
     yield f"{name}: time", Time(_float(times["median"]), _float(times["min"]), spread, int(_float(times["rounds"])))
 
