@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, print_json, print_verdicts, refusing
+from vaebench.cli.common import AsJson, print_json, print_verdicts, refusing, uncollected
 from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
@@ -56,7 +56,11 @@ def check(
 
         vaebench check --trainer mypackage.loops:train --optimizer mypackage.rules:momentum
     """
-    import torch
+    with uncollected():
+        import torch
+
+        import vaebench.experiments.limits  # noqa: F401 - loaded here, used by name below
+        import vaebench.gates  # noqa: F401 - loaded here, used by name below
 
     torch.set_num_threads(1)  # a command owns its process, and gates are made of small operations
     with refusing("check"):
@@ -110,6 +114,7 @@ def _certify(
 ) -> tuple[list[Verdict], list[str]]:
     """The verdicts, and what was left out and why."""
     import torch
+    from torch.func import grad
 
     from vaebench.cli.parts import build_data, build_model
     from vaebench.gates import run_gates
@@ -131,6 +136,8 @@ def _certify(
     if ":" in settings["optimizer"]:
         own["optimizer"] = imported("optimizer", settings["optimizer"])
     settings = dict(settings) | own
+    with uncollected():
+        grad(torch.sum)(torch.zeros(()))  # the first gradient of torch.func loads a thousand modules
     left_out: list[str] = []
     with status("starting") as say:
 
