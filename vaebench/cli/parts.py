@@ -1,11 +1,8 @@
-"""Models, data and estimators named on a command line: registered ones, and package.module:function of one's own."""
+"""Models, data and black boxes named on a command line: registered ones, and package.module:function of one's own."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,39 +13,6 @@ if TYPE_CHECKING:
     from vaebench.gradients import Objective
 
 
-def find_part(known: Mapping[str, Any], name: str) -> Any:
-    """A registered part, or package.module:function, found from the current directory too.
-
-    Args:
-        known: registered parts by name.
-        name: of one of them, or a module and an attribute with a colon between.
-
-    Returns:
-        The part.
-
-    Raises:
-        ValueError: if the module cannot be imported, or has no such attribute.
-    """
-    if ":" not in name:
-        return known[name]
-    place, _, attribute = name.partition(":")
-    if place.endswith(".py"):
-        place = place.removesuffix(".py").replace("/", ".")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        module = importlib.import_module(place)
-    except ModuleNotFoundError as missing:
-        raise ValueError(f"There is no module {missing.name!r} here or installed, for {name!r}.") from None
-    except Exception as broken:
-        raise ValueError(f"Importing {place!r} raised {type(broken).__name__}: {broken}") from None
-    if not hasattr(module, attribute):
-        near = difflib.get_close_matches(attribute, dir(module), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"{place!r} has no {attribute!r}{hint}")
-    return getattr(module, attribute)
-
-
 def build_data(name: str, seed: int) -> Tensor:
     """A data set by name.
 
@@ -57,20 +21,22 @@ def build_data(name: str, seed: int) -> Tensor:
         seed: of the generator, if it takes one, and of torch's own while it runs.
 
     Returns:
-        Rows (N, *event).
+        Rows (N, *event); of a pair (x, labels) the first.
 
     Raises:
-        ValueError: if it is no tensor.
+        ValueError: if it returns no table of numbers, or none with rows.
     """
-    import torch
-
     from vaebench.data import DATA
+    from vaebench.models import as_table
 
-    made = _call(find_part(DATA, name), name, seed, {})
-    made = made[0] if isinstance(made, tuple) and made else made
-    if not isinstance(made, torch.Tensor):
-        raise ValueError(f"{name} must return a tensor (N, *event), got {type(made).__name__}.")
-    return made
+    found = _call(DATA[name], name, seed, {})
+    try:
+        rows = as_table(found[0] if isinstance(found, tuple) and found else found)
+    except ValueError as refusal:
+        raise ValueError(f"{name} must return a tensor (N, *event); {refusal}") from None
+    if rows.ndim < 2 or not rows.numel():
+        raise ValueError(f"{name} must return rows (N, *event), got shape {tuple(rows.shape)}.")
+    return rows
 
 
 def build_model(name: str, seed: int, rows: Tensor) -> nn.Module:
@@ -91,7 +57,7 @@ def build_model(name: str, seed: int, rows: Tensor) -> nn.Module:
 
     from vaebench.models import MODELS, LatentModel
 
-    found = find_part(MODELS, name)
+    found = MODELS[name]
     if not isinstance(found, nn.Module):
         found = _call(found, name, seed, {"event": tuple(rows.shape[1:]), "features": rows.shape[-1]})
     if not isinstance(found, nn.Module) or not isinstance(found, LatentModel):
@@ -102,15 +68,15 @@ def build_model(name: str, seed: int, rows: Tensor) -> nn.Module:
     return found
 
 
-BOXES = ("pyro", "numpyro", "black-box")
+KINDS = {"pyro": "Pyro program", "numpyro": "NumPyro program", "pythae": "Pythae model", "black-box": "black box"}
 
 
 def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Objective, model: nn.Module | None) -> Claim:
     """A black box of one's own, beside what it is held against.
 
     Args:
-        kind: one of `BOXES`.
-        name: package.module:function, which returns model, guide and ELBO object, or the box itself.
+        kind: of `KINDS`.
+        name: package.module:function, which returns model, guide and ELBO object, Pythae's model, or the box itself.
         seed: of torch's generator while it runs.
         rows: the data.
         objective: the bound that is claimed; Pyro's and NumPyro's ELBO objects say theirs.
@@ -123,8 +89,10 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
         ValueError: if the function returns something else, or an extra is not installed.
     """
     from vaebench.experiments.blackboxes import BlackBox, Claim, of_model
+    from vaebench.experiments.options import made as build
+    from vaebench.support.registry import imported
 
-    made = _call(find_part({}, name if ":" in name else f"{name}:make"), name, seed, {})
+    made = _call(imported(KINDS[kind], name if ":" in name else f"{name}:make"), name, seed, {})
     if kind == "black-box":
         if not isinstance(made, BlackBox):
             raise ValueError(f"{name} must return a black box with parameters and value_and_gradient, got {made!r}.")
@@ -135,37 +103,45 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
         if shapes[0] != shapes[1]:
             raise ValueError(f"The box has parameters {shapes[0]}, the model {shapes[1]}; names and shapes must agree.")
         return Claim(made, trusted, objective)
+    if kind == "pythae":
+        return _of_pythae(made, name)
     if not isinstance(made, tuple) or len(made) != 3:
         raise ValueError(f"{name} must return three things, (model, guide, ELBO object), got {type(made).__name__}.")
+    parts = dict(zip(("model", "guide", "elbo"), made, strict=True))
     try:
         if kind == "pyro":
             from vaebench.experiments.blackboxes.from_pyro import from_pyro
 
-            return from_pyro(*made, rows)
+            return build(name, from_pyro, parts | {"x": rows})
         from vaebench.experiments.blackboxes.from_numpyro import from_numpyro
 
-        return from_numpyro(*made, rows.numpy())
+        return build(name, from_numpyro, parts | {"x": rows.numpy()})
     except ModuleNotFoundError as missing:
         raise ValueError(f"{missing.name} is not installed: pip install 'vaebench[{kind}]'.") from None
+
+
+def _of_pythae(made: Any, name: str) -> Claim:
+    try:
+        from pythae.models import BaseAE  # pyright: ignore[reportMissingImports]
+
+        from vaebench.experiments.blackboxes.from_pythae import from_pythae
+    except ModuleNotFoundError as missing:
+        raise ValueError(f"{missing.name} is not installed: pip install 'vaebench[pythae]'.") from None
+    if not isinstance(made, BaseAE):
+        raise ValueError(f"{name} must return a model of Pythae, got {type(made).__name__}.")
+    return from_pythae(made)
 
 
 def _call(factory: Callable[..., Any], name: str, seed: int, offered: Mapping[str, Any]) -> Any:
     """Call a factory with what it takes of a generator and the arguments offered; torch's own generator is put back."""
     import torch
 
-    if not callable(factory):
-        return factory
-    taken = inspect.signature(factory).parameters
+    from vaebench.experiments.options import made
+
     given = {"generator": torch.Generator().manual_seed(seed)} | dict(offered)
-    chosen = {key: value for key, value in given.items() if key in taken}
-    lacking = [
-        key
-        for key, one in taken.items()
-        if one.default is one.empty and one.kind in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}
-    ]
-    lacking = [key for key in lacking if key not in chosen]
-    if lacking:
-        raise ValueError(f"{name} needs the argument {lacking[0]!r}, which nothing here gives; give it a default.")
+    for key, one in inspect.signature(factory).parameters.items():
+        if one.default is one.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD} and key not in given:
+            raise ValueError(f"{name} needs the argument {key!r}, which nothing here gives; give it a default.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return factory(**chosen)
+        return made(name, factory, given)

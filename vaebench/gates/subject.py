@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from vaebench.data.sampling import SamplerFactory, whole, with_replacement
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
+from vaebench.gradients.noise import declared_noise, noise_shape
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.moments import Moments, gather
 from vaebench.models import as_input
@@ -141,12 +143,13 @@ def separated(
     """
     like = next(model.parameters())
     x = as_input(data[:2], like)
-    noise = x.new_zeros(objective.samples, len(x), model.latents)  # pyright: ignore[reportArgumentType]
+    noise = x.new_zeros(Loss(model, estimator, objective).noise_shape(len(x)))  # pyright: ignore[reportArgumentType]
     with preserved(model), torch.no_grad():
         found = estimator(model, x, noise, objective)  # pyright: ignore[reportArgumentType]
     if not (isinstance(found, tuple) and len(found) == 2):
         return estimator, None
-    parts = [lambda *arguments, i=i: estimator(*arguments)[i] for i in (0, 1)]
+    same = noise_shape(partial(declared_noise, estimator))
+    parts = [same(lambda *arguments, i=i: estimator(*arguments)[i]) for i in (0, 1)]
     return parts[0], parts[1]
 
 

@@ -1,7 +1,7 @@
 """Gradient estimators: surrogates whose gradient estimates that of a bound.
 
-One signature: x is (B, *event), noise (K, B, D) standard normal, the surrogate (B,). Only the surrogate's
-gradient means anything. Each calls the encoder once, on B rows, and the decoder once, on K B rows.
+One signature: x is (B, *event), noise (K, B, D) standard normal, or as `noise_shape` declares, the surrogate (B,).
+Only the surrogate's gradient means anything. Each calls the encoder once, on B rows, and the decoder once, on K B rows.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vaebench.gradients.noise import declared_noise
 from vaebench.gradients.objectives import Objective
 from vaebench.models import ConjugateModel, LatentModel
 from vaebench.models.distributions import Gaussian
@@ -18,7 +19,13 @@ Estimator = Callable[[LatentModel, Tensor, Tensor, Objective], Tensor]
 ESTIMATORS: Registry[Estimator] = Registry("estimator", "vaebench.estimators")
 
 
-def draw_noise(model: LatentModel, x: Tensor, objective: Objective, generator: torch.Generator | None = None) -> Tensor:
+def draw_noise(
+    model: LatentModel,
+    x: Tensor,
+    objective: Objective,
+    generator: torch.Generator | None = None,
+    estimator: Estimator | None = None,
+) -> Tensor:
     """Standard normal noise for one surrogate, in the dtype and on the device of x.
 
     Args:
@@ -26,12 +33,13 @@ def draw_noise(model: LatentModel, x: Tensor, objective: Objective, generator: t
         x: data, (B, *event).
         objective: its number of samples is K.
         generator: source of the draws, on the device of x.
+        estimator: that is to take it; default one that declares nothing.
 
     Returns:
-        (K, B, D).
+        (K, B, D), or (M, B, E) as the estimator declares.
     """
-    shape = (objective.samples, len(x), model.latents)
-    return torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+    draws, numbers = declared_noise(estimator or pathwise, objective.samples, model.latents)
+    return torch.randn((draws, len(x), numbers), generator=generator, dtype=x.dtype, device=x.device)
 
 
 @ESTIMATORS.register

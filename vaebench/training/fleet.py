@@ -107,8 +107,7 @@ def train(
 def _stream(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seed: int) -> Stream:
     like = like_parameters(loss)
     generator = torch.Generator(device=like.device).manual_seed(seed)
-    shape = (loss.objective.samples, batch_size, loss.model.latents)
-    return Stream(sampler(len(data), batch_size, generator), shape, like.dtype, generator)
+    return Stream(sampler(len(data), batch_size, generator), loss.noise_shape(batch_size), like.dtype, generator)
 
 
 def _moves(

@@ -91,7 +91,7 @@ def noise(found: Findings) -> Figure:
         found: the findings.
 
     Returns:
-        Four panels: encoder and decoder above each other, over K on the left, over B on the right.
+        Panels over K on the left, over B on the right; the encoder above the decoder, where they are apart.
     """
     return _of_blocks(found, lambda point: point.variance, "variance")
 
@@ -103,7 +103,7 @@ def snr(found: Findings) -> Figure:
         found: the findings.
 
     Returns:
-        Four panels as those of `noise`; an interval that reaches the bottom contains 0.
+        Panels as those of `noise`; an interval that reaches the bottom contains 0.
     """
     return _of_blocks(found, lambda point: point.snr, "SNR")
 
@@ -179,6 +179,28 @@ FIGURES: dict[str, Callable[[Findings], Figure]] = {
 }
 
 
+def drawn(found: Findings) -> list[str]:
+    """Names of the figures in which there is something to see, as on a page.
+
+    Args:
+        found: the findings.
+
+    Returns:
+        In the order of `FIGURES`.
+    """
+    kept, blocks = found.guarantee, {point.block for point in found.noise.points}
+    empty = {
+        "gates": not found.judged,
+        "cost": not found.cost.points,
+        "noise": not blocks,
+        "snr": not blocks,
+        "tradeoff": not efforts(found),
+        "theory": not kept.theory,
+        "decay": not kept.curves,
+    }
+    return [name for name in FIGURES if not empty[name]]
+
+
 def efforts(found: Findings) -> dict[tuple[str, int, int], tuple[float, float]]:
     """Seconds and variance of one gradient of one's own model, by estimator, K and B, where both are known.
 
@@ -199,17 +221,19 @@ def _own_batch(found: Findings) -> int:
 
 def _of_blocks(found: Findings, what: Callable[[NoisePoint], Interval], name: str) -> Figure:
     with matplotlib.style.context(["default", FRAME]):
-        figure = Figure(figsize=(7.2, 5.0))
-        axes = figure.subplots(2, 2, sharex="col", sharey="row")
-        for row, block in zip(axes, ("encoder", "decoder"), strict=True):
+        known = {point.block for point in found.noise.points}
+        blocks = [block for block in ("encoder", "decoder") if block in known] or ["whole"]
+        figure = Figure(figsize=(7.2, 0.4 + 2.3 * len(blocks)))
+        axes = figure.subplots(len(blocks), 2, sharex="col", sharey="row", squeeze=False)
+        for row, block in zip(axes, blocks, strict=True):
             points = [point for point in found.noise.points if point.block == block]
             _over(row, points, what, found)
             positive = [what(p).value for p in points if 0 < what(p).value < math.inf]
             if positive:
                 row[0].set_yscale("log")
                 row[0].set_ylim(min(positive) / 4, max(positive) * 4)
-            row[0].set_ylabel(f"{name}, {block}")
-        for one in axes[0]:
+            row[0].set_ylabel(name if block == "whole" else f"{name}, {block}")
+        for one in axes[:-1].flat:
             one.set_xlabel("")
         _legend(figure, axes[0])
     return figure
