@@ -160,7 +160,7 @@ def _cost(found: Findings) -> Tile:
             ("operations", point.ops, base.ops),
             ("peak bytes", point.peak_bytes, base.peak_bytes),
         )
-        if other
+        if other and point.ops  # of a box that is not torch's, nothing was counted
     ]
     told = several([f"{interval(point.ratio)} × in time", *counters])
     text = f"{told}; K = {point.samples}, B = {point.batch}."
