@@ -44,7 +44,7 @@ def from_pythae(model: BaseAE) -> Claim:
     if kind not in PROMISES:
         raise ValueError(f"What a Pythae {kind} promises is not known here; known: {', '.join(PROMISES)}.")
     objective, losses = PROMISES[kind](model)
-    box = BackwardBox(model, _trained(model) if kind == "PIWAE" else lambda x: _forward(model, x))
+    box = BackwardBox(model, trained_backward(model) if kind == "PIWAE" else lambda x: _forward(model, x))
     return Claim(box, BackwardBox(model, lambda x: _promised(model, losses, x)), objective)
 
 
@@ -137,8 +137,15 @@ class _Rows(BaseDataset):
         self.data = x
 
 
-def _trained(model: BaseAE) -> Callable[[Tensor], float]:
-    """What Pythae's trainer for two optimizers leaves as gradients, by steps of size zero; the decoder's loss."""
+def trained_backward(model: BaseAE) -> Callable[[Tensor], float]:
+    """What Pythae's trainer for two optimizers leaves as gradients, by steps of size zero.
+
+    Args:
+        model: with a loss each of the encoder and of the decoder, as PIWAE has.
+
+    Returns:
+        x -> the decoder's loss.
+    """
 
     def backward(x: Tensor) -> float:
         with TemporaryDirectory() as directory, _quiet():
