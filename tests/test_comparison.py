@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from vaebench.cli import app
 from vaebench.cli.compare import SECTIONS
+from vaebench.experiments import trajectory
 from vaebench.experiments.comparison import change, claims, commits, compare, runs
-from vaebench.training import trajectory
 
 HISTORY = Path(__file__).parents[1] / "reports" / "history"
 FLOPS = "estimators.Cost.track_flops"

@@ -139,6 +139,20 @@ def test_members_that_diverged_do_not_keep_the_others_from_being_compiled():
         compiled(first_call_changed(gradient_of_all, hide))(*arguments)
 
 
+def test_a_path_that_the_compiler_does_not_take_is_named(monkeypatch):
+    def failing(parameters, x, noise):
+        raise RuntimeError("C++ compile error\n g++ /a home/x.cpp")
+
+    given = {"w": torch.ones(2)}, torch.ones(3), torch.ones(1, 3, 1)
+    monkeypatch.setenv(compilation.CACHE, "/a home")
+    advice = r"takes no path with a space, such as '/a home': set TORCHINDUCTOR_CACHE_DIR to another\); use eager code"
+    with pytest.raises(CompilationError, match=advice):
+        compiled(failing)(*given)
+    monkeypatch.setenv(compilation.CACHE, "/home")
+    with pytest.raises(CompilationError, match=r"C\+\+ compile error g\+\+ /a home/x.cpp"):
+        compiled(failing)(*given)
+
+
 @needs_compiler
 def test_what_cannot_be_traced_is_refused():
     loss, x, noise = problem()
@@ -192,8 +206,12 @@ def test_code_is_kept_where_the_user_says_or_in_the_users_cache(monkeypatch, tmp
     assert os.environ[compilation.CACHE] == str(tmp_path / "vaebench" / "compiled")
 
 
-def test_where_the_cache_cannot_be_written_torchs_own_choice_stays(monkeypatch, tmp_path):
-    (tmp_path / "vaebench").write_text("a file")
+@pytest.mark.parametrize("home", ["a file", "a home"])
+def test_where_the_cache_cannot_be_used_torchs_own_choice_stays(monkeypatch, tmp_path, home):
+    if home == "a file":
+        (tmp_path / "vaebench").write_text("a file")
+    else:
+        tmp_path = tmp_path / home
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
     monkeypatch.delenv(compilation.CACHE, raising=False)
     compilation.keep_code()

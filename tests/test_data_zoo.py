@@ -14,8 +14,8 @@ from vaebench.data.sampling import epochwise
 from vaebench.gates import run_gates
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gradients import Loss, Objective, doubly_reparameterized, pathwise
-from vaebench.measures import moments, probes
-from vaebench.measures.likelihood import log_likelihood
+from vaebench.measures import moments
+from vaebench.measures.likelihood import bound, log_likelihood
 from vaebench.models import VAE, LinearVAE, as_input, check_input, gaussian, mlp_vae
 from vaebench.models.distributions import Bernoulli, Gaussian, Poisson
 from vaebench.training.fleet import train
@@ -163,7 +163,7 @@ USES = {
     "train": trained,
     "moments": gathered,
     "conditional": given,
-    "bound": lambda m, x: numbers(probes.bound(Loss(m, pathwise, OBJECTIVE), x, 2, seeded(4)).value),
+    "bound": lambda m, x: numbers(bound(Loss(m, pathwise, OBJECTIVE), x, 2, seeded(4)).value),
     "log_likelihood": lambda m, x: numbers(log_likelihood(Loss(m, pathwise, OBJECTIVE), x, 20, seeded(5)).value),
     "groups": lambda m, x: numbers(len(moments.parameter_groups(Loss(m, pathwise, OBJECTIVE), x)["phi"])),
     "check_model": contract(lambda m, x: check_model(m, x, seeded(6))),

@@ -20,7 +20,7 @@ from vaebench.gates import run_gates
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gradients import Loss, Objective, chunked, loss_function, own_parameters, pathwise
 from vaebench.measures import moments, probes
-from vaebench.measures.likelihood import log_likelihood
+from vaebench.measures.likelihood import bound, log_likelihood
 from vaebench.models import VAE, gaussian
 from vaebench.models.distributions import Gaussian
 from vaebench.support.repeatable import copy_of
@@ -433,7 +433,7 @@ def gathered(model, x):
 
 def bounded(model, x):
     loss = Loss(model, pathwise, OBJECTIVE)
-    found, generator, values = probes.bound(loss, x, 2, seeded(5)), seeded(5), []
+    found, generator, values = bound(loss, x, 2, seeded(5)), seeded(5), []
     for _ in range(2):
         noise = torch.randn(2, len(x), 1, generator=generator, dtype=x.dtype, device="cpu")
         values.append(pathwise(copy_of(model), x, noise, OBJECTIVE).detach().double().mean())

@@ -12,7 +12,7 @@ from benchmarks.paper import page
 from benchmarks.paper.rehearsal import ROWS, STEPS, Share, rehearse, shortened, studies, write_files
 from vaebench.data import celeba, cifar100
 from vaebench.experiments.presets import preset
-from vaebench.training.trajectory import Trajectory
+from vaebench.experiments.trajectory import Trajectory
 
 SMALL = Share(256, 1)
 

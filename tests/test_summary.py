@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.report.summarising import nearness, rate_growth, summarise
 from vaebench.support.statistics import Estimate
 from vaebench.theory.envelopes import uniform_telescoped
 from vaebench.training.records import geometric
-from vaebench.training.trajectory import Trajectory
 
 STEPS, SEEDS, C = 5000, 8, 0.02
 MARKS = np.array(geometric(STEPS))

@@ -17,7 +17,7 @@ from vaebench.gates import Verdict
 from vaebench.gradients.estimators import doubly_reparameterized, pathwise
 from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.measures.probes import bound
+from vaebench.measures.likelihood import bound
 from vaebench.models import linear_vae
 from vaebench.theory import quadrature
 from vaebench.training.optimizers import sgd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, print_json, print_verdicts, refusing
+from vaebench.cli.common import AsJson, complete, print_json, print_verdicts, refusing, uncollected
 from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
@@ -20,14 +20,22 @@ EAGER = 16  # steps before a gradient is recorded: as many as the gates take at 
 
 
 def check(
-    estimator: Annotated[str, typer.Option(help=f"Gradient estimator, by name, {OWN}.")] = "pathwise",
-    model: Annotated[str, typer.Option(help=f"Model, by name, {OWN} that returns it.")] = "linear_vae",
-    data: Annotated[str, typer.Option(help=f"Data set, by name, {OWN} that returns it.")] = "linear_gaussian",
+    estimator: Annotated[
+        str, typer.Option(help=f"Gradient estimator, by name, {OWN}.", autocompletion=complete("estimator"))
+    ] = "pathwise",
+    model: Annotated[
+        str, typer.Option(help=f"Model, by name, {OWN} that returns it.", autocompletion=complete("model"))
+    ] = "linear_vae",
+    data: Annotated[
+        str, typer.Option(help=f"Data set, by name, {OWN} that returns it.", autocompletion=complete("data set"))
+    ] = "linear_gaussian",
     samples: Annotated[int, typer.Option(help="Samples K of the bound.")] = 1,
     alpha: Annotated[float, typer.Option(help="1 is the ELBO, 0 the IWAE bound, between them VR-IWAE.")] = 1.0,
     beta: Annotated[float, typer.Option(help="Weight of the Kullback-Leibler term.")] = 1.0,
     latents: Annotated[int | None, typer.Option(help="Latent dimension; default the model's.")] = None,
-    optimizer: Annotated[str, typer.Option(help=f"Optimizer that is claimed, by name, {OWN}.")] = "sgd",
+    optimizer: Annotated[
+        str, typer.Option(help=f"Optimizer that is claimed, by name, {OWN}.", autocompletion=complete("optimizer"))
+    ] = "sgd",
     sampler: Annotated[str | None, typer.Option(help=f"Sampler of minibatches, epochwise {OWN}.")] = None,
     trainer: Annotated[str | None, typer.Option(help="Training loop under test, package.module:function.")] = None,
     reported: Annotated[str | None, typer.Option(help=f"What the code reports as the bound, by name, {OWN}.")] = None,
@@ -56,7 +64,11 @@ def check(
 
         vaebench check --trainer mypackage.loops:train --optimizer mypackage.rules:momentum
     """
-    import torch
+    with uncollected():
+        import torch
+
+        import vaebench.experiments.limits  # noqa: F401 - loaded here, used by name below
+        import vaebench.gates  # noqa: F401 - loaded here, used by name below
 
     torch.set_num_threads(1)  # a command owns its process, and gates are made of small operations
     with refusing("check"):
@@ -110,6 +122,7 @@ def _certify(
 ) -> tuple[list[Verdict], list[str]]:
     """The verdicts, and what was left out and why."""
     import torch
+    from torch.func import grad
 
     from vaebench.cli.parts import build_data, build_model
     from vaebench.gates import run_gates
@@ -131,6 +144,8 @@ def _certify(
     if ":" in settings["optimizer"]:
         own["optimizer"] = imported("optimizer", settings["optimizer"])
     settings = dict(settings) | own
+    with uncollected():
+        grad(torch.sum)(torch.zeros(()))  # the first gradient of torch.func loads a thousand modules
     left_out: list[str] = []
     with status("starting") as say:
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,40 @@ def refusing(command: str, *kinds: type[Exception]) -> Iterator[None]:
     except refusals as refusal:
         say(command, sentence(refusal))
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage is collected within: torch's modules make little, and looking for it is a fifth of their loading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def complete(kind: str) -> Callable[[str], list[str]]:
+    """What a shell offers after TAB where a registered part is named.
+
+    Args:
+        kind: "estimator", "model", "data set" or "optimizer".
+
+    Returns:
+        The beginning of a name -> the names that begin so.
+    """
+
+    def names(incomplete: str) -> list[str]:
+        from vaebench.data import DATA
+        from vaebench.gradients import ESTIMATORS
+        from vaebench.models import MODELS
+        from vaebench.training.optimizers import OPTIMIZERS
+
+        known = {one.kind: one for one in (ESTIMATORS, MODELS, DATA, OPTIMIZERS)}
+        return [name for name in known[kind] if name.startswith(incomplete)]
+
+    return names
 
 
 def say(command: str, text: str) -> None:

@@ -57,11 +57,7 @@ class Problem:
 
 
 def build(experiment: Experiment, **found: Any) -> Problem:
-    """Make what an experiment trains.
-
-    Args:
-        experiment: the experiment.
-        found: how data sets in files are found: `directory`, `progress`.
+    """Make what an experiment trains; `directory` and `progress` say how data sets in files are found.
 
     Returns:
         The problem.
@@ -82,11 +78,7 @@ def build(experiment: Experiment, **found: Any) -> Problem:
 
 
 def require_parts(experiment: Experiment) -> None:
-    """Refuse an experiment with a name that nothing has, or an option that a part does not take; nothing is made.
-
-    Args:
-        experiment: the experiment; what it names is imported.
-    """
+    """Refuse an experiment with a name that nothing has, or an option that a part does not take; nothing is made."""
     options_of(experiment.data, DATA[experiment.data.name], OWNED_OF_DATA)
     model = options_of(experiment.model, MODELS[experiment.model.name], OWNED_OF_MODEL)
     for name, value in model.items():

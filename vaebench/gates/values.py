@@ -10,7 +10,7 @@ from vaebench.gates.subject import Subject
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.gradients.estimators import Estimator, pathwise
 from vaebench.gradients.loss import Loss, Parameters
-from vaebench.measures.probes import bound_draws
+from vaebench.measures.likelihood import bound_draws
 
 NATS = 0.5  # a test that finds no smaller error of the bound's value has no power
 CONSTANT = 20  # draws by which a value is recognised as the bound

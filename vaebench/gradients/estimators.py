@@ -1,8 +1,8 @@
 """Gradient estimators: surrogates whose gradient estimates that of a bound.
 
 All have one signature, (model, x, noise, objective) -> surrogate (B,): x is data (B, *event), noise (K, B, D) is
-standard normal, the objective is the bound. Only the surrogate's gradient means anything. Each calls the encoder once,
-on B rows, and the decoder once, on K B rows.
+standard normal, or as `noise_shape` declares, the objective is the bound. Only the surrogate's gradient means anything.
+Each calls the encoder once, on B rows, and the decoder once, on K B rows.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vaebench.gradients.noise import declared_noise
 from vaebench.gradients.objectives import Objective
 from vaebench.models import ConjugateModel, LatentModel
 from vaebench.models.distributions import Gaussian
@@ -19,10 +20,16 @@ Estimator = Callable[[LatentModel, Tensor, Tensor, Objective], Tensor]
 ESTIMATORS: Registry[Estimator] = Registry("estimator", "vaebench.estimators")
 
 
-def draw_noise(model: LatentModel, x: Tensor, objective: Objective, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise (K, B, D) for one surrogate, in the dtype of x and on its device, as the generator is."""
-    shape = (objective.samples, len(x), model.latents)
-    return torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+def draw_noise(
+    model: LatentModel,
+    x: Tensor,
+    objective: Objective,
+    generator: torch.Generator | None = None,
+    estimator: Estimator | None = None,
+) -> Tensor:
+    """Standard normal noise for one surrogate, (K, B, D) or as declared, in the dtype of x and on its device."""
+    draws, numbers = declared_noise(estimator or pathwise, objective.samples, model.latents)
+    return torch.randn((draws, len(x), numbers), generator=generator, dtype=x.dtype, device=x.device)
 
 
 @ESTIMATORS.register
@@ -45,13 +52,13 @@ def analytic_kl(model: LatentModel, x: Tensor, noise: Tensor, objective: Objecti
 def doubly_reparameterized(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
     """Drop the score: STL at alpha = 1 (Roeder et al., 2017), DReG at 0 (Tucker et al., 2019).
 
-    Sample k's path gradient is scaled by w_k (1 - beta (1 - alpha)(1 - w_k)), w the normalised weights, and the
-    decoder's gradient by w_k. A hook on z does the former in the backward pass, so the decoder runs once. Under vmap
-    differentiated from outside torch would drop the hook without a word, and z does not require a gradient there;
-    torch.compile cannot trace it. Then the weights come first, from one more pass through the decoder.
+    A hook on z scales in the backward pass, so the decoder runs once. Under vmap differentiated from outside torch
+    would drop the hook without a word, and z does not require a gradient there; torch.compile cannot trace it. Then the
+    weights come first, from one more pass through the decoder.
 
     Returns:
-        The surrogate, (B,).
+        The surrogate: sample k's path gradient is scaled by w_k (1 - beta (1 - alpha)(1 - w_k)), w the normalised
+        weights, and the decoder's gradient by w_k.
     """
     q = model.posterior(x)
     z, frozen = _samples(q, noise, objective), q.detach()
@@ -78,11 +85,9 @@ def sticking_the_landing(model: LatentModel, x: Tensor, noise: Tensor, objective
 def score_function(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
     """Differentiate the density, not the samples (REINFORCE; Ranganath et al., 2014), for any alpha and beta.
 
-    A sample's learning signal is the bound; at alpha = 1 the bound is a sum over samples, and only a sample's own term
-    is kept.
-
     Returns:
-        The surrogate, (B,).
+        The surrogate. A sample's learning signal is the bound; at alpha = 1 the bound is a sum over samples, and
+        only a sample's own term is kept.
     """
 
     def signal(log_w: Tensor) -> Tensor:
@@ -95,11 +100,10 @@ def score_function(model: LatentModel, x: Tensor, noise: Tensor, objective: Obje
 def leave_one_out(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
     """The score function with the other samples as baseline: RLOO at alpha = 1, VIMCO at 0 (Mnih & Rezende, 2016).
 
-    The signal of sample k is the bound less the bound in which log w_k is replaced by the mean of the others; at alpha
-    = 1 this is (log w_k - mean of the others) / K (Kool et al., 2019). Memory of order K^2 B numbers.
-
     Returns:
-        The surrogate, (B,).
+        The surrogate. The signal of sample k is the bound less the bound in which log w_k is replaced by the mean
+        of the others; at alpha = 1 this is (log w_k - mean of the others) / K (Kool et al., 2019). Memory of order
+        K^2 B numbers.
 
     Raises:
         ValueError: if K = 1.

@@ -1,9 +1,9 @@
 """Memory flat in B and K: drivers around estimators, with the gradients of the undivided ones.
 
-`micro_batched` divides the batch. It is exact for every estimator, costs no additional pass and is the first choice.
-`chunked` divides the samples of each example, where even one's do not fit, for one more forward pass of all chunks but
-one. Both work under the transforms of `torch.func`. Outside of them ordinary autograd does the same in half the time
-and a third of the memory: it frees a graph as it goes back, and makes none of the gradient. The noise is the caller's.
+`micro_batched` divides the batch: exact for every estimator, without an additional pass, the first choice. `chunked`
+divides the samples of each example, where even one's do not fit, for one more forward pass of all chunks but one. Both
+work under the transforms of `torch.func`. Outside of them ordinary autograd does the same in half the time and a third
+of the memory: it frees a graph as it goes back, and makes none of the gradient.
 
 A `Function` is a loss of (parameters, x (B, *event), noise (K, B, D)), a mean over the examples, as
 `vaebench.gradients.loss.loss_function` makes it; a `Differentiator` gives gradients by name and the value, and may be
@@ -56,13 +56,9 @@ def micro_batched(
 ) -> Differentiator:
     """Gradient and value of a mean over the batch, by parts of the batch; each example keeps its K samples.
 
-    Args:
-        function: the loss.
-        size: examples at once; default as of `examples_at_once`.
-        gradient: of one part, default `gradient_and_value`.
-
     Returns:
-        The differentiator.
+        The differentiator, by the `gradient` of parts (default `gradient_and_value`) of `size` examples, or of as
+        many as `examples_at_once` says.
     """
     size = None if size is None else positive_integer("size", size)
     one = (gradient or gradient_and_value)(function)
@@ -79,10 +75,8 @@ def sum_of_parts(
 ) -> tuple[Parameters, Tensor]:
     """Gradients and values of a mean over the batch from those of its parts, each weighted with its share.
 
-    Batches (..., B, *event) and noise (..., K, B, D) may have a fleet's leading axis; `size` examples make a part.
-
     Returns:
-        Gradients by name and values.
+        Both, of x (..., B, *event) and noise (..., K, B, D) cut into parts of `size` examples.
     """
     total, value = {}, x.new_zeros(())
     axis, rows = noise.ndim - 3, noise.shape[-2]
@@ -97,10 +91,8 @@ def sum_of_parts(
 def examples_at_once(x: Tensor, noise: Tensor, size: int | None = None) -> int:
     """Examples of a micro-batch: `size`, or those of 2^22 decoded numbers, or a divisor of B above half of these.
 
-    Of x (B, *event) and noise (K, B, D), or of all members of a fleet, (S, B, *event) and (S, K, B, D).
-
     Returns:
-        Their number, at least B if the batch stays whole.
+        Their number, at least B if the batch (B, *event), or that of all members, (S, B, *event), stays whole.
     """
     samples, rows = noise.shape[-3:-1]
     most = size or max(1, DECODED * rows // max(1, samples * x.numel()))
@@ -116,15 +108,11 @@ def chunked(estimator: Estimator, size: int) -> Estimator:
     sum_k w_k log w_k chunk by chunk, w given: the gradient of the bound. The encoder runs once, forward and backward,
     and the last chunk too: its graph waits for the weights, unless torch's transforms are at work.
 
-    Args:
-        estimator: `pathwise` or `doubly_reparameterized`, at any alpha and beta.
-        size: samples at once.
-
     Returns:
-        The estimator. It may be vmapped and trained in a fleet; it is differentiable once.
+        The estimator, `size` samples at once. It may be vmapped and trained in a fleet; it is differentiable once.
 
     Raises:
-        ValueError: if the estimator is another.
+        ValueError: if the estimator is neither `pathwise` nor `doubly_reparameterized`.
     """
     size = positive_integer("size", size)
     if estimator not in (pathwise, doubly_reparameterized):

@@ -56,14 +56,13 @@ class Objective:
         return model.likelihood(z).log_prob(x) + self.beta * ratio
 
     def bound(self, log_w: Tensor) -> Tensor:
-        """The bound's one-draw estimate in nats, (...), of log-weights (K, ...); half precision is computed in float32.
+        """The bound's one-draw estimate, finite for any finite log-weights and continuous in alpha up to the ELBO.
 
-        It is finite for any finite log-weights and continuous in alpha up to the ELBO. With t = 1 - alpha, M the
-        largest log-weight and e = log w - M it is M + log(mean exp(t e)) / t. Where the mean is above 1/2 the logarithm
-        is log1p(mean expm1(t e)), which loses nothing to rounding however small t is.
+        With t = 1 - alpha, M the largest log-weight and e = log w - M it is M + log(mean exp(t e)) / t. Where the mean
+        is above 1/2 the logarithm is log1p(mean expm1(t e)), which loses nothing to rounding however small t is.
 
         Returns:
-            (...).
+            (...) in nats, of log-weights (K, ...); half precision is computed in float32.
         """
         if self.alpha == 1:
             return log_w.mean(0)

@@ -71,12 +71,12 @@ class StorageLedger(TorchDispatchMode):
 def count(function: Callable[[], object]) -> Cost:
     """Count one call of a computation exactly, whatever it returns. It is called three times: warm-up, FLOPs, the rest.
 
+    Returns:
+        The cost of one call after the first.
+
     >>> a = torch.ones(4, 8)
     >>> count(lambda: a @ a.T)
     Cost(flops=256, ops=2, peak_bytes=64)
-
-    Returns:
-        The cost of one call after the first.
     """
     function()
     with FlopCounterMode(display=False) as flops:
@@ -89,15 +89,13 @@ def count(function: Callable[[], object]) -> Cost:
 def peak_bytes(function: Callable[[], object]) -> int:
     """`Cost.peak_bytes` of one call alone, on any device.
 
-    It also serves where `count` cannot, as FLOPs are not counted of a backward pass inside of a backward pass, and on
-    the device "meta", which knows sizes and no numbers.
+    Returns:
+        Bytes, also where `count` cannot, as FLOPs are not counted of a backward pass inside of a backward pass, and
+        on the device "meta", which knows sizes and no numbers.
 
     >>> a = torch.ones(4, 8, device="meta")
     >>> peak_bytes(lambda: a @ a.T)
     64
-
-    Returns:
-        Bytes.
     """
     with StorageLedger() as ledger:
         function()
@@ -114,14 +112,12 @@ class _Kept:
 def saved_bytes(forward: Callable[[], object]) -> int:
     """Bytes that a forward pass keeps for the backward one, each storage once, parameters and inputs aside.
 
-    The pass builds a graph, and not under `torch.func` transforms, which know no saved-tensor hooks.
+    Returns:
+        Bytes, of a graph that is not built under `torch.func` transforms, which know no saved-tensor hooks.
 
     >>> a = torch.ones(4, requires_grad=True)
     >>> saved_bytes(lambda: a.exp().sum())
     16
-
-    Returns:
-        Bytes.
     """
     packed: WeakSet[_Kept] = WeakSet()  # an entry lives as long as the graph that holds it
     with StorageLedger() as ledger:
@@ -152,25 +148,16 @@ def clock(device: str | torch.device) -> Callable[[], float]:
 
 
 def interleaved_seconds(
-    functions: Sequence[Callable[[], object]],
-    tick: Callable[[], float],
-    seconds: float,
-    fewest: int,
-    most: int,
+    functions: Sequence[Callable[[], object]], tick: Callable[[], float], seconds: float, fewest: int, most: int
 ) -> np.ndarray:
-    """Times of several computations in turn, so that what else the machine does falls on all of them alike.
+    """Time several computations in turn, so that what else the machine does falls on all of them alike.
 
-    Each is called once before, untimed. The order is turned round at every round, and nothing is garbage-collected.
-
-    Args:
-        functions: the computations.
-        tick: a clock in seconds, such as `clock` makes or `time.process_time`.
-        seconds: after which no round begins, once there are `fewest`.
-        fewest: rounds.
-        most: rounds.
+    Each is called once before, untimed. The order is turned round at every round, and nothing is garbage-collected. The
+    clock `tick` is in seconds, such as `clock` makes or `time.process_time`.
 
     Returns:
-        (rounds, functions), in seconds.
+        Seconds, (rounds, functions), of `fewest` to `most` rounds; none begins later than `seconds` once there are
+        `fewest`.
     """
     for function in functions:
         function()

@@ -5,7 +5,7 @@ Parameters are dicts under the names of `Loss` ("model.W"); without any, the mod
 (count) of replicates, J that of their groups; generators are on the device of the model.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -21,7 +21,6 @@ from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import explaining, like_parameters
 from vaebench.support.repeatable import preserved
-from vaebench.support.statistics import Estimate
 
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
 CHUNK = 2**20  # numbers in gradients taken at once under vmap
@@ -67,8 +66,8 @@ def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, gene
 
 
 def _replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
-    shape, like = (loss.objective.samples, batch_size, loss.model.latents), like_parameters(loss)
-    return Replicates(data, Stream(sampler, shape, like.dtype, generator), like)
+    like = like_parameters(loss)
+    return Replicates(data, Stream(sampler, loss.noise_shape(batch_size), like.dtype, generator), like)
 
 
 def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:
@@ -139,14 +138,13 @@ class Moments:
         """The number of replicates R."""
         return self.group_size * self.groups
 
-    def squared_covariance(self, names: Iterable[str] | None = None) -> float:
+    def squared_covariance(self, names: Collection[str] | None = None) -> float:
         """tr(Cov^2) of one gradient, without bias: what the variance of |E g|^2 has where the gradient is zero.
 
-        Inner products of G group means, double-centred without their diagonal (U-centred: Szekely & Rizzo, 2014), have
-        a mean square over G (G - 3) of tr(Cov^2) / m^2, m the replicates of a group.
-
         Returns:
-            The trace in the named parameters (default all), not below 0; 0 if the groups' products were not kept.
+            The trace in the named parameters, not below 0; 0 if the groups' products were not kept. Inner products
+            of G group means, double-centred without their diagonal (U-centred: Szekely & Rizzo, 2014), have a mean
+            square over G (G - 3) of tr(Cov^2) / m^2, m the replicates of a group.
         """
         if not self.gram or not (names := tuple(self.gram if names is None else names)):
             return 0.0
@@ -160,11 +158,7 @@ class Moments:
 
 
 def gradient_moments(
-    loss: Loss,
-    draws: Replicates,
-    count: int,
-    parameters: Parameters | None = None,
-    groups: int | None = None,
+    loss: Loss, draws: Replicates, count: int, parameters: Parameters | None = None, groups: int | None = None
 ) -> Moments:
     """The moments of R gradient replicates, as `gather` makes them, in memory of J times the parameters."""
     parameters = own_parameters(loss) if parameters is None else parameters
@@ -172,15 +166,10 @@ def gradient_moments(
 
 
 def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | None = None) -> Moments:
-    """The moments of R gradients that were drawn elsewhere.
-
-    Args:
-        chunks: gradients by name, each (n, *shape), with n adding up to R.
-        count: R.
-        groups: J, the units of the jackknife, a divisor of R; default R, or 16 when R gradients are too many to hold.
+    """The moments of R = `count` gradients that were drawn elsewhere and come in chunks by name, (n, *shape).
 
     Returns:
-        The moments.
+        The moments in J groups, the units of the jackknife; default R, or 16 when R gradients are too many to hold.
 
     Raises:
         ValueError: if there are fewer than 3 groups, or R is not a multiple of J.
@@ -217,54 +206,3 @@ def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | Non
             means = owned.double().view(coarse, groups // coarse, -1).sum(1) * (coarse / count)
             gram[name] = means @ means.T
     return Moments(along, own, squares, mean, count // groups, gram)
-
-
-class Sums(NamedTuple):
-    """|sum g|^2, sum |g|^2 and the sum of squared group sums, over `number` replicates; leading axes broadcast."""
-
-    total: Tensor
-    squares: Tensor
-    groups: Tensor
-    number: int
-
-
-Statistic = Callable[[Sums], Tensor]
-
-
-def jackknife(moments: Moments, statistic: Statistic, names: Iterable[str] | None = None) -> Estimate:
-    """A statistic of the moments of named parameters, with its jackknife standard error over the groups; 0 of none."""
-    names = tuple(moments.own if names is None else names)
-    if not names:
-        return Estimate(0.0, 0.0)
-    value, spread = _leaving_one_out(moments, statistic, names)
-    return Estimate(float(value), float(((len(spread) - 1) * spread.var(correction=0)).sqrt()))
-
-
-def jackknife_skewness(moments: Moments, statistic: Statistic, names: Iterable[str] | None = None) -> float:
-    """The skewness of the jackknife's pseudo-values, of whose mean a statistic has the distribution.
-
-    Args:
-        moments: the moments.
-        statistic: of their sums.
-        names: the parameters to count; default all.
-
-    Returns:
-        The third standardised moment, corrected for its bias in normal samples; 0 of no parameters or no spread.
-    """
-    names = tuple(moments.own if names is None else names)
-    if not names:
-        return 0.0
-    _, spread = _leaving_one_out(moments, statistic, names)
-    groups, off = len(spread), spread.mean() - spread  # a group that is left out pulls the other way
-    scale = float(off.square().mean()) ** 1.5
-    return float(off.pow(3).mean()) / scale * (groups * (groups - 1)) ** 0.5 / (groups - 2) if scale > 0 else 0.0
-
-
-def _leaving_one_out(moments: Moments, statistic: Statistic, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """The statistic, and (J,) what it is without each of the groups."""
-    parts = (moments.along, moments.own, moments.squares)
-    along, own, squares = (torch.stack([part[name] for name in names]).sum(0) for part in parts)
-    groups, total = len(own), along.sum()
-    value = statistic(Sums(total, squares.sum(), own.sum(), groups * moments.group_size))
-    rest = (groups - 1) * moments.group_size
-    return value, statistic(Sums(total - 2 * along + own, squares.sum() - squares, own.sum() - own, rest))

@@ -66,16 +66,11 @@ class _SoftClip(torch.autograd.Function):
 
 
 class SoftClip(nn.Module):
-    """Generalised soft clipping, a smooth map of the real line onto (low, high).
+    """Generalised soft clipping, a smooth map of the real line onto (low, high), with corners about 1/s wide.
 
-    f(x) = (1/s) log((1 + e^{s(x - low)}) / (1 + e^{s(x - high)})) + low (Surendran, Godichon-Baggioni & Le Corff,
-    AISTATS 2025). It is the identity well inside, 0 < f' <= tanh(s(high - low)/4), |f''| <= s/4. Exact and finite for
-    every finite input, half precision included.
-
-    Attributes:
-        sharpness: s > 0; the corners are about 1/s wide.
-        low: lower limit.
-        high: upper limit.
+    f(x) = (1/s) log((1 + e^{s(x - low)}) / (1 + e^{s(x - high)})) + low, s > 0 the sharpness (Surendran,
+    Godichon-Baggioni & Le Corff, AISTATS 2025). It is the identity well inside, 0 < f' <= tanh(s(high - low)/4), |f''|
+    <= s/4. Exact and finite for every finite input, half precision included.
 
     Raises:
         ValueError: if sharpness is not positive or the range is empty.

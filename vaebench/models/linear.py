@@ -11,15 +11,10 @@ from vaebench.support.checks import available_device, positive_integer
 class LinearVAE(nn.Module):
     """p(x|z) = N(W z, s I) and q(z|x) = N(V x, diag e^eta), for centred x (Lucas et al., 2019).
 
-    Attributes:
-        W: decoder, (d, D).
-        V: encoder, (D, d).
-        eta: log-variances of q, (D,).
-        noise_variance: s, fixed.
+    W is (d, D), V (D, d), the log-variances eta (D,), and the noise variance s > 0 is fixed.
     """
 
     def __init__(self, W: Tensor, V: Tensor, eta: Tensor, noise_variance: float):
-        """Take the parameters W (d, D), V (D, d), eta (D,) and the noise variance s > 0."""
         super().__init__()
         self.W, self.V, self.eta = nn.Parameter(W), nn.Parameter(V), nn.Parameter(eta)
         self.latents = W.shape[1]

@@ -1,7 +1,7 @@
 """Networks: multilayer perceptrons and the paper's convolutional nets.
 
-They are laid out on the meta device and get their parameters from `initialise`, which takes the generator:
-nothing reads torch's global one. Weights and biases are uniform in +-1/sqrt(fan_in), torch's own default.
+They are laid out on the meta device and get their parameters from `initialise`, which takes the generator: nothing
+reads torch's global one. Weights and biases are uniform in +-1/sqrt(fan_in), torch's own default.
 """
 
 import math
@@ -25,11 +25,9 @@ def initialise(
 ) -> Module:
     """Draw every weight and bias uniformly from +-1/sqrt(fan_in), on the CPU in float64, then move them.
 
-    So the same generator gives the same network, to rounding, in every dtype and on every device. Without a generator,
-    torch's global one draws.
-
     Returns:
-        The network, which was made on the meta device.
+        The network, the same to rounding in every dtype and on every device; None gives torch's global generator
+        the draws.
     """
     network = network.to_empty(device="cpu").to(torch.float64)
     with torch.no_grad():

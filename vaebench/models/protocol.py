@@ -16,11 +16,7 @@ MODELS: Registry[Callable[..., "LatentModel"]] = Registry("model", "vaebench.mod
 
 @runtime_checkable
 class LatentModel(Protocol):
-    """p(z) = N(0, I), p(x|z) and q(z|x): all that objectives and estimators ask of a model.
-
-    Attributes:
-        latents: D, the dimension of z.
-    """
+    """p(z) = N(0, I) of dimension D (latents), p(x|z), q(z|x): all that objectives and estimators ask of a model."""
 
     latents: int
 

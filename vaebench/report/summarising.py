@@ -19,12 +19,12 @@ import numpy as np
 from scipy import stats
 
 from vaebench.experiments.record import Record, read_record
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.gates.verdict import Verdict, detectable, judge
 from vaebench.report.bands import Line, Summary, band_of, final_of
 from vaebench.theory.constants import measured_smoothness
 from vaebench.theory.envelopes import uniform_telescoped
 from vaebench.theory.series import by_parts
-from vaebench.training.trajectory import Trajectory
 
 AGREEMENT = 0.1  # by which a prediction to second order in the step may be off
 FITTED = 0.1  # of the run, from which a measured rate constant is taken
@@ -41,10 +41,7 @@ EXTRA_PROBES = {
 
 
 def summarise(trajectory: Trajectory) -> Summary:
-    """Evaluate a recorded experiment.
-
-    Args:
-        trajectory: of `vaebench.experiments.run`.
+    """Evaluate a recorded experiment, a trajectory of `vaebench.experiments.run`.
 
     Returns:
         The summary. Members that diverged are left out of every mean, and fail the verdict that none did;

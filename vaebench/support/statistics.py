@@ -56,7 +56,7 @@ def log_interval(estimate: Estimate, freedom: int, skewness: float = 0.0, level:
     Args:
         estimate: positive value, and its standard error.
         freedom: degrees of freedom of the standard error.
-        skewness: of the values whose mean it is, as by `vaebench.measures.moments.jackknife_skewness`.
+        skewness: of the values whose mean it is, as by `vaebench.measures.jackknife.jackknife_skewness`.
         level: of the interval.
 
     Returns:
@@ -84,18 +84,13 @@ class MeanTest(NamedTuple):
 
 
 def hotelling(samples: Tensor, mean: Tensor, tolerance: float = 1e-9) -> MeanTest:
-    """Test that independent samples have a given mean (Hotelling, 1931).
+    """Test that independent samples (R, p), R > p, have a given mean (p,), known exactly (Hotelling, 1931).
 
-    Directions in which the samples do not vary must agree to rounding, and do not enter the statistic. Samples
-    that are not all finite have no mean, and never pass.
-
-    Args:
-        samples: (R, p), R > p; for an accurate p-value R >= 20 p.
-        mean: (p,), the claimed mean, known exactly.
-        tolerance: rounding allowed in directions without variance, relative to the largest coordinate.
+    Directions in which the samples do not vary must agree to rounding, a `tolerance` relative to the largest
+    coordinate, and do not enter the statistic. Samples that are not all finite have no mean, and never pass.
 
     Returns:
-        T^2 = R d' S^{-1} d and its p-value from F(p, R - p).
+        T^2 = R d' S^{-1} d and its p-value from F(p, R - p), which is accurate for R >= 20 p.
     """
     samples, mean = samples.double(), mean.double()
     return _t_squared(
@@ -104,18 +99,13 @@ def hotelling(samples: Tensor, mean: Tensor, tolerance: float = 1e-9) -> MeanTes
 
 
 def hotelling_two_sample(first: Tensor, second: Tensor, tolerance: float = 1e-9) -> MeanTest:
-    """Test that two independent sets of samples have one mean, without assuming one covariance.
+    """Test that two independent sets of samples, (R, p) and (R', p), have one mean, without assuming one covariance.
 
-    The covariance of the difference is estimated from both; the degrees of freedom are those of the smaller
-    set, which is conservative.
-
-    Args:
-        first: (R, p).
-        second: (R', p).
-        tolerance: as in `hotelling`.
+    The covariance of the difference is estimated from both; the degrees of freedom are those of the smaller set, which
+    is conservative.
 
     Returns:
-        The test.
+        The test, with the tolerance of `hotelling`.
     """
     first, second = first.double(), second.double()
     size = min(len(first), len(second))
@@ -125,16 +115,9 @@ def hotelling_two_sample(first: Tensor, second: Tensor, tolerance: float = 1e-9)
 
 
 def smallest_shift(covariance: Tensor, direction: Tensor, size: int, level: float, power: float = 0.9) -> float:
-    """The length of the smallest shift along a direction that Hotelling's test finds with a given probability.
+    """The length of the smallest shift along a direction that Hotelling's test finds with a given probability (power).
 
     R (size) samples with covariance S and a shift d give F(p, R - p) the noncentrality R d' S^{-1} d.
-
-    Args:
-        covariance: S, (p, p).
-        direction: (p,), of any length.
-        size: R.
-        level: of the test.
-        power: the probability.
 
     Returns:
         The length; 0 along a direction in which the samples do not vary.

@@ -20,12 +20,8 @@ from vaebench.theory.series import Array, inverse_sqrt_steps
 class AdamConstants(NamedTuple):
     """Adam's constants and the problem's.
 
-    Attributes:
-        beta1: decay of the first moment, 0 <= beta1 < beta2.
-        beta2: decay of the second moment, < 1.
-        epsilon: inside the root, in squared gradient units.
-        bound: R, with |g|_inf <= R - sqrt(eps) almost surely.
-        dimension: d.
+    Decays 0 <= beta1 < beta2 < 1, epsilon inside the root (in squared gradient units), the bound R with |g|_inf <= R -
+    sqrt(eps) almost surely, and the dimension d.
     """
 
     beta1: float
@@ -60,11 +56,9 @@ def _ordered(moments: AdamConstants) -> None:
 def constant_step(initial_gap: float, step: float, smoothness: float, moments: AdamConstants, horizon: int) -> float:
     """(D): E|grad f(x_tau)|^2 at constant alpha (Défossez et al., 2022, Theorems 2 and 4).
 
-    2 R a_0 / (alpha N') + E [ln(1 + R^2/((1-b2) eps)) / N' - (N/N') ln b2], N' = N - b1/(1-b1), where P(tau = j) is
-    proportional to 1 - b1^{N-j}: uniform for b1 = 0. N is the horizon, alpha the step.
-
     Returns:
-        The bound.
+        The bound 2 R a_0 / (alpha N') + E [ln(1 + R^2/((1-b2) eps)) / N' - (N/N') ln b2], N' = N - b1/(1-b1), N the
+        horizon and alpha the step, where P(tau = j) is proportional to 1 - b1^{N-j}: uniform for b1 = 0.
 
     Raises:
         ValueError: also if the horizon is too short for N' > 0.
@@ -81,15 +75,14 @@ def constant_step(initial_gap: float, step: float, smoothness: float, moments: A
 def decreasing_step(gap: float, scale: float, smoothness: float, moments: AdamConstants, horizon: int) -> Array:
     """(D'): T_n at alpha_k = C / sqrt(k) without momentum; (D)'s lemmas over alpha_k, summed by parts.
 
-    T_n <= (2R/n) {D sqrt(n)/C + d [A (2R/sqrt(1-b2) + L C/(2(1-b2))) + lam (2 R n/sqrt(1-b2) + L sum
-    gamma_k/(2(1-b2)))]}, A the transient, lam = -ln b2 and the gap D >= max_k E f(x_k) - f_*.
-
     Derived from Lemmas 5.1 and 5.2 of Défossez et al. (2022): a step lowers E f by at least gamma_k [G_k/(2R) - 2R
     u_k/sqrt(1-b2)] - L gamma_k^2 u_k/(2(1-b2)), u_k = E|g/sqrt(eps+v)|^2, and sum_{k<=n} u_k <= d (A + lam n). For
     beta1 > 0 no such bound is known to us.
 
     Returns:
-        The bound for every horizon 1 .. n.
+        The bound (2R/n) {D sqrt(n)/C + d [A (2R/sqrt(1-b2) + L C/(2(1-b2))) + lam (2 R n/sqrt(1-b2) + L sum
+        gamma_k/(2(1-b2)))]} for n = 1 .. horizon, A the transient, lam = -ln b2 and the gap D >= max_k E f(x_k) -
+        f_*.
 
     Raises:
         ValueError: also if beta1 is not zero.

@@ -40,13 +40,11 @@ def weighted(
     noise: ArrayLike,
     minimum: float | None = None,
 ) -> Inequality:
-    """(A-w): the mean of G_k weighted by w_k = gamma_k (1 - L gamma_k / 2); telescoped descent lemma.
-
-    sum w_k G_k / sum w_k <= [f(x_0) - f(x_n) + (L/2) sum gamma_k^2 sigma_k^2] / sum w_k, any steps. The noise may be
-    given by step. A `minimum`, if given, stands for f(x_n): weaker, and needs only f(x_0).
+    """(A-w): the mean of G_k weighted by w_k = gamma_k (1 - L gamma_k / 2); telescoped descent lemma, any steps.
 
     Returns:
-        Both sides.
+        Both sides of sum w_k G_k / sum w_k <= [f(x_0) - f(x_n) + (L/2) sum gamma_k^2 sigma_k^2] / sum w_k; a
+        `minimum`, if given, stands for f(x_n): weaker, and needs only f(x_0).
 
     Raises:
         ValueError: if L max gamma >= 2, where the weights are not positive.
@@ -66,10 +64,9 @@ def gamma_weighted(
 ) -> Inequality:
     """(A-gamma): the mean of G_k weighted by gamma_k; (*) with 1 - L gamma_k / 2 >= 1 - L gamma_1 / 2.
 
-    sum gamma_k G_k / sum gamma_k <= [a_0 + (L/2) sigma^2 sum gamma_k^2] / [(1 - L gamma_1 / 2) sum gamma_k].
-
     Returns:
-        Both sides.
+        Both sides of sum gamma_k G_k / sum gamma_k <= [a_0 + (L/2) sigma^2 sum gamma_k^2] / [(1 - L gamma_1 / 2)
+        sum gamma_k].
 
     Raises:
         ValueError: if L max gamma >= 2.
@@ -85,16 +82,14 @@ def gamma_weighted(
 def uniform_log(initial_gap: float, scale: float, smoothness: float, noise: float, horizon: int) -> Array:
     """(A-u): T_n for gamma_k = C / sqrt(k), the rate n^{-1/2} log n of Surendran et al. (2025).
 
-    T_n <= [a_0 / C + (L/2) C sigma^2 H_n] / [sqrt(n) (1 - L C / (2 sqrt(n)))], H_n the harmonic number.
-
-    >>> uniform_log(1.0, 0.1, 2.0, 3.0, 4).round(3)
-    array([11.444,  7.952,  6.464,  5.592])
-
     Returns:
-        The bound.
+        The bound [a_0 / C + (L/2) C sigma^2 H_n] / [sqrt(n) (1 - L C / (2 sqrt(n)))], H_n the harmonic number.
 
     Raises:
         ValueError: if L C > 1, where the weights of (A-w) need not decrease.
+
+    >>> uniform_log(1.0, 0.1, 2.0, 3.0, 4).round(3)
+    array([11.444,  7.952,  6.464,  5.592])
     """
     _require(smoothness, scale, 1)
     n = np.arange(1, horizon + 1)
@@ -118,11 +113,9 @@ def largest_gap(initial_gap: float, scale: float, smoothness: float, noise: floa
 def uniform_bounded(gap: float, scale: float, smoothness: float, noise: float, horizon: int) -> Array:
     """(B-u): T_n without the logarithm, where a_k <= D for all k; (*) over gamma_k, summed by parts.
 
-    T_n <= [D / gamma_n + (L/2) sigma^2 sum gamma_k] / [n (1 - L C / 2)] <= (D / C + L C sigma^2) / [sqrt(n) (1 - L C /
-    2)]; the first is returned.
-
     Returns:
-        The bound.
+        The bound [D / gamma_n + (L/2) sigma^2 sum gamma_k] / [n (1 - L C / 2)], which is at most (D / C + L C
+        sigma^2) / [sqrt(n) (1 - L C / 2)].
 
     Raises:
         ValueError: if L C >= 2.
@@ -135,14 +128,12 @@ def uniform_bounded(gap: float, scale: float, smoothness: float, noise: float, h
 def uniform_telescoped(
     steps: ArrayLike, squared_gradients: ArrayLike, values: ArrayLike, smoothness: ArrayLike, noise: ArrayLike
 ) -> Inequality:
-    """(C-u): the uniform mean, telescoped, with per-step constants; the tightest bound, without f_*.
-
-    (1/n) sum (1 - L_k gamma_k / 2) G_k <= (1/n) {sum (f(x_{k-1}) - f(x_k)) / gamma_k + (1/2) sum gamma_k L_k
-    sigma_k^2}. Any steps, no condition on L C. L_k, on the segment of step k, and sigma_k^2, at x_{k-1}, are numbers,
-    (n,) or (..., n).
+    """(C-u): the uniform mean, telescoped, with per-step constants; the tightest bound, without f_*, for any steps.
 
     Returns:
-        Both sides.
+        Both sides of (1/n) sum (1 - L_k gamma_k / 2) G_k <= (1/n) {sum (f(x_{k-1}) - f(x_k)) / gamma_k + (1/2) sum
+        gamma_k L_k sigma_k^2}. L_k, on the segment of step k, and sigma_k^2, at x_{k-1}, are numbers, (n,) or (...,
+        n).
     """
     gamma, g, curve = as_array(steps), as_array(squared_gradients), as_array(smoothness)
     n = np.arange(1, gamma.shape[-1] + 1)
@@ -154,11 +145,9 @@ def uniform_telescoped(
 def biased(gap: float, scale: float, smoothness: float, noise: float, squared_bias: ArrayLike, horizon: int) -> Array:
     """(Bias): T_n when E[g_k | past] = grad_k + b_k; (*) with <grad, grad + b> completed to squares.
 
-    T_n <= [2 D / gamma_n + L sigma^2 sum gamma_k] / n + (1/n) sum E|b_k|^2, gamma_k = C / sqrt(k), sigma^2 about the
-    biased mean, E|b_k|^2 a number or one per step.
-
     Returns:
-        The bound; it does not vanish unless the bias does.
+        The bound [2 D / gamma_n + L sigma^2 sum gamma_k] / n + (1/n) sum E|b_k|^2, gamma_k = C / sqrt(k), sigma^2
+        about the biased mean, E|b_k|^2 a number or one per step. It does not vanish unless the bias does.
 
     Raises:
         ValueError: if L C > 1.

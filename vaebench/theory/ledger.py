@@ -59,17 +59,10 @@ def record_step(
     epsilon: float = 1e-8,
     start: int = 50,
 ) -> AdamLedger:
-    """Enter one step of torch's Adam.
+    """Enter one step of torch's Adam, with its betas and epsilon, outside the root, in the ledger of the steps before.
 
-    Args:
-        ledger: after the previous step.
-        estimate: g_k, as given to the optimizer, (..., p).
-        gradient: the exact gradient at x_{k-1}, (..., p).
-        step: gamma_k, the learning rate of this step.
-        smoothness: L_k, (...) or a number.
-        betas: Adam's decay rates.
-        epsilon: Adam's epsilon, outside the root.
-        start: k0 >= 1; sums run over k > k0.
+    The estimate g_k, as given to the optimizer, and the exact gradient at x_{k-1} are (..., p); the step is gamma_k,
+    the learning rate, the smoothness L_k, (...) or a number. Sums run over k > k0, the `start`, at least 1.
 
     Returns:
         The ledger after this step.

@@ -21,11 +21,11 @@ def mean_squared_gradient(
     """The second-order identity for T_n, equal up to O(gamma^2) where a bound would be one-sided.
 
     Taylor: E f(x_k) = E f(x_{k-1}) - gamma_k G_k + (gamma_k^2/2) E[tr(H_k Sigma_k) + grad' H_k grad] + O(gamma^3);
-    divide by gamma_k and sum: T_n = (1/n) {sum (f(x_{k-1}) - f(x_k)) / gamma_k + (1/2) sum gamma_k [tr(H_k Sigma_k) +
-    grad' H_k grad]}. The curved noise tr(H Sigma) and the curved gradient grad' H grad at x_{k-1} are (..., n).
+    divide by gamma_k and sum. The curved noise tr(H Sigma) and the curved gradient grad' H grad are at x_{k-1}.
 
     Returns:
-        The prediction of the running mean of |grad f|^2 for every horizon, (..., n).
+        T_n = (1/n) {sum (f(x_{k-1}) - f(x_k)) / gamma_k + (1/2) sum gamma_k [tr(H_k Sigma_k) + grad' H_k grad]} for
+        every horizon, (..., n).
     """
     gamma, curved = as_array(steps), as_array(curved_noise) + as_array(curved_gradient)
     total = by_parts(gamma, values) + np.cumsum(gamma * curved, -1) / 2
@@ -33,13 +33,7 @@ def mean_squared_gradient(
 
 
 class NoiseDominated(NamedTuple):
-    """The law of SGD started at a minimum, for every horizon, (n,) each.
-
-    Attributes:
-        squared_gradient: G_k.
-        mean: T_n.
-        limit: C tr(H Sigma) / sqrt(n), to which T_n tends.
-    """
+    """G_k, T_n and the limit C tr(H Sigma) / sqrt(n) of T_n for SGD from a minimum, at every horizon, (n,) each."""
 
     squared_gradient: Array
     mean: Array
@@ -49,17 +43,15 @@ class NoiseDominated(NamedTuple):
 def noise_dominated(hessian: ArrayLike, covariance: ArrayLike, scale: float, horizon: int) -> NoiseDominated:
     """SGD with gamma_k = C / sqrt(k) from a minimum, linearised there.
 
-    The covariance of x_k - x_* follows P_k = (I - gamma H) P_{k-1} (I - gamma H) + gamma^2 Sigma, P_0 = 0, and G_k =
-    tr(H^2 P_{k-1}) -> (gamma_k / 2) tr(H Sigma): the rate n^{-1/2} is attained. Only the diagonal of P in the
-    eigenbasis of H is needed. H is the Hessian at the minimum, Sigma the covariance of the gradient estimate there, (p,
-    p).
+    Returns:
+        The law by the Hessian H at the minimum and the covariance Sigma of the gradient there, (p, p). The
+        covariance of x_k - x_* follows P_k = (I - gamma H) P_{k-1} (I - gamma H) + gamma^2 Sigma, P_0 = 0, and G_k
+        = tr(H^2 P_{k-1}) -> (gamma_k / 2) tr(H Sigma): the rate n^{-1/2} is attained. Only the diagonal of P in the
+        eigenbasis of H is needed.
 
     >>> law = noise_dominated([[2.0]], [[3.0]], 0.1, 10_000)
     >>> round(float(law.mean[-1] / law.limit[-1]), 2)
     1.05
-
-    Returns:
-        The predictions.
     """
     curvature, basis = np.linalg.eigh(as_array(hessian))
     noise = np.einsum("ji,jk,ki->i", basis, as_array(covariance), basis)
@@ -78,27 +70,21 @@ def adam_fixed_point(
 ) -> Array:
     """The gradient at which Adam with fixed betas comes to rest: not zero under skewed noise.
 
-    As steps vanish x settles where E[m / sqrt(v)] = 0; to first order in 1 - b2, expanding 1/sqrt(v) about V = E g^2,
-    that is grad_j = kappa mu3_j / (2 V_j), kappa = (1-b1)(1-b2) / (1 - b1 b2), mu3 the third central moment of each
-    coordinate of the noise.
+    As steps vanish x settles where E[m / sqrt(v)] = 0; to first order in 1 - b2, expanding 1/sqrt(v) about V = E g^2.
+
+    Returns:
+        grad_j = kappa mu3_j / (2 V_j), kappa = (1-b1)(1-b2) / (1 - b1 b2), mu3 the third central moment of each
+        coordinate of the noise; its square is a floor for |grad f|^2.
 
     >>> float(adam_fixed_point(8.0, 1.0, (0.9, 0.99)).round(4))
     0.0367
-
-    Returns:
-        The gradient, coordinate by coordinate; its square is a floor for |grad f|^2.
     """
     b1, b2 = betas
     return (1 - b1) * (1 - b2) / (1 - b1 * b2) * as_array(third_moment) / (2 * as_array(second_moment))
 
 
 class Exponents(NamedTuple):
-    """Log-log slopes in K, the number of importance samples, as K grows.
-
-    Attributes:
-        signal: of |E g|.
-        variance: of the variance of g.
-    """
+    """Log-log slopes of |E g| and of the variance of g in K, the number of importance samples, as K grows."""
 
     signal: float
     variance: float
@@ -110,20 +96,15 @@ class Exponents(NamedTuple):
 
 
 def importance_exponents(estimator: str, block: str, alpha: float = 0.0) -> Exponents:
-    """Slopes in K of an estimator's signal, variance and signal-to-noise ratio.
+    """Slopes in K of the signal, variance and signal-to-noise ratio of an estimator's encoder or decoder block.
 
-    In B, independent replicates of a fixed data batch, every variance has slope -1 and every ratio +1/2.
-    Sources: Rainforth et al. (2018) for IWAE, Tucker et al. (2019) for the doubly reparameterised encoder,
-    Daudel et al. (2023) for alpha > 0.
-
-    Args:
-        estimator: "pathwise", "doubly_reparameterized" or "sticking_the_landing" (biased for
-            K > 1 unless alpha = 1).
-        block: "encoder" or "decoder"; the estimators differ in the encoder only.
-        alpha: of the VR-IWAE bound, 0 for IWAE.
+    In B, independent replicates of a fixed data batch, every variance has slope -1 and every ratio +1/2. Sources:
+    Rainforth et al. (2018) for IWAE, Tucker et al. (2019) for the doubly reparameterised encoder, Daudel et al. (2023)
+    for alpha > 0.
 
     Returns:
-        The slopes.
+        The slopes; the estimators "pathwise", "doubly_reparameterized" and "sticking_the_landing" (biased for K > 1
+        unless alpha = 1) differ in the encoder only.
 
     Raises:
         ValueError: if no law is recorded for the estimator or the block.
@@ -146,15 +127,13 @@ def importance_gap(relative_variance: ArrayLike, samples: ArrayLike) -> Array:
 
 
 def loglog_slope(abscissa: ArrayLike, ordinate: ArrayLike) -> Array:
-    """Least-squares slope (...) of log y (..., n) against log x (n,), both positive.
+    """Least-squares slope of log y (..., n) against log x (n,), both positive.
 
-    No error is returned: running means are correlated in n, so take it over seeds (`lower_limit`).
+    Returns:
+        (...). No error: running means are correlated in n, so take it over seeds (`lower_limit`).
 
     >>> float(loglog_slope([1, 10, 100], [5, 0.5, 0.05]).round(6))
     -1.0
-
-    Returns:
-        (...).
     """
     x = np.log(as_array(abscissa))
     centred = x - x.mean()

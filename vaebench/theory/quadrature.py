@@ -19,12 +19,7 @@ from torch import Tensor
 
 
 class Rule(NamedTuple):
-    """A quadrature rule for the standard normal: E h(eps) ~ sum_i weights_i h(nodes_i).
-
-    Attributes:
-        nodes: (Q, dimension).
-        weights: (Q,), positive, of sum one.
-    """
+    """E h(eps) ~ sum_i weights_i h(nodes_i) for eps ~ N(0, I): nodes (Q, dimension), weights (Q,) of sum one."""
 
     nodes: Tensor
     weights: Tensor
@@ -41,14 +36,13 @@ def _tensor_rule(nodes: Tensor, weights: Tensor, dimension: int) -> Rule:
 def gauss_hermite(points: int, dimension: int = 1, dtype: torch.dtype = torch.float64) -> Rule:
     """Gauss-Hermite: exact for polynomials of degree 2 points - 1 in each dimension.
 
-    Best for smooth integrands, such as one draw's log weight or its gradient under a smooth decoder.
+    Returns:
+        The rule of one dimension or two, with points ** dimension nodes: best for smooth integrands, such as one
+        draw's log weight or its gradient under a smooth decoder.
 
     >>> rule = gauss_hermite(3)
     >>> round(float(rule.weights @ rule.nodes[:, 0] ** 4), 12)
     3.0
-
-    Returns:
-        The rule of one dimension or two, with points ** dimension nodes.
     """
     order = torch.arange(1, points, dtype=torch.float64, device="cpu")
     jacobi = torch.diag(order.sqrt(), 1)
@@ -59,11 +53,10 @@ def gauss_hermite(points: int, dimension: int = 1, dtype: torch.dtype = torch.fl
 def trapezoid(points: int, dimension: int = 1, radius: float = 9.0, dtype: torch.dtype = torch.float64) -> Rule:
     """The trapezoid rule on [-radius, radius]: geometric convergence for analytic integrands.
 
-    Best under `importance_bound`, whose integrands resemble steps for large t, where Gauss-Hermite is slow. The normal
-    density is cut at the radius; 9 leaves 2e-19.
-
     Returns:
-        The rule of one dimension or two, with points ** dimension nodes.
+        The rule of one dimension or two, with points ** dimension nodes: best under `importance_bound`, whose
+        integrands resemble steps for large t, where Gauss-Hermite is slow. A radius of 9 leaves 2e-19 of the
+        density.
     """
     nodes = torch.linspace(-radius, radius, points, dtype=torch.float64, device="cpu")
     weights = torch.softmax(-nodes.square() / 2, 0)
@@ -73,13 +66,11 @@ def trapezoid(points: int, dimension: int = 1, radius: float = 9.0, dtype: torch
 def expectation(integrand: Callable[[Tensor], Tensor], rule: Rule) -> Tensor:
     """E h(eps) for eps ~ N(0, I): the exact ELBO, or its gradient, of any decoder with one or two latents.
 
-    The integrand maps nodes (Q, dimension) to (Q, ...).
+    Returns:
+        (...), of an integrand from nodes (Q, dimension) to (Q, ...); differentiable in whatever that depends on.
 
     >>> round(float(expectation(lambda eps: eps[:, 0].exp(), gauss_hermite(20))), 6)  # e^{1/2}
     1.648721
-
-    Returns:
-        (...), differentiable in whatever the integrand depends on.
     """
     return torch.tensordot(rule.weights, integrand(rule.nodes), 1)
 
@@ -98,19 +89,18 @@ def importance_bound(log_weights: Tensor, rule: Rule, samples: float, alpha: flo
     """The exact VR-IWAE bound E log[(1/K) sum_k w_k^{1-alpha}] / (1-alpha), IWAE's at alpha = 0; `elbo` is its limit.
 
     The trapezoid rule of so many points in u errs by about exp(-pi^2 / h), h the spacing: below 1e-12 while the weights
-    within the rule span less than e^60 or so; raise `points` beyond. Peak memory is points * Q * batch numbers. K need
-    not be an integer; prefer `trapezoid` for the latents.
+    within the rule span less than e^60 or so; raise `points` beyond. Peak memory is points * Q * batch numbers.
+
+    Returns:
+        (...), in nats, differentiable. K need not be an integer; prefer `trapezoid` for the latents.
+
+    Raises:
+        ValueError: if K < 1 or alpha lies outside [0, 1).
 
     >>> rule = trapezoid(101)
     >>> wide = -rule.nodes[:, 0] ** 2  # log w = -eps^2
     >>> [round(float(importance_bound(wide, rule, K)), 4) for K in (1, 10, 1e6)], -round(math.log(3) / 2, 4)
     ([-1.0, -0.5676, -0.5493], -0.5493)
-
-    Returns:
-        (...), in nats, differentiable.
-
-    Raises:
-        ValueError: if K < 1 or alpha lies outside [0, 1).
     """
     if not samples >= 1 or not 0 <= alpha < 1:
         raise ValueError(f"The bound needs K >= 1 and 0 <= alpha < 1, not K = {samples}, alpha = {alpha}.")

@@ -9,12 +9,7 @@ Array = NDArray[np.float64]
 
 
 class Inequality(NamedTuple):
-    """Both sides of left <= right, for every horizon n = 1, 2, ... on the last axis.
-
-    Attributes:
-        left: a (weighted) mean of squared gradients.
-        right: its bound.
-    """
+    """Both sides of left <= right for n = 1, 2, ... on the last axis: a mean of squared gradients and its bound."""
 
     left: Array
     right: Array

@@ -7,6 +7,7 @@ tensors go through it: what depends on their values is an error, and the first r
 """
 
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -95,8 +96,8 @@ def compiled(differentiate: Differentiator, build: Build = compile_flat, after: 
 def keep_code() -> None:
     """Let inductor keep its code in the user's cache directory; for commands, since it sets an environment variable.
 
-    A directory that the variable names already stays. Where there is none to write to, torch's own choice, in the
-    directory of temporary files, stays.
+    A directory that the variable names already stays. Where there is none to write to, or its path has a space, which
+    inductor's compiler does not take, torch's own choice, in the directory of temporary files, stays.
     """
     from platformdirs import user_cache_path
 
@@ -104,8 +105,27 @@ def keep_code() -> None:
         with suppress(OSError):
             directory = user_cache_path("vaebench") / "compiled"
             directory.mkdir(parents=True, exist_ok=True)
-            if os.access(directory, os.W_OK):
+            if os.access(directory, os.W_OK) and not _has_space(str(directory)):
                 os.environ[CACHE] = str(directory)
+
+
+def _has_space(path: str) -> bool:
+    return any(letter.isspace() for letter in path)
+
+
+def _reason(error: Exception) -> str:
+    """In a few words: a path that the compiler is given and does not take, or else what it said."""
+    said = " ".join(str(error).split())
+    paths = {
+        CACHE: os.environ.get(CACHE, ""),
+        "TMPDIR": tempfile.gettempdir(),
+        "torch": os.path.dirname(torch.__file__),
+    }
+    for name, path in paths.items():
+        if "C++ compile error" in said and _has_space(path):
+            what = "install torch elsewhere" if name == "torch" else f"set {name} to another"
+            return f"inductor's compiler takes no path with a space, such as {path!r}: {what}"
+    return said[:200]
 
 
 def _layout(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Any, ...]:
@@ -125,8 +145,7 @@ def _compile(
     try:
         fast = build(flat, [*parameters.values(), x, noise])
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CompilationError(f"Compilation failed ({reason}); use eager code.") from error
+        raise CompilationError(f"Compilation failed ({_reason(error)}); use eager code.") from error
 
     def run(parameters: Parameters, x: Tensor, noise: Tensor) -> Result:
         *found, values = fast(*parameters.values(), x, noise)

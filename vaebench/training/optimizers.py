@@ -39,11 +39,9 @@ def fused_adam(
 ) -> Optimizer:
     """`adam` in one kernel: steps of small nets are shorter by up to a third.
 
-    Its vectorised loop rounds the last elements of a tensor otherwise than those before. A parameter with gaps in
-    memory is refused at its first step.
-
     Returns:
-        The optimizer.
+        The optimizer, which rounds the last elements of a tensor otherwise than those before, as its loop is
+        vectorised, and refuses parameters with gaps in memory at its first step.
     """
     rule = torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, fused=True)
     rule.register_step_pre_hook(_lay_out)

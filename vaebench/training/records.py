@@ -50,14 +50,9 @@ class State:
     def each_seed(self, probe: Callable[[Parameters, int], Any]) -> Tensor:
         """The same of parameters and seed."""
         members = zip(range(len(self.seeds)), self.seeds, self.finite().tolist(), strict=True)
-        found = [probe(self.member(s), seed) if fine else None for s, seed, fine in members]
-        known = [
-            None if value is None else torch.as_tensor(value, dtype=torch.float64, device="cpu") for value in found
-        ]
-        missing = torch.full_like(
-            next((value for value in known if value is not None), torch.zeros((), device="cpu")), math.nan
-        )
-        return torch.stack([missing.double() if value is None else value for value in known])
+        found = [probe(self.member(s), seed) if fine else math.nan for s, seed, fine in members]
+        values = [torch.as_tensor(value, dtype=torch.float64, device="cpu") for value in found]
+        return torch.stack(torch.broadcast_tensors(*values))
 
 
 class Step(NamedTuple):
@@ -137,13 +132,13 @@ def divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergenc
 
 
 def geometric(steps: int, per_decade: int = 8) -> tuple[int, ...]:
-    """Steps 0, 1, ... up to `steps`, equally spaced in the logarithm, `per_decade` in a factor of ten, no step twice.
+    """Steps 0, 1, ... up to `steps`, equally spaced in the logarithm.
+
+    Returns:
+        The steps, `per_decade` in a factor of ten, without repetition.
 
     >>> geometric(100, 2)
     (0, 1, 3, 10, 32, 100)
-
-    Returns:
-        The steps.
     """
     ratio, steps = 10 ** (1 / positive_integer("per_decade", per_decade)), positive_integer("steps", steps)
     found, power = {0, steps}, 0

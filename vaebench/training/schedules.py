@@ -34,15 +34,15 @@ class Schedule:
         positive_integer("period", self.period)
 
     def __call__(self, step: int) -> float:
-        """Step size gamma_n at step n >= 1.
+        """Step size at step n >= 1.
+
+        Returns:
+            gamma_n.
 
         >>> inverse_sqrt(0.1)(4)
         0.05
         >>> [per_epoch(0.1, 10)(step) for step in (1, 10, 11, 31)]  # doctest: +ELLIPSIS
         [0.1, 0.1, 0.0707..., 0.05]
-
-        Returns:
-            gamma_n.
         """
         return self.scale * (1 + (positive_integer("step", step) - 1) // self.period) ** -self.exponent
 

@@ -1,7 +1,6 @@
 """Snapshots: everything that the future of a fleet depends on, as tensors by name.
 
-A fleet that is started from a snapshot goes on exactly as the one it was taken of: same minibatches, same noise,
-same checkpoints.
+A fleet that is started from one goes on exactly as that it was taken of: same minibatches, noise and checkpoints.
 """
 
 import hashlib
@@ -76,9 +75,8 @@ def restore(snapshot: Snapshot, parameters: Parameters, optimizer: Optimizer, st
     with torch.no_grad():
         for name, stacked in parameters.items():
             stacked.copy_(snapshot.parameters[name])
-    optimizer.load_state_dict(
-        {"state": _nested(snapshot.optimizer), "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": _nested(snapshot.optimizer), "param_groups": groups})
     for stream, state in zip(streams, snapshot.generators, strict=True):
         stream.generator.set_state(state.clone().cpu())  # torch ignores the offset of a view
 

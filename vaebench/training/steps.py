@@ -30,11 +30,9 @@ def eager(differentiate: Differentiator) -> Differentiator:
 def step_taker(loss: Loss, optimizer: Optimizer, compiler: Compile = eager, size: int | None = None) -> StepTaker:
     """Steps of a fleet: the gradient, by micro-batches where the batch is large, is handed to the optimizer.
 
-    The optimizer is that of the stacked parameters, in their order; its step sizes are read at every step.
-
     Returns:
         (parameters, x, noise) -> gradients by name, and losses and squared norms of the gradients, (2, S), all as
-        they were before the parameters were updated.
+        they were before the parameters were updated. Step sizes of the optimizer are read at every step.
     """
     gradient = recorded_gradient(loss, compiler, size)
 
@@ -80,11 +78,8 @@ def fleet_gradient(loss: Loss) -> Differentiator:
 
 def squared_norms(gradients: Mapping[str, Tensor]) -> Tensor:
     """|g|^2 of each member, (S,), over all parameters, of gradients (S, *shape)."""
-    return (
-        torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients.values()])
-        .square()
-        .sum(0)
-    )
+    norms = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients.values()]
+    return torch.stack(norms).square().sum(0)
 
 
 def _recorded(differentiate: Differentiator) -> Differentiator:

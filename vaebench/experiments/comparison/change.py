@@ -78,12 +78,7 @@ Q = TypeVar("Q", bound=Quantity)
 
 
 def align(before: Mapping[str, Q], after: Mapping[str, Q], judge: Callable[[str, Q, Q], Change]) -> list[Change]:
-    """Compare what is on both sides by name, and list what is on one only.
-
-    Args:
-        before: quantities by name.
-        after: the same, measured again.
-        judge: (name, before, after) -> what became of it.
+    """Compare quantities measured twice, by name, and list what is on one side only.
 
     Returns:
         One row per name, in the order of `before`; what appeared comes last.
@@ -100,18 +95,7 @@ def align(before: Mapping[str, Q], after: Mapping[str, Q], judge: Callable[[str,
 
 
 def number(name: str, before: float, after: float, error: float | None = None, note: str = "") -> Change:
-    """Two values of one number: moved, or the same.
-
-    Args:
-        name: of the number.
-        before: its first value.
-        after: its second.
-        error: standard error of the difference, if known.
-        note: for the row.
-
-    Returns:
-        The row.
-    """
+    """Two values of one number, moved or the same, given the standard error of their difference if it is known."""
     if before == after or (math.isnan(before) and math.isnan(after)):
         return Change(name, before, after, error, "same", note)
     allowed = TOLERANCE * abs(before) if error is None else max(LARGE * error, ROUNDING * abs(before))
@@ -133,15 +117,7 @@ def counter(name: str, before: float, after: float) -> Change:
 
 
 def settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """The circumstances that differ.
-
-    Args:
-        before: what the first was measured with; anything that JSON holds.
-        after: what the second was measured with.
-
-    Returns:
-        One row for each that differs, those within objects by dotted names.
-    """
+    """The circumstances that differ, anything that JSON holds, one row each; those within objects by dotted names."""
     first, second = dict(_flat("", before)), dict(_flat("", after))
     names = [*first, *(name for name in second if name not in first)]
     rows = [(name, _text(first.get(name)), _text(second.get(name))) for name in names]
@@ -154,25 +130,13 @@ def ratio(before: float, after: float, times: str = "x ") -> str:
 
 
 def lost(rows: Iterable[Change], names: Iterable[str]) -> list[Change]:
-    """Rows in which what has gone is lost, if it is one of some names.
-
-    Args:
-        rows: of a comparison.
-        names: of claims and exact counters.
-
-    Returns:
-        The rows.
-    """
+    """Rows in which what has gone is lost, if it is one of the names of claims and exact counters."""
     watched = frozenset(names)
     return [replace(row, kind="lost") if row.kind == "gone" and row.name in watched else row for row in rows]
 
 
 def on_purpose(rows: Sequence[Change], patterns: Sequence[str]) -> list[Change]:
-    """Rows in which what was lost on purpose is gone.
-
-    Args:
-        rows: of a comparison.
-        patterns: names of what was lost on purpose, with * for any letters.
+    """Rows in which what was lost on purpose, by names with * for any letters, is gone.
 
     Returns:
         The rows.

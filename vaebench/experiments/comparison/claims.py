@@ -94,17 +94,7 @@ class Report:
 
 
 def read(path: Path) -> Report:
-    """Read a report that `pytest --benchmark-json` wrote.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        The report.
-
-    Raises:
-        ValueError: if the file is damaged or is something else.
-    """
+    """Read a report that `pytest --benchmark-json` wrote; a file that is damaged or something else is a ValueError."""
     document = read_json(path)
     try:
         machine = document["machine_info"]
@@ -122,14 +112,10 @@ def read(path: Path) -> Report:
 def compare(before: Report, after: Report) -> list[Change]:
     """Compare two reports.
 
-    Args:
-        before: the first.
-        after: the second.
-
     Returns:
-        The rows. A claim that stood and fails, and an exact counter that rose, have crossed their bounds; a claim or
-        an exact counter that is gone is lost, and so is a claim whose statistic is no number any more, or whose bound
-        was loosened to more than twice what it was.
+        The rows. A claim that stood and fails, and an exact counter that rose, have crossed their bounds; a claim
+        or an exact counter that is gone is lost, and so is a claim whose statistic is no number any more, or whose
+        bound was loosened to more than twice what it was.
     """
     rows = align(before.quantities, after.quantities, _judge)
     watched = [name for name, one in before.quantities.items() if isinstance(one, Claim) or _is_counter(one)]

@@ -50,17 +50,7 @@ def resolve(revision: str, repository: Path) -> str | None:
 
 
 def read(path: Path) -> dict[str, Measured]:
-    """Read one file of results.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        What was measured, by benchmark and parameters.
-
-    Raises:
-        ValueError: if the file is damaged or of another format.
-    """
+    """What was measured, by benchmark and parameters; a file that is damaged or of another format is a ValueError."""
     document = read_json(path)
     try:
         if document["version"] != VERSION:
@@ -73,15 +63,7 @@ def read(path: Path) -> dict[str, Measured]:
 
 
 def compare(before: Results, after: Results) -> list[Change]:
-    """Compare two files of results.
-
-    Args:
-        before: the first.
-        after: the second.
-
-    Returns:
-        The rows. An exact counter that rose, or fails now, has crossed its bound; one that is gone is lost.
-    """
+    """Compare two files of results: an exact counter that rose or fails now has crossed its bound, one gone is lost."""
     return lost(align(before, after, _judge), [name for name in before if _kind(name) == "exact"])
 
 
@@ -91,12 +73,7 @@ def _kind(name: str) -> str:
 
 
 def compare_commits(before: str, after: str, repository: Path) -> list[Change]:
-    """Compare two commits wherever both were measured: on one machine, in one environment.
-
-    Args:
-        before: a revision of the repository.
-        after: another.
-        repository: a directory of it.
+    """Compare two revisions of a repository wherever both were measured: on one machine, in one environment.
 
     Returns:
         The rows; where the commits share several machines or environments, these precede the names.

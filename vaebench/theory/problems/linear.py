@@ -15,13 +15,7 @@ from torch.func import grad, jacrev
 
 
 class LinearParameters(NamedTuple):
-    """The blocks of a linear VAE, or of its gradient.
-
-    Attributes:
-        W: decoder, (d, q).
-        V: encoder mean, (q, d).
-        eta: log of the encoder's variances, (q,).
-    """
+    """The blocks of a linear VAE, or of its gradient: decoder W (d, q), encoder V (q, d), log-variances eta (q,)."""
 
     W: Tensor
     V: Tensor
@@ -42,15 +36,13 @@ def unflatten(vector: Tensor, features: int, latents: int) -> LinearParameters:
 def objective(params: LinearParameters, scatter: Tensor, noise_variance: float, beta: float = 1.0) -> Tensor:
     """The negative averaged beta-ELBO f, in nats per example.
 
-    f = d/2 ln(2 pi s) + [tr (I-WV) S (I-WV)' + sum_j D_j |w_j|^2] / (2s) + beta/2 [tr D + tr V S V' - q - sum_j eta_j],
-    D = diag(e^eta).
+    Returns:
+        f = d/2 ln(2 pi s) + [tr (I-WV) S (I-WV)' + sum_j D_j |w_j|^2] / (2s) + beta/2 [tr D + tr V S V' - q - sum_j
+        eta_j], D = diag(e^eta).
 
     >>> zero = LinearParameters(torch.zeros(3, 2), torch.zeros(2, 3), torch.zeros(2))
     >>> round(float(objective(zero, torch.eye(3), 1 / (2 * math.pi))), 4)  # 3 / (2 s)
     9.4248
-
-    Returns:
-        f, a scalar tensor.
     """
     w, v, eta = params
     d, variance = w.shape[-2], eta.exp()
@@ -75,11 +67,10 @@ def gradient(params: LinearParameters, scatter: Tensor, noise_variance: float, b
 def optimum(scatter: Tensor, latents: int, noise_variance: float, beta: float = 1.0) -> tuple[LinearParameters, Tensor]:
     """A global minimiser of `objective` with q <= d latents and beta > 0, and the minimum f_* in nats per example.
 
-    With s' = beta s and S = U diag(lam) U': W = U_q (lam_q - s')_+^{1/2}, M = W'W + s' I, V = M^{-1} W', D = s' M^{-1}:
-    the pPCA solution at noise variance s'. Columns of W may change sign freely.
-
     Returns:
-        The parameters, strongest direction first, and f_*.
+        The parameters, strongest direction first, and f_*. With s' = beta s and S = U diag(lam) U': W = U_q (lam_q
+        - s')_+^{1/2}, M = W'W + s' I, V = M^{-1} W', D = s' M^{-1}: the pPCA solution at noise variance s'. Columns
+        of W may change sign freely.
     """
     d, inner = scatter.shape[-1], beta * noise_variance
     values, vectors = torch.linalg.eigh(scatter)
@@ -113,15 +104,13 @@ def smoothness_on_ball(
 ) -> float:
     """The smoothness constant of `objective` on a ball, certified: no curvature there exceeds it.
 
-    On {|W| <= R_W, |V| <= R_V, e^eta <= D} (spectral norms: decoder, encoder and largest variance) each block of the
-    Hessian is bounded by its norm, and L is the largest eigenvalue of the symmetric 3 x 3 matrix of those norms. The
-    top eigenvalue is that of S.
+    Returns:
+        L, in nats per squared parameter. On {|W| <= R_W, |V| <= R_V, e^eta <= D} (spectral norms: decoder, encoder
+        and largest variance) each block of the Hessian is bounded by its norm, and L is the largest eigenvalue of
+        the symmetric 3 x 3 matrix of those norms. The top eigenvalue is that of S.
 
     >>> smoothness_on_ball(0.0, 0.0, 1.0, 2.0, 1.0)  # |2/s| couples W and V at the origin
     3.5615528128088303
-
-    Returns:
-        L, in nats per squared parameter.
     """
     r_w, r_v, d, lam, s = decoder_norm, encoder_norm, largest_variance, top_eigenvalue, noise_variance
     w_w, v_v, e_e = (lam * r_v**2 + d) / s, lam * r_w**2 / s + beta * lam, d * r_w**2 / (2 * s) + beta * d / 2
@@ -133,10 +122,8 @@ def smoothness_on_ball(
 def log_weights(params: LinearParameters, x: Tensor, noise: Tensor, noise_variance: float, beta: float = 1.0) -> Tensor:
     """Log importance weights log p(x|z) + beta (log p(z) - log q(z|x)) at z = V x + e^{eta/2} eps.
 
-    Leading axes of the examples x (..., d) and of the noise eps (..., q) broadcast.
-
     Returns:
-        (...), in nats.
+        (...), in nats; leading axes of the examples x (..., d) and of the noise eps (..., q) broadcast.
     """
     w, v, eta = params
     latent = x @ v.mT + (eta / 2).exp() * noise

@@ -15,11 +15,10 @@ from vaebench.theory.problems.linear import LinearParameters, flatten
 
 
 class NoiseCovariance(NamedTuple):
-    """Covariance of the gradient from one example and one latent draw, split by origin.
+    """Covariance of the gradient from one example and one latent draw, (p, p), split by origin.
 
-    Attributes:
-        data: covariance over examples of the gradient averaged over draws, (p, p).
-        latent: mean over examples of the covariance over draws, (p, p).
+    The data part is over examples, of the gradient averaged over draws; the latent part is over draws, averaged over
+    examples.
     """
 
     data: Tensor
@@ -35,11 +34,10 @@ def sample_gradient(
 ) -> LinearParameters:
     """The reparameterised gradient of one example's negative beta-ELBO, KL in closed form.
 
-    With xi = e^{eta/2} eps, m = V x, e = x - W(m + xi): g_W = -e (m+xi)'/s, g_V = (beta m - W'e/s) x', g_eta = -(W'e)
-    xi / (2s) - beta (1-D)/2.
-
     Returns:
-        Gradients with the leading axes of x and noise; their mean over both is `gradient`.
+        Gradients with the leading axes of x and noise; their mean over both is `gradient`. With xi = e^{eta/2} eps,
+        m = V x, e = x - W(m + xi): g_W = -e (m+xi)'/s, g_V = (beta m - W'e/s) x', g_eta = -(W'e) xi / (2s) - beta
+        (1-D)/2.
     """
     w, v, eta = params
     spread = (eta / 2).exp() * noise
@@ -83,11 +81,10 @@ def gradient_covariance(
 ) -> NoiseCovariance:
     """The full covariance of `sample_gradient`, example uniform in x (N, d) and eps standard normal: exact.
 
-    The gradient is c(x) + A(x) eps + eps' Q eps with Q free of x, so its coefficients are exact differences, the latent
-    part is E_x[A A'] + 2 tr(Q_i Q_j) and the data part is Cov_x(c).
-
     Returns:
-        Data and latent part, (p, p) each, in the order of `flatten`.
+        Data and latent part, (p, p) each, in the order of `flatten`. The gradient is c(x) + A(x) eps + eps' Q eps
+        with Q free of x, so its coefficients are exact differences, the latent part is E_x[A A'] + 2 tr(Q_i Q_j)
+        and the data part is Cov_x(c).
     """
 
     def at(examples: Tensor, noise: Tensor) -> Tensor:

@@ -37,10 +37,9 @@ def hessian(params: MeanField) -> Tensor:
 def smoothness(largest_mean: float, largest_log_std: float) -> float:
     """The exact smoothness constant on {mu <= mu_max, w <= w_max}: the Hessian there grows entrywise.
 
-    Its entries are positive and increasing in mu and w, so by Perron-Frobenius its largest eigenvalue is too.
-
     Returns:
-        The largest eigenvalue at the corner.
+        The largest eigenvalue at the corner: entries are positive and increasing in mu and w, so by
+        Perron-Frobenius it is, too.
     """
     corner = MeanField(*torch.tensor([largest_mean, largest_log_std], dtype=torch.float64))
     return float(torch.linalg.eigvalsh(hessian(corner))[-1])
@@ -68,11 +67,9 @@ def optimum(count: int) -> tuple[MeanField, Tensor]:
 def pathwise_variance(params: MeanField, count: int) -> MeanField:
     """Variances of the one-draw reparameterised gradient, entropy in closed form.
 
-    g_mu = e^z + z - y, g_w = sd eps g_mu - 1 at z = mu + sd eps. Moments of e^{kz} h(eps) are those of h(eps + k sd),
-    times exp(k mu + k^2 v / 2).
-
     Returns:
-        Variances; divide by the number of draws.
+        Those of g_mu = e^z + z - y and g_w = sd eps g_mu - 1 at z = mu + sd eps; divide by the number of draws.
+        Moments of e^{kz} h(eps) are those of h(eps + k sd), times exp(k mu + k^2 v / 2).
     """
     v = (2 * params.log_std).exp()
     offset = params.mean - count

@@ -13,25 +13,14 @@ from torch import Tensor
 
 
 class MeanField(NamedTuple):
-    """Parameters of q, or a gradient or variance with respect to them.
-
-    Attributes:
-        mean: mu, (D,).
-        log_std: w, (D,).
-    """
+    """Parameters mu and w of q, (D,), or a gradient or variance with respect to them."""
 
     mean: Tensor
     log_std: Tensor
 
 
 class GaussianTarget(NamedTuple):
-    """A joint density Z N(z; m, Lam^{-1}) in z.
-
-    Attributes:
-        mean: m, (D,).
-        precision: Lam, (D, D).
-        log_evidence: log Z, a scalar.
-    """
+    """A joint density Z N(z; m, Lam^{-1}) in z: m (D,), Lam (D, D) and log Z."""
 
     mean: Tensor
     precision: Tensor
@@ -55,12 +44,10 @@ def regression(design: Tensor, response: Tensor, noise_variance: float, prior_va
 
 
 def objective(params: MeanField, target: GaussianTarget) -> Tensor:
-    """The negative ELBO f of a Gaussian target, a scalar tensor.
-
-    f = -log Z + [(mu-m)' Lam (mu-m) + sum Lam_jj e^{2 w_j} - 2 sum w_j - D - log|Lam|] / 2.
+    """The negative ELBO of a Gaussian target.
 
     Returns:
-        f.
+        f = -log Z + [(mu-m)' Lam (mu-m) + sum Lam_jj e^{2 w_j} - 2 sum w_j - D - log|Lam|] / 2, a scalar tensor.
     """
     offset = params.mean - target.mean
     curve = target.precision.diagonal()
@@ -95,13 +82,12 @@ def smoothness(target: GaussianTarget, largest_log_std: float) -> float:
 
 
 def pathwise_variance(params: MeanField, target: GaussianTarget) -> MeanField:
-    """Variances of the one-draw reparameterised gradient, entropy in closed form.
-
-    With z = mu + sd eps: g_mu = Lam (z - m), g_w = sd eps g_mu - 1. For c = Lam (mu - m), M = Lam diag(sd): Var g_mu,j
-    = |M_j|^2 and Var g_w,j = sd_j^2 (c_j^2 + |M_j|^2 + M_jj^2), M_j the rows.
+    """Variances of the one-draw reparameterised gradient, coordinate by coordinate, entropy in closed form.
 
     Returns:
-        Variances, coordinate by coordinate; divide by the number of draws.
+        Those of g_mu = Lam (z - m) and g_w = sd eps g_mu - 1 at z = mu + sd eps; divide by the number of draws. For
+        c = Lam (mu - m), M = Lam diag(sd): Var g_mu,j = |M_j|^2 and Var g_w,j = sd_j^2 (c_j^2 + |M_j|^2 + M_jj^2),
+        M_j the rows.
     """
     deviation = params.log_std.exp()
     mix = target.precision * deviation
