@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.convergence.faults import calibration, detection
 from tests.convergence.faults.catalogue import FAULTS
 from tests.convergence.faults.matrix import GATES, SETTINGS, Row, read
+from tests.mutations import gates, others
 from vaebench.gates import FALSE_ALARM
 from vaebench.report import markdown
 from vaebench.support.files import write_whole
@@ -35,6 +36,7 @@ Smirnov's, against too many small ones. Made by `python -m tests.convergence.fau
 
 """
 AGES = {"2": "a4ff85d, of 23 November 2026, before steps were replayed beside trusted gradients"}  # by settings
+LISTED = len(gates.MUTATIONS) + len(others.MUTATIONS)
 ALARM, SILENT = "●", "·"
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam"}
 
@@ -102,7 +104,8 @@ def _mutated(path: Path) -> str:
     alive = [f"`{row['text']}` in {row['module']}" for row in rows if row["outcome"] != "killed"]
     return (
         f"**Mutations**: {len(rows) - len(alive)} of {len(rows)} are noticed by the ordinary tests "
-        f"(`python -m tests.mutations`, [`mutations.csv`](mutations.csv)); not noticed: {', '.join(alive) or 'none'}."
+        f"(`python -m tests.mutations`, [`mutations.csv`](mutations.csv)); not noticed: {', '.join(alive) or 'none'}; "
+        f"not run since the last change of the ledger: {max(0, LISTED - len(rows))}."
     )
 
 
