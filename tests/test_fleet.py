@@ -12,14 +12,14 @@ from vaebench.data import linear_gaussian, patches
 from vaebench.data.sampling import epochwise, with_replacement
 from vaebench.gates import contract as testing
 from vaebench.gradients.estimators import ESTIMATORS, doubly_reparameterized, exact, pathwise
-from vaebench.gradients.loss import Loss
+from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.measures import moments, probes
 from vaebench.measures.likelihood import bound
 from vaebench.models import GaussianRegression, deep_gaussian_vae, linear_vae, mean_field, mlp_vae
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS, adam, amsgrad, sgd
-from vaebench.training.records import geometric
+from vaebench.training.records import Checkpoint, State, geometric
 from vaebench.training.schedules import constant, inverse_sqrt
 from vaebench.training.snapshots import Snapshot
 
@@ -163,6 +163,15 @@ def test_checkpoints_carry_copies_and_probes(data):
     assert row["step"] == 2 and row["seed"] == 4 and row["U_error"] == points[1].values["U"][2, 1]
     assert row["step_loss"] == pytest.approx(float(points[1].losses[:, 2].mean()))
     assert list(points[0].rows()[0]) == ["step", "seed", "exact", "U", "U_error"]
+
+
+def test_rows_carry_means_since_the_last_checkpoint_and_probes_with_their_errors():
+    """Losses 1, 3 and squares 2, 6 of one member: means 2 and 4."""
+    loss = Loss(model(), pathwise, Objective())
+    state = State(2, own_parameters(loss), loss, torch.zeros(1, 6), (7,))
+    values = {"bound": torch.tensor([[5.0, 0.5]])}
+    (row,) = Checkpoint(state, torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0], [6.0]]), values, ()).rows()
+    assert row == {"step": 2, "seed": 7, "step_loss": 2, "step_grad_sq": 4, "bound": 5, "bound_error": 0.5}
 
 
 def test_each_member_may_start_from_its_own_model(data):

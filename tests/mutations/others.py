@@ -139,8 +139,8 @@ MUTATIONS = (
         "max(1, min(999, BLOCK // (batch_size",
         SAMPLING,
     ),
-    Mutation("vaebench/training/records.py", "self.grad_sq.mean(0)", "self.grad_sq.sum(0)", f"{RECORDS} -k carry"),
-    Mutation("vaebench/training/records.py", "self.losses.mean(0)", "self.losses[-1]", f"{RECORDS} -k carry"),
+    Mutation("vaebench/training/records.py", "self.grad_sq.mean(0)", "self.grad_sq.sum(0)", f"{RECORDS} -k rows_carry"),
+    Mutation("vaebench/training/records.py", "self.losses.mean(0)", "self.losses[-1]", f"{RECORDS} -k rows_carry"),
     Mutation(f"{E}running.py", "found.flops / 1e9", "found.flops / 1e6", "tests/test_running.py -k units"),
     Mutation(f"{E}running.py", "found.peak_bytes / 1e6", "found.peak_bytes / 2**20", "tests/test_running.py -k units"),
     Mutation(

@@ -165,6 +165,11 @@ def test_the_two_kinds_do_not_equal_each_other():
     assert float(constants.Measured(2.0, "x")) == 2.0
 
 
+def test_measured_smoothness_is_half_as_large_again_as_what_was_seen():
+    assert constants.measured_smoothness([1.0, 4.0, 2.0]).value == 6.0
+    assert constants.measured_smoothness([4.0], factor=2.0).value == 8.0
+
+
 def test_measured_noise_covers_at_its_level():
     """At 90 %, 20 chi-square-like replicates, 2000 trials: 80 - 92 % cover (skewness costs some)."""
     rng = np.random.default_rng(3)

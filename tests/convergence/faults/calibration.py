@@ -112,17 +112,17 @@ def run(folder: Path, say: Callable[[str], None], runs: int = RUNS) -> None:
     rows = read(path)
     done = {(row["bed"], row["seed"]) for row in rows}
     torch.set_num_threads(1)
-    for seed in range(runs):
-        for bed in BEDS:
-            if (bed, str(seed)) in done or seed >= COSTLY.get(bed, runs):
-                continue
-            rows += examine(bed, seed)
-            text = io.StringIO(newline="")
-            table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-            write_whole(path, text.getvalue().encode())
-            say(f"{bed}, seed {seed}")
+    jobs = [(bed, seed) for seed in range(runs) for bed in BEDS if seed < COSTLY.get(bed, runs)]
+    for bed, seed in sorted(jobs, key=lambda job: job[0] in COSTLY):
+        if (bed, str(seed)) in done:
+            continue
+        rows += examine(bed, seed)
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        write_whole(path, text.getvalue().encode())
+        say(f"{bed}, seed {seed}")
     write_whole(folder / "calibration.svg", figure(rows).encode())
     for line in summary(rows):
         say(line)
