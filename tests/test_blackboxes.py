@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,15 +11,17 @@ from typer.testing import CliRunner
 
 from vaebench.cli import app
 from vaebench.cli.parts import build_claim
-from vaebench.experiments.blackboxes import Claim, of_model
-from vaebench.experiments.blackboxes.judging import contract, mean_gradient, value, variance_in_batch
-from vaebench.gradients import Objective
+from vaebench.experiments.blackboxes import BackwardBox, Claim, of_model
+from vaebench.experiments.blackboxes.judging import contract, judge_box, mean_gradient, value, variance_in_batch
+from vaebench.gradients import Loss, Objective, draw_noise, pathwise
 from vaebench.models import gaussian, mlp_vae
-from vaebench.report.certificate import certify_box
+from vaebench.report.certificate import FIGURES, certify_box
+from vaebench.report.certificate.figures import drawn
 
 IWAE = Objective(5, 0.0)
 PYRO = pytest.mark.skipif(importlib.util.find_spec("pyro") is None, reason="needs the extra pyro")
 QUIET = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+PYTHAE = pytest.mark.skipif(importlib.util.find_spec("pythae") is None, reason="needs the extra pythae")
 NUMPYRO = pytest.mark.skipif(importlib.util.find_spec("numpyro") is None, reason="needs the extra numpyro")
 
 
@@ -46,31 +49,61 @@ class Faulty:
         return self.fault(*self.box.value_and_gradient(parameters, x, seed))
 
 
-def outcomes(box):
-    claim = Claim(box, of_model(model(), IWAE), IWAE)
-    found = certify_box(claim, data().numpy(), level="fast", name="box")
-    return found, {verdict.gate: verdict.outcome for verdict in found.verdicts}
+def judged(claim):
+    """Verdicts by gate, of 200 gradients each; a right box fails with probability 6e-5 at most."""
+    stream = np.random.SeedSequence(0)
+
+    def seeds(number):
+        return [int(one) for one in stream.spawn(1)[0].generate_state(number) >> np.uint32(1)]
+
+    x = data().numpy()
+    return {v.gate: v for v in (contract(claim.box, x, seeds(2)), *judge_box(claim, x, 200, seeds).verdicts)}
+
+
+def failed_of(claim):
+    return {gate for gate, verdict in judged(claim).items() if verdict.outcome != "pass"}
 
 
 def test_a_right_box_is_certified_and_its_page_is_whole(tmp_path):
-    found, _ = outcomes(Faulty(lambda value, gradient: (value, gradient)))
+    claim = Claim(Faulty(lambda value, gradient: (value, gradient)), of_model(model(), IWAE), IWAE)
+    found = certify_box(claim, data().numpy(), level="fast", name="box")
     assert found.outcome == "pass"
-    assert found.save(tmp_path / "box").is_file()
+    html = found.save(tmp_path / "box").read_text()
+    assert "nothing to draw" not in html and html.count("<svg") == len(drawn(found.findings)) < len(FIGURES)
     json.loads((tmp_path / "box" / "certificate.json").read_text(), parse_constant=pytest.fail)
 
 
 FAULTS = {
-    "bound value": lambda value, gradient: (value - 0.1, gradient),
-    "gradient mean": lambda value, gradient: (value, {name: 0.9 * g for name, g in gradient.items()}),
+    "bound value": lambda value, gradient: (value - 0.2, gradient),
+    "gradient mean": lambda value, gradient: (value, {name: 0.8 * g for name, g in gradient.items()}),
     "contract": lambda value, gradient: (value, gradient | {"encoder.1.bias": 0 * gradient["encoder.1.bias"]}),
 }
 
 
 @pytest.mark.parametrize("gate", FAULTS)
 def test_a_fault_is_found_by_its_gate(gate):
-    """A value off by 0.1 nats, a gradient a tenth too small, a parameter without a gradient."""
-    found, by_gate = outcomes(Faulty(FAULTS[gate]))
-    assert by_gate[gate] == "fail", str(found)
+    """A value off by 0.2 nats, a gradient a fifth too small, a parameter without a gradient."""
+    found = failed_of(Claim(Faulty(FAULTS[gate]), of_model(model(), IWAE), IWAE))
+    assert gate in found and found <= {gate, "gradient mean"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (lambda value, gradient: None, "must return a loss and a gradient by the parameters' names, got None"),
+        (lambda value, gradient: (value, {}), "must have shape .* got nothing"),
+        (lambda value, gradient: (np.zeros(3), gradient), "one number, the mean over rows"),
+        (lambda value, gradient: 1 / 0, "The black box failed with ZeroDivisionError"),
+    ],
+)
+def test_what_is_no_box_is_one_sentence(fault, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        contract(Faulty(fault), data().numpy(), [1, 2])
+
+
+def test_what_is_not_finite_fails():
+    box = Faulty(lambda value, gradient: (math.nan, {name: math.nan * g for name, g in gradient.items()}))
+    assert failed_of(Claim(box, of_model(model(), IWAE), IWAE)) >= {"contract", "bound value", "gradient mean"}
 
 
 def test_noise_of_its_own_generator_breaks_the_contract():
@@ -98,6 +131,25 @@ def test_the_statistics_are_worked_out_by_hand():
     table = torch.randn(400, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert variance_in_batch(table, table).statistic == pytest.approx(1.0)
     assert mean_gradient(table + 1, table + 1).statistic == 0
+
+
+def test_the_scale_has_a_test_of_its_own():
+    """Along the mean a deviation of a quarter stands out, and its error and power are those worked out by hand.
+
+    800 draws of (4, 0, ..) + noise, those of the box 1.25 times as long; of 700 draws each, the deviation is 1 = 0.25
+    of 4 with the error sqrt(2 / 700) = 0.0535, and what is found with probability 0.9 is (t(2.5e-9, 699) + 1.28)
+    errors = (5.89 + 1.28) * 0.0535 / 4 = 0.0959.
+    """
+    generator = torch.Generator().manual_seed(0)
+    start = torch.nn.functional.pad(torch.full((800, 1), 4.0), (0, 59)).double()
+    noise = (torch.randn(800, 60, generator=generator, dtype=torch.float64) for _ in range(2))
+    mine, trusted = (scale * start + one for scale, one in zip((1.25, 1.0), noise, strict=True))
+    found = mean_gradient(mine, trusted)
+    assert found.outcome == "fail"
+    assert found.evidence["scale off by"] == pytest.approx(0.25, abs=0.05)
+    assert found.evidence["scale error"] == pytest.approx((2 / 700) ** 0.5 / 4, rel=0.1)
+    assert found.smallest == pytest.approx(0.0959, rel=0.1)
+    assert mean_gradient(start + mine - 1.25 * start, trusted).outcome == "pass"
 
 
 VAE_IN_PYRO = """
@@ -193,10 +245,51 @@ def wrong_scale():
 """
 
 
+IN_PYTHAE = """
+import torch
+from pythae.models import CIWAE, IWAE, MIWAE, PIWAE, VAE, BetaVAE
+from pythae.models import BetaVAEConfig, CIWAEConfig, IWAEConfig, MIWAEConfig, PIWAEConfig, VAEConfig
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn import BaseDecoder, BaseEncoder
+from tests.test_blackboxes import model as vae
+
+
+class Encoder(BaseEncoder):
+    def __init__(self):
+        super().__init__()
+        self.net = vae().encoder
+
+    def forward(self, x):
+        mean, log_variance = self.net(x).chunk(2, -1)
+        return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+
+class Decoder(BaseDecoder):
+    def __init__(self):
+        super().__init__()
+        self.net = vae().decoder
+
+    def forward(self, z):
+        return ModelOutput(reconstruction=self.net(z))
+
+
+def of(kind, config, **options):
+    return kind(config(input_dim=(6,), latent_dim=1, reconstruction_loss="mse", **options), Encoder(), Decoder())
+
+
+def vae_(): return of(VAE, VAEConfig)
+def beta_vae(): return of(BetaVAE, BetaVAEConfig, beta=2.0)
+def iwae(): return of(IWAE, IWAEConfig, number_samples=5)
+def ciwae(): return of(CIWAE, CIWAEConfig, number_samples=5, beta=0.5)
+def miwae(): return of(MIWAE, MIWAEConfig, number_samples=5, number_gradient_estimates=3)
+def piwae(): return of(PIWAE, PIWAEConfig, number_samples=5, number_gradient_estimates=3)
+"""
+
+
 @pytest.fixture
 def certify_in(tmp_path, monkeypatch):
-    (tmp_path / "in_pyro.py").write_text(VAE_IN_PYRO)
-    (tmp_path / "in_numpyro.py").write_text(VAE_IN_NUMPYRO)
+    for name, text in (("in_pyro", VAE_IN_PYRO), ("in_numpyro", VAE_IN_NUMPYRO), ("in_pythae", IN_PYTHAE)):
+        (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     common = ["--data", "tests.test_blackboxes:data", "--quick", "--out", str(tmp_path / "made")]
@@ -204,9 +297,7 @@ def certify_in(tmp_path, monkeypatch):
 
 
 def failed_in(kind, name):
-    claim = build_claim(kind, name, 0, data(), Objective(), None)
-    found = certify_box(claim, data().numpy(), level="fast", name="box")
-    return {verdict.gate for verdict in found.verdicts if verdict.outcome != "pass"}
+    return failed_of(build_claim(kind, name, 0, data(), Objective(), None))
 
 
 @PYRO
@@ -218,12 +309,13 @@ def failed_in(kind, name):
         ("half_of_the_data", set()),
         ("renyi", set()),
         ("renyi_half_of_the_data", {"bound value", "gradient mean"}),
-        ("renyi_without_rsample", {"contract"}),  # the trusted score-function gradient is noisy at 400 draws
+        ("renyi_without_rsample", {"contract"}),  # the trusted score-function gradient is noisy at 200 draws
     ],
 )
 def test_pyro(name, failed, certify_in):
     """What reports/peers says of Pyro: without a path there is no gradient; the rest is right."""
-    assert failed_in("pyro", f"in_pyro:{name}") == failed
+    found = failed_in("pyro", f"in_pyro:{name}")
+    assert failed <= found <= failed | ({"gradient mean"} if "contract" in failed else set())
 
 
 @NUMPYRO
@@ -231,6 +323,42 @@ def test_pyro(name, failed, certify_in):
 @pytest.mark.parametrize(("name", "failed"), [("renyi", set()), ("wrong_scale", {"bound value", "gradient mean"})])
 def test_numpyro(name, failed, certify_in):
     assert failed_in("numpyro", f"in_numpyro:{name}") == failed
+
+
+@PYTHAE
+@QUIET
+@pytest.mark.parametrize(
+    ("name", "failed"),
+    [
+        ("vae_", set()),
+        ("beta_vae", set()),
+        ("iwae", {"bound value"}),
+        ("ciwae", {"bound value"}),
+        ("miwae", {"bound value", "gradient mean"}),
+        ("piwae", {"bound value", "gradient mean"}),
+    ],
+)
+def test_pythae(name, failed, certify_in):
+    """What reports/peers says of Pythae: weighted means for bounds, K and M exchanged, added gradients."""
+    assert failed_in("pythae", f"in_pythae:{name}") == failed
+
+
+def test_training_code_in_torch_is_a_box():
+    """Its gradient is that of the same loss, and torch's generator stays where it is."""
+    made, state = model(), torch.get_rng_state()
+
+    def backward(x):
+        loss = Loss(made, pathwise, IWAE)(x, draw_noise(made, x, IWAE))
+        loss.backward()
+        return float(loss.detach())
+
+    box, trusted = BackwardBox(made, backward), of_model(model(), IWAE)
+    (value, found), (other, wanted) = (
+        one.value_and_gradient(trusted.parameters, data().numpy(), 3) for one in (box, trusted)
+    )
+    assert value == pytest.approx(other) and torch.equal(state, torch.get_rng_state())
+    for name, gradient in wanted.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -241,6 +369,7 @@ def test_numpyro(name, failed, certify_in):
         (["--black-box", "tests.test_blackboxes:right"], "needs --model"),
         (["--black-box", "tests.test_blackboxes:data"], "must return a black box"),
         (["--pyro", "tests.test_blackboxes:data"], "must return three things"),
+        (["--black-box", "tests.test_blackboxes:broken", "--model", "tests.test_blackboxes:model"], "failed with Zero"),
     ],
 )
 def test_what_cannot_be_asked_of_a_box(arguments, sentence, certify_in):
@@ -251,3 +380,7 @@ def test_what_cannot_be_asked_of_a_box(arguments, sentence, certify_in):
 
 def right():
     return of_model(model(), Objective())
+
+
+def broken():
+    return Faulty(lambda value, gradient: 1 / 0)

@@ -4,10 +4,14 @@ import json
 import math
 import os
 import re
+import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -20,12 +24,17 @@ from vaebench.experiments.certifying.cost import at_own
 from vaebench.experiments.certifying.guarantee import paired_p_value
 from vaebench.experiments.certifying.intervals import Interval, mean_ratio, median
 from vaebench.experiments.certifying.noise import frontier
+from vaebench.experiments.certifying.right import judge_all
+from vaebench.experiments.certifying.theory_run import on_bed
 from vaebench.experiments.comparison import compare
 from vaebench.gates.paired import closest, differences
 from vaebench.gradients import ESTIMATORS, Objective, analytic_kl, doubly_reparameterized, leave_one_out, pathwise
 from vaebench.models import from_encoder_decoder, linear_vae, mlp_vae
-from vaebench.report.certificate import FIGURES, certify
+from vaebench.report.certificate import FIGURES, Certificate, certify
+from vaebench.report.certificate.certificate import require_place
+from vaebench.report.certificate.markdown import badge
 from vaebench.report.certificate.numbers import SCHEMA
+from vaebench.report.certificate.page import page
 from vaebench.report.certificate.terminal import WIDTH, lines
 
 pytest_plugins = ["pytester"]
@@ -33,6 +42,10 @@ pytest_plugins = ["pytester"]
 
 def antithetic(model, x, noise, objective):
     return (pathwise(model, x, noise, objective) + pathwise(model, x, -noise, objective)) / 2
+
+
+def own_draws(model, x, noise, objective):
+    return pathwise(model, x, torch.randn_like(noise), objective)
 
 
 def with_kl_weight(weight):
@@ -60,6 +73,11 @@ def rows():
 @pytest.fixture(scope="module")
 def own():
     return certify(antithetic, own_model(), rows(), level="fast")
+
+
+@pytest.fixture(scope="module")
+def saved(own, tmp_path_factory):
+    return own.save(tmp_path_factory.mktemp("certificates") / "antithetic")
 
 
 @pytest.fixture(scope="module")
@@ -147,9 +165,9 @@ def test_an_estimator_that_no_bed_suits_is_judged_on_ones_own_model():
         assert isinstance(model.encoder, nn.Sequential)
         return pathwise(model, x, noise, objective)
 
-    found = certify(of_my_model_only, own_model(), rows(), level="fast").findings
-    assert {one.place for one in found.judged} == {"your model"}
-    assert any("the linear bed" in line and "no attribute 'encoder'" in line for line in found.left_out)
+    judged, left_out = judge_all(ask(of_my_model_only, own_model(), rows(), level="fast"), lambda line: None)
+    assert {one.place for one in judged} == {"your model"}
+    assert any("the linear bed" in line and "no attribute 'encoder'" in line for line in left_out)
 
 
 # Cost and noise
@@ -168,6 +186,17 @@ def test_counters_of_twice_the_work_are_twice(own):
 def test_flops_grow_in_proportion_to_the_batch(own):
     slopes = [s for s in own.findings.cost.scalings if s.axis == "B"]
     assert slopes and all(s.flops == pytest.approx(1.0) for s in slopes)
+
+
+def test_adams_ledger_tells_ascent_from_descent():
+    """What it allows is kept by pathwise, and is less than nothing when the same gradient's sign is turned."""
+
+    def ascending(model, x, noise, objective):
+        return -pathwise(model, x, noise, objective)
+
+    name = "left / right of Adam's ledger"
+    right, turned = (on_bed(ask(one, level="fast", optimizer="adam"), [])[2][name] for one in (pathwise, ascending))
+    assert right.high < 1 < turned.low
 
 
 def test_antithetic_noise_has_a_lower_variance(own):
@@ -209,14 +238,25 @@ def test_the_frontier_leaves_out_what_is_beaten_in_both():
 # The files
 
 
-def test_what_is_saved_is_whole(own, tmp_path):
-    page = own.save(tmp_path / "antithetic")
-    names = {path.name for path in page.parent.iterdir()}
+def test_what_is_saved_is_whole(saved):
+    names = {path.name for path in saved.parent.iterdir()}
     assert names == {"index.html", "certificate.json", "certificate.md", "numbers.csv", "badge.svg"}
-    document = json.loads((page.parent / "certificate.json").read_text(), parse_constant=pytest.fail)
+    document = json.loads((saved.parent / "certificate.json").read_text(), parse_constant=pytest.fail)
     assert document["schema"] == SCHEMA and document["outcome"] == "pass"
-    assert sum(path.stat().st_size for path in page.parent.iterdir()) < 400_000
-    assert own.save(page.parent) == page
+    assert sum(path.stat().st_size for path in saved.parent.iterdir()) < 400_000
+
+
+def test_parquet_holds_the_frame(own, tmp_path):
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    page = own.save(tmp_path / "antithetic", parquet=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(page.parent / "numbers.parquet"), own.frame)
+
+
+def test_without_pyarrow_parquet_is_refused_before_anything_is_written(own, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"pip install 'vaebench\[parquet\]'"):
+        own.save(tmp_path / "antithetic", parquet=True)
+    assert not any(tmp_path.iterdir())
 
 
 def test_every_key_of_the_schema_is_documented(own):
@@ -224,9 +264,9 @@ def test_every_key_of_the_schema_is_documented(own):
     assert all(f"`{key}`" in documented for key in own.to_dict())
 
 
-def test_the_page_asks_for_nothing_from_elsewhere(own, tmp_path):
+def test_the_page_asks_for_nothing_from_elsewhere(saved):
     """It opens from a disk without a network: no source, style, script or font has an address."""
-    html = own.save(tmp_path / "page").read_text()
+    html = saved.read_text()
     addresses = re.findall(r'(?:src|href)="([^"]*)"', html)
     assert all(
         a.startswith(("#", "data:")) or a in {"certificate.json", "certificate.md", "numbers.csv"} for a in addresses
@@ -243,15 +283,27 @@ def test_what_is_not_a_certificate_is_left_alone(own, tmp_path):
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-def test_a_name_is_text_wherever_it_stands(tmp_path):
-    found = certify(antithetic, level="fast", name="<script>alert(1)</script>|x", model_name="[a](b)")
-    html = found.save(tmp_path / found.file_name).read_text()
-    assert "<script>alert" not in html
+@pytest.mark.parametrize("unwritable", ["file/below", "/proc/certificates/mine"])
+def test_where_nothing_can_be_written_is_known_before(unwritable, tmp_path):
+    """Afterwards everything is as it was: no directory is left."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="Nothing can be written to"):
+        require_place(tmp_path / unwritable / "mine")
+    require_place(tmp_path / "new" / "below" / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_name_is_text_wherever_it_stands(own):
+    renamed = replace(own.findings.question, name="<script>alert(1)</script>|x", model_name="[a](b)")
+    found = Certificate(replace(own.findings, question=renamed))
+    assert "<script>alert" not in page(found.findings)
     assert "<script>" not in found.markdown() and r"\|x" in found.markdown()
-    assert "<script>" not in (tmp_path / found.file_name / "badge.svg").read_text()
+    assert "<script>" not in badge(found.findings)
+    assert found.file_name == "script-alert-1-script-x"
 
 
-def test_the_refusal_stands_on_the_first_screen(wrong, tmp_path):
+def test_the_refusal_takes_an_earlier_certificates_place_and_stands_on_the_first_screen(wrong, saved, tmp_path):
+    shutil.copytree(saved.parent, tmp_path / "wrong")
     html = wrong.save(tmp_path / "wrong").read_text()
     first = html[html.index("<header>") : html.index('<div class="tiles">')]
     assert "is refused" in first and 'class="verdict bad"' in first and "KL term is off by +2 %" in first
@@ -302,9 +354,22 @@ def test_a_notebook_shows_the_sentence(own):
         ({"optimizer": "sdg"}, "did you mean 'sgd'"),
         ({"objective": Objective(alpha=0.5), "estimator": analytic_kl}, "analytic_kl is defined for the ELBO"),
         ({"estimator": leave_one_out}, "at least 2 samples"),
-        ({"estimator": lambda *a: pathwise(*a).mean()}, r"surrogate \(B,\) = \(8,\)"),
+        (
+            {"estimator": lambda *a: pathwise(*a).mean()},
+            r"one surrogate per example, shape \(B,\) = \(2,\) .* got \(\)",
+        ),
+        ({"estimator": lambda *a: (pathwise(*a), 0)}, "one surrogate per example.* got a tuple"),
+        ({"estimator": lambda *a: None}, "one surrogate per example.* got a NoneType"),
+        ({"estimator": lambda *a: math.nan * pathwise(*a)}, "is not finite at the start"),
+        ({"estimator": lambda *a: 1 / 0}, "failed with ZeroDivisionError"),
         ({"estimator": lambda *a: pathwise(*a).detach()}, "detached"),
-        ({"model": nn.Identity(), "data": rows()}, "no parameters"),
+        ({"estimator": own_draws}, "declare more by vaebench.gradients.noise_shape"),
+        ({"model": nn.Identity(), "data": rows()}, "must be an nn.Module with latents, posterior and likelihood"),
+        ({"model": own_model().requires_grad_(False), "data": rows()}, "No parameter of EncoderDecoder is trained"),
+        ({"model": own_model(), "data": rows()[:, :60]}, r"x must be \(B, 64\)"),
+        ({"model": own_model(), "data": rows() * math.nan}, "NaN or infinite"),
+        ({"model": own_model(), "data": (rows() > 0.5).to(torch.uint8)}, "bytes of at most 1"),
+        ({"model": own_model(), "data": rows()[:0]}, "B at least 1"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(options, sentence):
@@ -336,6 +401,20 @@ def model():
 def scalar(model, x, noise, objective):
     return pathwise(model, x, noise, objective).mean()
 
+def in_cuda():
+    raise AssertionError("Torch not compiled with CUDA enabled")
+
+def other_output():
+    return from_encoder_decoder(nn.Linear(64, 4), nn.Linear(2, 60), latents=2)
+
+calls = []
+
+def interrupted(model, x, noise, objective):
+    calls.append(1)
+    if len(calls) > 20:
+        raise KeyboardInterrupt
+    return pathwise(model, x, noise, objective)
+
 def needy(size):
     return model()
 
@@ -364,19 +443,39 @@ def mine(tmp_path, monkeypatch):
         (["my_library:scalr"], "did you mean 'scalar'"),
         (
             ["my_library:scalar", "--model", "my_library:model", "--data", "my_library:data"],
-            "one number for every example",
+            "one surrogate per example",
         ),
         (["pathwise", "--model", "my_library:needy", "--data", "my_library:data"], "needs the argument 'size'"),
         (["pathwise", "--model", "my_library:nothing", "--data", "my_library:data"], "from_encoder_decoder"),
         (["pathwise", "--data", "my_library:nothing"], "must return a tensor"),
         (["pathwise", "--alpha", "2"], "alpha must be in [0, 1]"),
         (["pathwise", "--optimizer", "sdg"], "did you mean 'sgd'"),
+        (["pathwise", "--model", "my_library:in_cuda", *DATA], "my_library:in_cuda cannot be made"),
+        (["pathwise", "--model", "my_library:other_output", *DATA], "must be (B, 60) for this model"),
+        (["pathwise", "--out", "my_library.py"], "Nothing can be written to my_library.py"),
+        (["pathwise", "--samples", "1000000000"], "samples must be at most"),
+        (["pathwise", "--seed", "-1"], "seeds must be integers of at least 0"),
     ],
 )
 def test_a_command_that_cannot_be_asked_exits_with_two(mine, arguments, sentence):
     result = mine(*arguments)
     assert result.exit_code == 2, result.output
     assert sentence in " ".join(result.output.split()) and "Traceback" not in result.output
+
+
+def test_ctrl_c_leaves_nothing_behind(mine, tmp_path):
+    result = mine("my_library:interrupted", "--quick")
+    assert result.exit_code == 1 and "nothing was written" in result.output
+    assert not (tmp_path / "certificates").exists()
+
+
+def test_the_shell_completes_registered_names():
+    """As the script that `vaebench --install-completion` writes asks for it."""
+    for words, wanted in (("certify doubly", ["doubly_reparameterized"]), ("check --model conv", ["conv_vae"])):
+        asked = {"_VAEBENCH_COMPLETE": "complete_bash", "COMP_WORDS": f"vaebench {words}"}
+        asked["COMP_CWORD"] = str(len(words.split()))
+        result = CliRunner().invoke(app, [], prog_name="vaebench", env=asked)
+        assert result.stdout.split() == wanted
 
 
 # Across commits
@@ -402,6 +501,7 @@ def test_the_fixture_keeps_claims_that_compare_reads(pytester, monkeypatch):
             certify(shrunk, level="fast", name="mine")
         """
     )
+    pytester.makeconftest("import torch; torch.set_num_threads(1)")
     result = pytester.runpytest_subprocess(
         "-p", "vaebench.testing", "-p", "no:xdist", "--benchmark-json=report.json", "-q"
     )

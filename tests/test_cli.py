@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -49,6 +50,16 @@ def test_help_imports_nothing_heavy(command):
 def test_the_module_runs_as_a_program():
     answer = subprocess.run([sys.executable, "-m", "vaebench.cli", "--version"], capture_output=True, check=False)
     assert (answer.returncode, answer.stdout.decode().split()) == (0, ["vaebench", vaebench.__version__])
+
+
+def test_a_pipe_that_closes_ends_a_command_without_a_word():
+    """As `vaebench list | head -1` does."""
+    read, write = os.pipe()
+    os.close(read)
+    words = [sys.executable, "-m", "vaebench.cli", "list"]
+    result = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert "it broke" not in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_correct_estimator_passes(run):

@@ -1,15 +1,10 @@
 """Pythae's models on our nets: sigmoid outputs under "bce", unit-variance Gaussians under "mse"."""
 
-import logging
 from collections.abc import Callable
-from contextlib import redirect_stderr
 from importlib.metadata import version
-from io import StringIO
-from pathlib import Path
-from tempfile import mkdtemp
 
 import torch
-from pythae.data.datasets import BaseDataset, DatasetOutput
+from pythae.data.datasets import DatasetOutput
 from pythae.models import (
     CIWAE,
     IWAE,
@@ -27,17 +22,16 @@ from pythae.models import (
 from pythae.models import VAE as PythaeVAE
 from pythae.models.base.base_utils import ModelOutput
 from pythae.models.nn import BaseDecoder, BaseEncoder
-from pythae.trainers import CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig
 from torch import Tensor
 
 from benchmarks.peers.steps import Adapter, Backward, Contestant, Step
+from vaebench.experiments.blackboxes.from_pythae import trained_backward
 from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE
 from vaebench.models.distributions import Bernoulli
 
 NAME, VERSION = "pythae", version("pythae")
 Build = Callable[[VAE, Objective, tuple[int, ...]], BaseAE]
-logging.disable(logging.INFO)  # the trainer tells of every folder
 
 
 class Encoder(BaseEncoder):
@@ -102,40 +96,12 @@ def adapter(make: Build) -> Adapter:
     return prepare
 
 
-class Rows(BaseDataset):
-    """One batch as a data set, in its own precision."""
-
-    def __init__(self, x: Tensor):
-        super().__init__(x, torch.zeros(len(x)))
-        self.data = x
-
-
 def trained(make: Build) -> Adapter:
     """What Pythae's trainer for two optimizers leaves as gradients, from steps of size zero, and its decoder's loss."""
 
     def prepare(model: VAE, objective: Objective) -> Backward:
-        trainers: dict[int, CoupledOptimizerTrainer] = {}
-
-        def trainer(x: Tensor) -> CoupledOptimizerTrainer:
-            config = CoupledOptimizerTrainerConfig(
-                output_dir=str(Path(mkdtemp()) / "peers"),
-                per_device_train_batch_size=len(x),
-                encoder_optimizer_cls="SGD",
-                decoder_optimizer_cls="SGD",
-                encoder_learning_rate=0.0,
-                decoder_learning_rate=0.0,
-                no_cuda=True,
-            )
-            peer = make(model, objective, tuple(x.shape[1:]))
-            made = CoupledOptimizerTrainer(model=peer, train_dataset=Rows(x), training_config=config)
-            made.prepare_training()
-            return made
-
         def backward(x: Tensor) -> float:
-            if len(x) not in trainers:
-                trainers[len(x)] = trainer(x)
-            with redirect_stderr(StringIO()):  # a progress bar for every step
-                return trainers[len(x)].train_step(epoch=1)[2]
+            return trained_backward(make(model, objective, tuple(x.shape[1:])))(x)
 
         return backward
 

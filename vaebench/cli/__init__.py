@@ -11,7 +11,8 @@ from vaebench.cli import catalogue, certify, check, compare, frontier, new, repo
 from vaebench.cli.common import say
 from vaebench.support.texts import sentence
 
-MEANT: tuple[type[Exception], ...] = (typer.Exit, typer.Abort, typer.BadParameter.__bases__[0].__bases__[0])
+CLICKS = typer.BadParameter.__bases__[0].__bases__[0]
+MEANT: tuple[type[Exception], ...] = (typer.Exit, typer.Abort, CLICKS, BrokenPipeError)  # a closed pipe ends a command
 
 
 class Commands(TyperGroup):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, print_json, print_verdicts, refusing, uncollected
+from vaebench.cli.common import AsJson, complete, print_json, print_verdicts, refusing, uncollected
 from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
@@ -20,14 +20,22 @@ EAGER = 16  # steps before a gradient is recorded: as many as the gates take at 
 
 
 def check(
-    estimator: Annotated[str, typer.Option(help=f"Gradient estimator, by name, {OWN}.")] = "pathwise",
-    model: Annotated[str, typer.Option(help=f"Model, by name, {OWN} that returns it.")] = "linear_vae",
-    data: Annotated[str, typer.Option(help=f"Data set, by name, {OWN} that returns it.")] = "linear_gaussian",
+    estimator: Annotated[
+        str, typer.Option(help=f"Gradient estimator, by name, {OWN}.", autocompletion=complete("estimator"))
+    ] = "pathwise",
+    model: Annotated[
+        str, typer.Option(help=f"Model, by name, {OWN} that returns it.", autocompletion=complete("model"))
+    ] = "linear_vae",
+    data: Annotated[
+        str, typer.Option(help=f"Data set, by name, {OWN} that returns it.", autocompletion=complete("data set"))
+    ] = "linear_gaussian",
     samples: Annotated[int, typer.Option(help="Samples K of the bound.")] = 1,
     alpha: Annotated[float, typer.Option(help="1 is the ELBO, 0 the IWAE bound, between them VR-IWAE.")] = 1.0,
     beta: Annotated[float, typer.Option(help="Weight of the Kullback-Leibler term.")] = 1.0,
     latents: Annotated[int | None, typer.Option(help="Latent dimension; default the model's.")] = None,
-    optimizer: Annotated[str, typer.Option(help=f"Optimizer that is claimed, by name, {OWN}.")] = "sgd",
+    optimizer: Annotated[
+        str, typer.Option(help=f"Optimizer that is claimed, by name, {OWN}.", autocompletion=complete("optimizer"))
+    ] = "sgd",
     sampler: Annotated[str | None, typer.Option(help=f"Sampler of minibatches, epochwise {OWN}.")] = None,
     trainer: Annotated[str | None, typer.Option(help="Training loop under test, package.module:function.")] = None,
     reported: Annotated[str | None, typer.Option(help=f"What the code reports as the bound, by name, {OWN}.")] = None,

@@ -6,7 +6,7 @@ import gc
 import json
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,6 +52,28 @@ def uncollected() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def complete(kind: str) -> Callable[[str], list[str]]:
+    """What a shell offers after TAB where a registered part is named.
+
+    Args:
+        kind: "estimator", "model", "data set" or "optimizer".
+
+    Returns:
+        The beginning of a name -> the names that begin so.
+    """
+
+    def names(incomplete: str) -> list[str]:
+        from vaebench.data import DATA
+        from vaebench.gradients import ESTIMATORS
+        from vaebench.models import MODELS
+        from vaebench.training.optimizers import OPTIMIZERS
+
+        known = {one.kind: one for one in (ESTIMATORS, MODELS, DATA, OPTIMIZERS)}
+        return [name for name in known[kind] if name.startswith(incomplete)]
+
+    return names
 
 
 def say(command: str, text: str) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from vaebench.experiments.blackboxes import Claim
     from vaebench.gradients import Objective
 
-BOXES = ("pyro", "numpyro", "black-box")
 FITTING = "try --data digits, or write a package.module:function that returns the model"
 
 
@@ -27,20 +26,22 @@ def build_data(name: str, seed: int, offered: Mapping[str, Any] | None = None) -
         offered: arguments for a function that takes them, such as `dtype`.
 
     Returns:
-        Rows (N, *event).
+        Rows (N, *event); of a pair (x, labels) the first.
 
     Raises:
-        ValueError: if it is no tensor.
+        ValueError: if it returns no table of numbers, or none with rows.
     """
-    import torch
-
     from vaebench.data import DATA
+    from vaebench.models import as_table
 
-    made = _build(name, DATA[name], seed, offered or {})
-    made = made[0] if isinstance(made, tuple) and made else made
-    if not isinstance(made, torch.Tensor):
-        raise ValueError(f"{name} must return a tensor (N, *event), got {type(made).__name__}.")
-    return made
+    found = _build(name, DATA[name], seed, offered or {})
+    try:
+        rows = as_table(found[0] if isinstance(found, tuple) and found else found)
+    except ValueError as refusal:
+        raise ValueError(f"{name} must return a tensor (N, *event); {refusal}") from None
+    if rows.ndim < 2 or not rows.numel():
+        raise ValueError(f"{name} must return rows (N, *event), got shape {tuple(rows.shape)}.")
+    return rows
 
 
 def build_model(name: str, seed: int, rows: Tensor, offered: Mapping[str, Any] | None = None) -> nn.Module:
@@ -74,12 +75,15 @@ def build_model(name: str, seed: int, rows: Tensor, offered: Mapping[str, Any] |
     return found
 
 
+KINDS = {"pyro": "Pyro program", "numpyro": "NumPyro program", "pythae": "Pythae model", "black-box": "black box"}
+
+
 def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Objective, model: nn.Module | None) -> Claim:
     """A black box of one's own, beside what it is held against.
 
     Args:
-        kind: one of `BOXES`.
-        name: package.module:function, which returns model, guide and ELBO object, or the box itself.
+        kind: of `KINDS`.
+        name: package.module:function, which returns model, guide and ELBO object, Pythae's model, or the box itself.
         seed: of torch's generator while it runs.
         rows: the data.
         objective: the bound that is claimed; Pyro's and NumPyro's ELBO objects say theirs.
@@ -92,8 +96,9 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
         ValueError: if the function returns something else, or an extra is not installed.
     """
     from vaebench.experiments.blackboxes import BlackBox, Claim, of_model
+    from vaebench.experiments.options import made as build
 
-    made = _build(name, imported("black box", name if ":" in name else f"{name}:make"), seed, {})
+    made = _build(name, imported(KINDS[kind], name if ":" in name else f"{name}:make"), seed, {})
     if kind == "black-box":
         if not isinstance(made, BlackBox):
             raise ValueError(f"{name} must return a black box with parameters and value_and_gradient, got {made!r}.")
@@ -104,16 +109,19 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
         if shapes[0] != shapes[1]:
             raise ValueError(f"The box has parameters {shapes[0]}, the model {shapes[1]}; names and shapes must agree.")
         return Claim(made, trusted, objective)
+    if kind == "pythae":
+        return _of_pythae(made, name)
     if not isinstance(made, tuple) or len(made) != 3:
         raise ValueError(f"{name} must return three things, (model, guide, ELBO object), got {type(made).__name__}.")
+    parts = dict(zip(("model", "guide", "elbo"), made, strict=True))
     try:
         if kind == "pyro":
             from vaebench.experiments.blackboxes.from_pyro import from_pyro
 
-            return from_pyro(*made, rows)
+            return build(name, from_pyro, parts | {"x": rows})
         from vaebench.experiments.blackboxes.from_numpyro import from_numpyro
 
-        return from_numpyro(*made, rows.numpy())
+        return build(name, from_numpyro, parts | {"x": rows.numpy()})
     except ModuleNotFoundError as missing:
         raise ValueError(f"{missing.name} is not installed: pip install 'vaebench[{kind}]'.") from None
 
@@ -126,8 +134,9 @@ def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[s
     from vaebench.support.repeatable import torch_seeded
 
     given = {"generator": torch.Generator().manual_seed(seed)} | dict(offered)
-    taken = inspect.signature(factory).parameters.values()
-    if lacking := [one.name for one in taken if one.default is one.empty and one.kind < 2 and one.name not in given]:
+    taken = [one for one in inspect.signature(factory).parameters.values() if one.default is one.empty]
+    starred = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    if lacking := [one.name for one in taken if one.kind not in starred and one.name not in given]:
         advice = hint or "give it a default, or choose another"
         raise ValueError(f"{name} needs the argument {lacking[0]!r}, which no option gives: {advice}.")
     try:
@@ -135,3 +144,15 @@ def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[s
             return made(name, factory, given)
     except ValueError as refusal:
         raise ValueError(f"{str(refusal).rstrip('.')}; {hint}." if hint else str(refusal)) from None
+
+
+def _of_pythae(made: Any, name: str) -> Claim:
+    try:
+        from pythae.models import BaseAE  # pyright: ignore[reportMissingImports]
+
+        from vaebench.experiments.blackboxes.from_pythae import from_pythae
+    except ModuleNotFoundError as missing:
+        raise ValueError(f"{missing.name} is not installed: pip install 'vaebench[pythae]'.") from None
+    if not isinstance(made, BaseAE):
+        raise ValueError(f"{name} must return a model of Pythae, got {type(made).__name__}.")
+    return from_pythae(made)

@@ -179,7 +179,7 @@ def gradient(experiment: Experiment, problem: Problem) -> Callable[[], object]:
     generator = torch.Generator(device=parameters[0].device).manual_seed(0)
     indices = with_replacement(len(problem.train), experiment.batch_size, generator)(1)[0]
     x = minibatch(problem.train, indices, parameters[0])
-    noise = draw_noise(loss.model, x, experiment.objective, generator)
+    noise = draw_noise(loss.model, x, experiment.objective, generator, loss.estimator)
     return lambda: torch.autograd.grad(loss(x, noise), parameters, allow_unused=True)
 
 

@@ -97,7 +97,7 @@ def check_estimator(
     model, x = _bed(model, x, generator)
     with preserved(model), _untouched_globals():  # pyright: ignore[reportArgumentType]
         x = _rows(Loss(model, estimator, objective), x)
-        noise = draw_noise(model, x, objective, generator)
+        noise = draw_noise(model, x, objective, generator, estimator)
         before = x.clone(), noise.clone()
         surrogate = estimator(model, x, noise, objective)
         _require_like("surrogate", surrogate, (len(x),), x)
@@ -204,7 +204,7 @@ def _require_unbiased(loss: Loss, x: Tensor, generator: torch.Generator, replica
     _require(replicates >= 20 * parameters, f"{replicates} replicates are too few for {parameters} parameters")
 
     def sample(which: Loss) -> Tensor:
-        shape = (replicates, objective.samples, len(x), model.latents)
+        shape = (replicates, *which.noise_shape(len(x)))
         noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
         return torch.cat([_flat_gradients(which, x, block) for block in noise.split(500)])
 

@@ -71,7 +71,7 @@ def differences(
     for half in (0, 1):
         for start in range(0, count // 2, chunk):
             x, noise = draws.take(min(chunk, count // 2 - start))
-            trust = _flat(second(point, x, noise))
+            trust = _flat(second(point, x, theirs.own_part(noise)))
             own = first(point, x, noise)
             tally.enter(_flat(own) - trust, float(trust.abs().max()), half)
             if observe is not None:
@@ -148,7 +148,9 @@ def closest(
     spread = dict.fromkeys(trusted, 0.0)
     for _ in range(0, PILOT, chunk):
         batch, noise = draws.take(chunk)
-        mine, *others = (_flat(vmap(grad(loss_function(one)), (None, 0, 0))(point, batch, noise)) for one in losses)
+        mine, *others = (
+            _flat(vmap(grad(loss_function(one)), (None, 0, 0))(point, batch, one.own_part(noise))) for one in losses
+        )
         for one, other in zip(trusted, others, strict=True):
             spread[one] += float((mine - other).square().sum())
     return min(spread, key=spread.__getitem__)
@@ -161,20 +163,21 @@ def _flat(gradients: Parameters) -> Tensor:
 def _named(
     loss: Loss, data: Tensor, batch_size: int, point: Parameters, count: int, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Directions (p,) from draws of their own: the mean gradient, by block, and its derivative in beta."""
+    """Directions (2, p), each from two halves of draws of their own: the mean gradient, by block, and by beta."""
     more = Loss(loss.model, loss.estimator, replace(loss.objective, beta=loss.objective.beta + STEP))
     here, there = (vmap(grad(loss_function(one)), (None, 0, 0)) for one in (loss, more))
-    draws, size = fresh(loss, data, batch_size, generator), sum(p.numel() for p in point.values())
+    draws, size, each = fresh(loss, data, batch_size, generator), sum(p.numel() for p in point.values()), count // 2
     chunk = max(1, min(256, CHUNK // size))
-    scale = weight = torch.zeros(size, dtype=torch.float64, device=data.device)
-    for start in range(0, count, chunk):
-        x, noise = draws.take(min(chunk, count - start))
-        gradient = _flat(here(point, x, noise))
-        scale = scale + gradient.sum(0) / count
-        weight = weight + (_flat(there(point, x, noise)) - gradient).sum(0) / (STEP * count)
+    scale, weight = (torch.zeros(2, size, dtype=torch.float64, device=data.device) for _ in range(2))
+    for half in (0, 1):
+        for start in range(0, each, chunk):
+            x, noise = draws.take(min(chunk, each - start))
+            gradient = _flat(here(point, x, noise))
+            scale[half] += gradient.sum(0) / each
+            weight[half] += (_flat(there(point, x, noise)) - gradient).sum(0) / (STEP * each)
     groups, found = parameter_groups(loss, data), {"scale": scale}
     for title, block in (("scale, encoder", groups["phi"]), ("scale, decoder", groups["theta"])):
         inside = torch.cat([torch.full((p.numel(),), float(name in block)) for name, p in point.items()])
         found[title] = scale * inside.to(scale)
     found["KL weight"] = weight * (loss.objective.beta or 1.0)
-    return {name: direction for name, direction in found.items() if float(direction.norm()) > 0}
+    return {name: halves for name, halves in found.items() if float(halves.prod(0).sum()) > 0}

@@ -132,7 +132,7 @@ class Recorder:
         worst = int(errors.argmax())
         self.replay = _larger(self.replay, Mismatch(float(errors[worst]), int(numbers[worst])))
         if self.trusted is not None:
-            aim = self._gradients(self.trusted, before, indices, noise)
+            aim = self._gradients(self.trusted, before, indices, self.trusted.own_part(noise))
             off, shape = (raw - aim), (len(steps), members, -1)
             self.differences.append((numbers, off.view(shape), aim.view(shape)))
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vaebench.data.sampling import SamplerFactory, whole, with_replacement
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
+from vaebench.gradients.noise import declared_noise, noise_shape
 from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import estimator_name
 from vaebench.measures.moments import Moments, gather
@@ -152,7 +153,7 @@ def separated(
     """
     like = next(model.parameters())
     x = as_input(data[:2], like)
-    noise = x.new_zeros(objective.samples, len(x), model.latents)  # pyright: ignore[reportArgumentType]
+    noise = x.new_zeros(Loss(model, estimator, objective).noise_shape(len(x)))  # pyright: ignore[reportArgumentType]
     with explaining(model, estimator_name(estimator)), preserved(model), torch.no_grad():
         found = estimator(model, x, noise, objective)  # pyright: ignore[reportArgumentType]
     if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)):
@@ -161,6 +162,7 @@ def separated(
 
 
 def _part(estimator: Estimator, i: int) -> Estimator:
+    @noise_shape(partial(declared_noise, estimator))
     @wraps(estimator)
     def part(*arguments: Any) -> Tensor:
         return estimator(*arguments)[i]

@@ -182,7 +182,8 @@ def separate_rows(subject: Subject, generator: torch.Generator) -> Verdict:
     """
     model, size = subject.model, min(subject.batch_size, len(subject.data))
     x = subject.data[:size]
-    noise, other = (draw_noise(model, x, subject.objective, generator) for _ in range(2))  # pyright: ignore[reportArgumentType]
+    given = model, x, subject.objective, generator, subject.estimator
+    noise, other = (draw_noise(*given) for _ in range(2))  # pyright: ignore[reportArgumentType]
     parameters, off = [p for p in model.parameters() if p.requires_grad], 0.0
 
     def gradient(row: int, x: Tensor, noise: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from vaebench.gradients.estimators import (
 )
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
 from vaebench.gradients.memory import chunked, micro_batched
+from vaebench.gradients.noise import noise_shape
 from vaebench.gradients.objectives import Objective
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "leave_one_out",
     "loss_function",
     "micro_batched",
+    "noise_shape",
     "own_parameters",
     "pathwise",
     "score_function",

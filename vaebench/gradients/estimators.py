@@ -1,8 +1,8 @@
 """Gradient estimators: surrogates whose gradient estimates that of a bound.
 
 All have one signature, (model, x, noise, objective) -> surrogate (B,): x is data (B, *event), noise (K, B, D) is
-standard normal, the objective is the bound. Only the surrogate's gradient means anything. Each calls the encoder once,
-on B rows, and the decoder once, on K B rows.
+standard normal, or as `noise_shape` declares, the objective is the bound. Only the surrogate's gradient means anything.
+Each calls the encoder once, on B rows, and the decoder once, on K B rows.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from vaebench.gradients.noise import declared_noise
 from vaebench.gradients.objectives import Objective
 from vaebench.models import ConjugateModel, LatentModel
 from vaebench.models.distributions import Gaussian
@@ -19,10 +20,16 @@ Estimator = Callable[[LatentModel, Tensor, Tensor, Objective], Tensor]
 ESTIMATORS: Registry[Estimator] = Registry("estimator", "vaebench.estimators")
 
 
-def draw_noise(model: LatentModel, x: Tensor, objective: Objective, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal noise (K, B, D) for one surrogate, in the dtype of x and on its device, as the generator is."""
-    shape = (objective.samples, len(x), model.latents)
-    return torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+def draw_noise(
+    model: LatentModel,
+    x: Tensor,
+    objective: Objective,
+    generator: torch.Generator | None = None,
+    estimator: Estimator | None = None,
+) -> Tensor:
+    """Standard normal noise for one surrogate, (K, B, D) or as declared, in the dtype of x and on its device."""
+    draws, numbers = declared_noise(estimator or pathwise, objective.samples, model.latents)
+    return torch.randn((draws, len(x), numbers), generator=generator, dtype=x.dtype, device=x.device)
 
 
 @ESTIMATORS.register

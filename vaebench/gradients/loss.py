@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vaebench.gradients.estimators import Estimator
+from vaebench.gradients.noise import declared_noise
 from vaebench.gradients.objectives import Objective
 from vaebench.models import LatentModel
 from vaebench.support.repeatable import Attributes, may_assign
@@ -29,6 +30,16 @@ class Loss(nn.Module):
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         """Scalar loss from x (B, *event) and noise (K, B, D); its gradient estimates that of minus the bound."""
         return -self.estimator(self.model, x, noise, self.objective).mean()
+
+    def noise_shape(self, rows: int) -> tuple[int, int, int]:
+        """Shape of the noise of so many rows: (K, B, D), unless the estimator declares more."""
+        draws, numbers = declared_noise(self.estimator, self.objective.samples, self.model.latents)
+        return draws, rows, numbers
+
+    def own_part(self, noise: Tensor) -> Tensor:
+        """What this estimator takes of noise (..., M, B, E) of one that declares at least as much."""
+        draws, _, numbers = self.noise_shape(noise.shape[-2])
+        return noise[..., :draws, :, :numbers]
 
 
 def function_of_parameters(module: nn.Module) -> Callable[..., Any]:

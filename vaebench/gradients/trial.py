@@ -44,7 +44,8 @@ def check_loss(loss: Loss, data: Any) -> Tensor:
     data = check_input(model, data)
     x, noise = _few(loss, data)
     name = estimator_name(loss.estimator)
-    require_repeatable(model, lambda: _values(model, x, noise[:FEW]), f"The model ({type(model).__name__})")
+    normal = noise[:FEW, :, : model.latents]
+    require_repeatable(model, lambda: _values(model, x, normal), f"The model ({type(model).__name__})")
     require_repeatable(model, lambda: _surrogate(loss, x, noise, name), name)
     return data
 
@@ -121,7 +122,7 @@ def _few(loss: Loss, data: Tensor) -> tuple[Tensor, Tensor]:
     like, samples = like_parameters(loss), loss.objective.samples
     rows = 3 if samples == 2 else 2
     x = as_input(data[torch.arange(rows, device=data.device) % len(data)], like)
-    shape = (samples, rows, loss.model.latents)
+    shape = loss.noise_shape(rows)
     levels = torch.linspace(0, 1, math.prod(shape) + 2, dtype=torch.float64, device=like.device)[1:-1]
     return x, torch.special.ndtri(levels).to(like.dtype).view(shape)
 
@@ -160,8 +161,8 @@ def _surrogate(loss: Loss, x: Tensor, noise: Tensor, name: str) -> Tensor:
         found = loss.estimator(loss.model, *given, loss.objective)
     if not all(map(torch.equal, given, (x, noise))):
         raise ValueError(f"{name} changes its x or its noise in place; work on a copy.")
-    shape = (len(x),)
-    _require_shape(name, found, shape, f"one surrogate per example, shape (B,) = {shape} with K = {len(noise)}")
+    shape, samples = (len(x),), loss.objective.samples
+    _require_shape(name, found, shape, f"one surrogate per example, shape (B,) = {shape} with K = {samples}")
     return found.detach()
 
 

@@ -54,13 +54,12 @@ def bound_draws(
     """What a surrogate is worth in nats, averaged over the data, once for each of M draws of all noise: (M,)."""
     data, value, like = check_loss(loss, data), loss_function(loss), like_parameters(loss)
     parameters = own_parameters(loss) if parameters is None else parameters
-    k, d = loss.objective.samples, loss.model.latents
     totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
     with torch.no_grad():
         for draw in range(draws):
             for rows in data.split(batch_size):
                 x = as_input(rows, like)
-                noise = torch.randn(k, len(x), d, generator=generator, dtype=x.dtype, device=x.device)
+                noise = torch.randn(loss.noise_shape(len(x)), generator=generator, dtype=x.dtype, device=x.device)
                 totals[draw] -= value(parameters, x, noise).double() * len(x)
     return totals / len(data)
 

@@ -66,8 +66,8 @@ def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, gene
 
 
 def _replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
-    shape, like = (loss.objective.samples, batch_size, loss.model.latents), like_parameters(loss)
-    return Replicates(data, Stream(sampler, shape, like.dtype, generator), like)
+    like = like_parameters(loss)
+    return Replicates(data, Stream(sampler, loss.noise_shape(batch_size), like.dtype, generator), like)
 
 
 def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,7 @@ Every prior is N(0, I). Factories take the generator that draws the parameters, 
 """
 
 from vaebench.models.adapters import EncoderDecoder, LearnedGaussian, OwnLikelihood, from_encoder_decoder
-from vaebench.models.inputs import as_input, check_input, minibatch
+from vaebench.models.inputs import as_input, as_table, check_input, minibatch
 from vaebench.models.linear import LinearVAE, linear_vae
 from vaebench.models.mean_field import GaussianRegression, MeanFieldModel, PoissonRegression, mean_field
 from vaebench.models.protocol import MODELS, ConjugateModel, LatentModel, gaussian, largest_parameter
@@ -23,6 +23,7 @@ __all__ = [
     "OwnLikelihood",
     "PoissonRegression",
     "as_input",
+    "as_table",
     "check_input",
     "conv_vae",
     "deep_gaussian_vae",

@@ -45,7 +45,7 @@ def check_input(model: LatentModel, x: Any) -> Tensor:
     assert isinstance(model, nn.Module)
     like = like_parameters(model)
     require_fixed_layers(model)
-    x = _tensor(x)
+    x = as_table(x)
     if x.ndim < 2 or len(x) < 1:
         raise ValueError(f"x must be (B, *event) with B at least 1, got shape {tuple(x.shape)}.")
     with torch.no_grad(), explaining(model, "The likelihood"), preserved(model):
@@ -62,8 +62,18 @@ def check_input(model: LatentModel, x: Any) -> Tensor:
     return x
 
 
-def _tensor(x: Any) -> Tensor:
-    """One dense tensor of numbers from whatever holds one."""
+def as_table(x: Any) -> Tensor:
+    """One dense tensor of numbers from whatever holds one: a tensor, an array, a data frame.
+
+    Args:
+        x: the candidate.
+
+    Returns:
+        The tensor; booleans become 0.0 and 1.0.
+
+    Raises:
+        ValueError: if it holds something else than real numbers, or labels beside them.
+    """
     frame = hasattr(x, "to_numpy") and hasattr(x, "columns")
     if frame:
         words = [str(name) for name, kind in x.dtypes.items() if kind.kind not in "biuf"]

@@ -59,7 +59,8 @@ def require_fixed_layers(model: nn.Module) -> None:
 
 def own_draws(blamed: str, layer: nn.Module | None) -> str:
     """The sentence about a layer, or what else is blamed, that draws random numbers."""
-    return f"{blamed} {OWN_DRAWS}; {'use the noise it is given' if layer is None else 'take it out'}."
+    remedy = "take it out" if layer else "use the noise it is given, or declare more by vaebench.gradients.noise_shape"
+    return f"{blamed} {OWN_DRAWS}; {remedy}."
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def train(
 
 
 def _streams(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seeds: Sequence[int]) -> list[Stream]:
-    like, shape = like_parameters(loss), (loss.objective.samples, batch_size, loss.model.latents)
+    like, shape = like_parameters(loss), loss.noise_shape(batch_size)
     generators = [torch.Generator(device=like.device).manual_seed(seed) for seed in seeds]
     return [Stream(sampler(len(data), batch_size, one), shape, like.dtype, one) for one in generators]
 

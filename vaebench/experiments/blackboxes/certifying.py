@@ -25,7 +25,9 @@ from vaebench.support.checks import one_of
 from vaebench.training.records import geometric
 
 TRUSTED = "pathwise"  # the column beside which everything stands
-REPLICATES = {"fast": 400, "quick": 1000, "default": 4000}
+REPLICATES = (400, 1000, 4000, 16000)  # gradients, of which the most is drawn that the time allows
+SECONDS = {"fast": 0.0, "quick": 20.0, "default": 200.0}  # for those of the box and as many trusted ones
+PILOT = 16  # gradients by which their time is known
 STEPS, SEEDS, PROBES = {"fast": 10, "quick": 30, "default": 300}, {"fast": 3, "quick": 4, "default": 8}, 16
 BLIND = "reference beds, laws in K, ledgers and envelopes: a black box has no estimator to put in their place"
 
@@ -57,10 +59,9 @@ def find(
         The findings.
     """
     one_of("level", level, LEVELS)
-    box, trusted, objective = claim
-    holder = _Parameters(box.parameters)
+    holder, called = _Parameters(claim.box.parameters), f"{name} (yours)" if name == TRUSTED else name
     question = Question(
-        name, _no_estimator, holder, torch.tensor(x), objective, True, "black box", "sgd", scale, len(x), seed,
+        called, _no_estimator, holder, torch.tensor(x), claim.objective, True, "black box", "sgd", scale, len(x), seed,
         LEVELS[level],
     )  # fmt: skip
     stream, seconds = np.random.SeedSequence(seed), {}
@@ -70,18 +71,13 @@ def find(
 
     begun = time.perf_counter()
     progress("right", "contract, value, mean gradient and 1/B")
-    judged = [judging.contract(box, x, seeds(2))]
-    many = REPLICATES[level]
-    mine, theirs = (judging.draw(one, box.parameters, x, seeds(many)) for one in (box, trusted))
-    judged += [judging.value(mine[0], theirs[0]), judging.mean_gradient(mine[1], theirs[1])]
-    tiled = np.concatenate([x] * judging.TILES)
-    few = max(200, many // 4)
-    judged.append(judging.variance_in_batch(mine[1][:few], judging.draw(box, box.parameters, tiled, seeds(few))[1]))
+    first = judging.contract(claim.box, x, seeds(2))
+    drawn = judging.judge_box(claim, x, _affordable(claim, x, seeds(PILOT), SECONDS[level]), seeds)
     seconds["right"] = time.perf_counter() - begun
     begun = time.perf_counter()
     progress("cost", "time, and operations where torch computes")
     cost = Cost(tuple(_costs(claim, x, question)), (), ())
-    noise = Noise(tuple(_noises(mine[1], theirs[1], question)), ())
+    noise = Noise(tuple(_noises(drawn.mine, drawn.trusted, question)), ())
     seconds["cost"] = time.perf_counter() - begun
     begun = time.perf_counter()
     progress("guarantee", f"{SEEDS[level]} seeds of SGD, twice")
@@ -89,8 +85,17 @@ def find(
         claim, x, question, STEPS[level], [seeds(STEPS[level]) for _ in range(SEEDS[level])], seeds(PROBES)
     )
     seconds["guarantee"] = time.perf_counter() - begun
-    verdicts = tuple(Judged(OWN, verdict) for verdict in judged)
+    verdicts = tuple(Judged(OWN, verdict) for verdict in (first, *drawn.verdicts))
     return Findings(question, verdicts, cost, noise, guarantee, (BLIND,), about(question), seconds)
+
+
+def _affordable(claim: Claim, x: np.ndarray, seeds: list[int], seconds: float) -> int:
+    """How many gradients of the box and of the trusted one the processor time allows, by that of a few."""
+    begun = time.process_time()
+    for one in (claim.box, claim.trusted):
+        judging.draw(one, claim.box.parameters, x, seeds)
+    one_pair = (time.process_time() - begun) / len(seeds)
+    return max([many for many in REPLICATES if many * one_pair <= seconds], default=REPLICATES[0])
 
 
 def _no_estimator(*given: object) -> Tensor:

@@ -79,7 +79,7 @@ def from_numpyro(model: Program, guide: Program, elbo: ELBO, x: np.ndarray) -> C
 
     def promised(given: Any, key: Any, batch: Any) -> Any:
         keys = jax.random.split(key, objective.samples)
-        log_w = jnp.stack([log_weight(given, one, batch) for one in keys])
+        log_w = jax.vmap(lambda one: log_weight(given, one, batch))(keys)
         if alpha == 1:
             return -log_w.mean()
         mean = jax.nn.logsumexp((1 - alpha) * log_w, 0) - np.log(objective.samples)

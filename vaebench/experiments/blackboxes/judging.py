@@ -1,19 +1,22 @@
 """A black box against a trusted gradient of the bound that it claims: contract, value, mean gradient, 1/B."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vaebench.experiments.blackboxes.protocol import Arrays, BlackBox
+from vaebench.experiments.blackboxes.protocol import Arrays, BlackBox, Claim
 from vaebench.gates.means import MEAN_LEVEL, PER_PARAMETER
 from vaebench.gates.variances import SLOPE
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.measures.moments import gather
 from vaebench.measures.probes import gradient_variance
+from vaebench.support.layers import explaining
 from vaebench.support.statistics import Estimate, hotelling_two_sample
+from vaebench.support.texts import shown
 
 TILES = 4
 ROUNDING = 1e-6  # of a value in nats
@@ -34,18 +37,60 @@ def draw(box: BlackBox, parameters: Arrays, x: np.ndarray, seeds: Sequence[int])
         Both, in float64.
 
     Raises:
-        ValueError: if a gradient lacks a parameter or has another shape.
+        ValueError: if the box fails, or returns something else than a number and a gradient of every parameter.
     """
     values, gradients = [], []
     for seed in seeds:
-        value, found = box.value_and_gradient(parameters, x, seed)
+        with explaining(nn.Module(), "The black box"):
+            result = box.value_and_gradient(parameters, x, seed)
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
+            raise ValueError(
+                f"value_and_gradient must return a loss and a gradient by the parameters' names, got {shown(result)}."
+            )
+        value, found = result
+        if np.size(value) != 1:
+            raise ValueError(f"The loss must be one number, the mean over rows, got shape {np.shape(value)}.")
         for name, parameter in parameters.items():
             if name not in found or np.shape(found[name]) != np.shape(parameter):
                 got = np.shape(found[name]) if name in found else "nothing"
                 raise ValueError(f"The gradient of {name!r} must have shape {np.shape(parameter)}, got {got}.")
-        values.append(float(value))
+        values.append(float(np.asarray(value).item()))
         gradients.append(np.concatenate([np.ravel(found[name]) for name in parameters]))
     return torch.tensor(values, dtype=torch.float64), torch.tensor(np.array(gradients), dtype=torch.float64)
+
+
+class Judged(NamedTuple):
+    """What draws say of a box.
+
+    Attributes:
+        verdicts: on its value, its mean gradient and the fall of its variance.
+        mine: its gradients, (R, p).
+        trusted: as many trusted ones.
+    """
+
+    verdicts: list[Verdict]
+    mine: Tensor
+    trusted: Tensor
+
+
+def judge_box(claim: Claim, x: np.ndarray, count: int, seeds: Callable[[int], list[int]]) -> Judged:
+    """Draw gradients of the box and trusted ones at the box's parameters, and run the gates that chance has part in.
+
+    Args:
+        claim: the box and what it is held against.
+        x: rows.
+        count: gradients R of either, at least 200.
+        seeds: number -> so many seeds, others at every call.
+
+    Returns:
+        Verdicts and gradients.
+    """
+    at = claim.box.parameters
+    (mine, own), (other, trusted) = (draw(one, at, x, seeds(count)) for one in (claim.box, claim.trusted))
+    few = max(200, min(count // 4, 1000))
+    _, large = draw(claim.box, at, np.concatenate([x] * TILES), seeds(few))
+    verdicts = [value(mine, other), mean_gradient(own, trusted), variance_in_batch(own[:few], large)]
+    return Judged(verdicts, own, trusted)
 
 
 def contract(box: BlackBox, x: np.ndarray, seeds: Sequence[int]) -> Verdict:
@@ -83,43 +128,77 @@ def contract(box: BlackBox, x: np.ndarray, seeds: Sequence[int]) -> Verdict:
 
 def value(mine: Tensor, trusted: Tensor) -> Verdict:
     """The mean reported value against the trusted one's: |z|."""
+    claim = "the reported loss is minus the bound (statistic: |z|)"
+    if not (mine.isfinite().all() and trusted.isfinite().all()):
+        return judge("bound value", claim, math.inf, two_sided(1), LEVEL, {"not finite": int((~mine.isfinite()).sum())})
     off = float(mine.mean() - trusted.mean())
     error = math.hypot(float(mine.std()), float(trusted.std())) / math.sqrt(len(mine))
     beyond, critical = max(0.0, abs(off) - ROUNDING * (1 + abs(float(trusted.mean())))), two_sided(1)
     z = beyond / error if error > 0 else math.inf if beyond else 0.0
     evidence = {"value": float(mine.mean()), "trusted": float(trusted.mean()), "off": off, "error": error}
     return judge(
-        "bound value", "the reported loss is minus the bound (statistic: |z|)", z, critical, LEVEL, evidence,
+        "bound value", claim, z, critical, LEVEL, evidence,
         smallest=detectable(critical) * error, unit="nats",
     )  # fmt: skip
 
 
 def mean_gradient(mine: Tensor, trusted: Tensor) -> Verdict:
-    """The mean gradient against the trusted one's: Hotelling's test where R >= 20 p, else the largest |t|."""
-    count, size = mine.shape
-    if count >= PER_PARAMETER * size:
-        p_value = hotelling_two_sample(mine, trusted, FLAT).p_value
-    else:
-        from scipy import stats
+    """The mean gradient against the trusted one's, as a whole and along it.
 
-        error = ((mine.var(0) + trusted.var(0)) / count).sqrt().clamp(min=1e-300)
+    As a whole: Hotelling's test where R >= 20 p, else the largest |t|. Along it, where a wrong scale lies: Student's,
+    the direction taken from the first eighth of the trusted draws and tested on the rest of both. Either has half of
+    the level.
+
+    Args:
+        mine: the box's gradients, (R, p).
+        trusted: independent ones, (R, p).
+
+    Returns:
+        The verdict on the smaller p-value, doubled.
+    """
+    from scipy import stats
+
+    claim, (count, size) = "the mean gradient is the trusted bound's (statistic: -log10 p)", mine.shape
+    if not (mine.isfinite().all() and trusted.isfinite().all()):
+        lost = int((~mine.isfinite()).any(1).sum())
+        return judge("gradient mean", claim, math.inf, -math.log10(MEAN_LEVEL), MEAN_LEVEL, {"not finite": lost})
+    if count >= PER_PARAMETER * size:
+        whole = hotelling_two_sample(mine, trusted, FLAT).p_value
+    else:
         slack = FLAT * float(trusted.abs().max())
-        t = ((mine.mean(0) - trusted.mean(0)).abs() - slack).clamp(min=0) / error
-        p_value = min(1.0, 2 * size * float(stats.t.sf(float(t.nan_to_num(math.inf).max()), count - 1)))
-    direction = trusted.mean(0) / trusted.mean(0).norm().clamp(min=1e-300)
-    along = math.hypot(float((mine @ direction).std()), float((trusted @ direction).std())) / math.sqrt(count)
-    norm = max(float(trusted.mean(0).norm()), 1e-300)
+        largest, _ = _student(mine, trusted, slack)
+        whole = min(1.0, 2 * size * float(stats.t.sf(float(largest.max()), count - 1)))
+    pilot = count // 8
+    direction = trusted[:pilot].mean(0)
+    direction = direction / direction.norm().clamp(min=1e-300)
+    first, second = (part[pilot:] @ direction for part in (mine, trusted))
+    norm, freedom = max(float(second.mean().abs()), 1e-300), count - pilot - 1
+    t, error = _student(first[:, None], second[:, None], FLAT * norm)
+    along, critical = 2 * float(stats.t.sf(float(t), freedom)), float(stats.t.isf(MEAN_LEVEL / 4, freedom))
+    p_value = min(1.0, 2 * min(whole, along))
     return judge(
         "gradient mean",
-        "the mean gradient is the trusted bound's (statistic: -log10 p)",
+        claim,
         max(0.0, -math.log10(p_value)) if p_value > 0 else math.inf,
         -math.log10(MEAN_LEVEL),
         MEAN_LEVEL,
-        {"off, relative": float((mine.mean(0) - trusted.mean(0)).norm()) / norm, "gradients": count},
-        smallest=detectable(two_sided(1)) * along / norm,
+        {
+            "off, relative": float((mine.mean(0) - trusted.mean(0)).norm() / trusted.mean(0).norm().clamp(min=1e-300)),
+            "scale off by": float(first.mean() - second.mean()) / norm,
+            "scale error": float(error) / norm,
+            "gradients": count,
+        },
+        smallest=detectable(critical) * float(error) / norm,
         limit=SHOWN,
         unit="of the gradient's scale",
     )
+
+
+def _student(mine: Tensor, trusted: Tensor, slack: float) -> tuple[Tensor, Tensor]:
+    """|t| of the difference of means and its standard error, by column; differences up to the slack are rounding."""
+    error = ((mine.var(0) + trusted.var(0)) / len(mine)).sqrt().clamp(min=1e-300)
+    t = ((mine.mean(0) - trusted.mean(0)).abs() - slack).clamp(min=0) / error
+    return t.nan_to_num(math.inf), error
 
 
 def variance_in_batch(small: Tensor, large: Tensor) -> Verdict:

@@ -72,6 +72,36 @@ class TorchBox:
         return float(loss.detach()), {name: g.numpy() for name, g in zip(leaves, found, strict=True)}
 
 
+class BackwardBox:
+    """Training code in torch as a black box: a function that leaves gradients in a module's parameters.
+
+    Attributes:
+        parameters: of the module, by name.
+    """
+
+    parameters: Arrays
+
+    def __init__(self, module: nn.Module, backward: Callable[[Tensor], float]):
+        """Join a module and x -> loss, which draws from torch's own generator and calls `.backward()`."""
+        self.leaves, self.backward = dict(module.named_parameters()), backward
+        self.parameters = {name: p.detach().numpy().copy() for name, p in self.leaves.items()}
+
+    def value_and_gradient(self, parameters: Arrays, x: np.ndarray, seed: int) -> tuple[float, Arrays]:
+        """The loss and its gradient; the module's parameters are set, and left so, torch's generator is put back."""
+        like = next(iter(self.leaves.values()))
+        with torch.no_grad():
+            for name, leaf in self.leaves.items():
+                leaf.copy_(torch.tensor(parameters[name], dtype=leaf.dtype))
+                leaf.grad = None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            value = float(self.backward(torch.tensor(x, dtype=like.dtype)))
+        found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.leaves.items()}
+        for leaf in self.leaves.values():
+            leaf.grad = None
+        return value, {name: g.detach().numpy() for name, g in found.items()}
+
+
 def of_model(model: nn.Module, objective: Objective) -> TorchBox:
     """Our own `pathwise` of a model as a black box: what others' are held against.
 

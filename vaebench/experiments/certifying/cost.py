@@ -14,6 +14,7 @@ from vaebench.experiments.certifying.question import Question, Say
 from vaebench.gradients import Estimator, Loss, Objective, doubly_reparameterized, draw_noise, pathwise
 from vaebench.measures.cost import clock, count, interleaved_seconds, saved_bytes
 from vaebench.models import mlp_vae
+from vaebench.support.layers import explaining
 
 FEWEST = 5  # rounds at a point
 PATIENCE = 20.0  # seconds for one point: a larger one is left out
@@ -99,9 +100,7 @@ def grid(question: Question) -> list[tuple[int, int]]:
 def rivals(question: Question) -> dict[str, Estimator]:
     """What is measured, by name: `pathwise`, the doubly reparameterised estimator, and one's own."""
     found: dict[str, Estimator] = {"pathwise": pathwise, "doubly_reparameterized": doubly_reparameterized}
-    return {name: one for name, one in found.items() if one is not question.estimator} | {
-        question.name: question.estimator
-    }
+    return found | {question.name: question.estimator}
 
 
 def measure_cost(question: Question, say: Say) -> Cost:
@@ -132,27 +131,30 @@ def _at(
 ) -> Iterator[CostPoint]:
     q = question
     objective = Objective(samples, q.objective.alpha, q.objective.beta)
-    noise = draw_noise(model, x, objective, q.generator(7))  # pyright: ignore[reportArgumentType]
-    losses, parameters = {}, [p for p in model.parameters() if p.requires_grad]
+    noise = draw_noise(model, x, objective, q.generator(7), q.estimator)  # pyright: ignore[reportArgumentType]
+    losses: dict[str, tuple[Loss, Tensor]] = {}
+    parameters = [p for p in model.parameters() if p.requires_grad]
     tick = clock(x.device)
     for name, estimator in rivals(q).items():
         loss = Loss(model, estimator, objective)  # pyright: ignore[reportArgumentType]
         try:
+            drawn = loss.own_part(noise).contiguous()
             before = tick()
-            _gradient(loss, x, noise, parameters)
+            with explaining(model, name):
+                _gradient(loss, x, drawn, parameters)
             spent = tick() - before
-        except (ValueError, RuntimeError) as refusal:
-            left_out.append(f"cost of {name} at K = {samples}: {str(refusal).splitlines()[0]}")
+        except ValueError as refusal:
+            left_out.append(f"cost of {name} at K = {samples}: {refusal}")
             continue
         if spent * 5 > PATIENCE:
             left_out.append(f"cost of {place} at K = {samples}, B = {len(x)}: one gradient takes {spent:.1f} s")
             return
-        losses[name] = loss
+        losses[name] = loss, drawn
     if question.name not in losses or "pathwise" not in losses:
         return
-    counters = {name: count(lambda one=one: _gradient(one, x, noise, parameters)) for name, one in losses.items()}
-    saved = {name: saved_bytes(lambda one=one: one(x, noise)) for name, one in losses.items()}
-    runs = [partial(_gradient, loss, x, noise, parameters) for loss in losses.values()]
+    counters = {name: count(lambda one=one: _gradient(one[0], x, one[1], parameters)) for name, one in losses.items()}
+    saved = {name: saved_bytes(lambda one=one: one[0](x, one[1])) for name, one in losses.items()}
+    runs = [partial(_gradient, loss, x, drawn, parameters) for loss, drawn in losses.values()]
     columns = interleaved_seconds(runs, tick, q.level.timing, min(FEWEST, q.level.rounds), q.level.rounds).T
     times = dict(zip(losses, columns, strict=True))
     for name, found in counters.items():

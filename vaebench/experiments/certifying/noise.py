@@ -59,8 +59,7 @@ def rivals(question: Question, samples: int) -> dict[str, Estimator]:
     """The built-in estimators of the same bound that are no noisier than need be, and one's own."""
     known = [pathwise, *([analytic_kl] if question.objective.alpha == 1 else []), doubly_reparameterized]
     known += [leave_one_out] if samples > 1 and question.level.product else []
-    found = {one.__name__: one for one in known if one is not question.estimator}
-    return found | {question.name: question.estimator}
+    return {one.__name__: one for one in known} | {question.name: question.estimator}
 
 
 def measure_noise(question: Question, point: Parameters, say: Say) -> Noise:

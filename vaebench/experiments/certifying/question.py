@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.func import grad
 
 from vaebench.data import linear_gaussian
-from vaebench.gradients import ESTIMATORS, Estimator, Objective
-from vaebench.models import as_input, check_input, linear_vae
+from vaebench.gradients import ESTIMATORS, Estimator, Loss, Objective, draw_noise, loss_function, own_parameters
+from vaebench.gradients.trial import check_gradient, check_loss, require_trainable
+from vaebench.models import LatentModel, as_input, check_input, linear_vae
 from vaebench.support.checks import one_of, positive_integer, within
-from vaebench.support.repeatable import copy_of
+from vaebench.support.layers import like_parameters
+from vaebench.support.repeatable import copy_of, preserved
 from vaebench.support.seeding import derived_seed
 from vaebench.training.optimizers import OPTIMIZERS
 
@@ -25,6 +28,7 @@ class Level:
         steps: of the run that the gates follow on the linear bed.
         members: seeds of it.
         replicates: gradients at each point.
+        curve: steps of the run beside theory's curves, at most.
         beds: names of the reference beds beside the linear one.
         pairs: gradients at each point of one's own model, each beside pathwise at the same noise.
         samples: K over which cost and noise are measured, beside the objective's own.
@@ -41,6 +45,7 @@ class Level:
     steps: int
     members: int
     replicates: int
+    curve: int
     beds: tuple[str, ...]
     pairs: int
     samples: tuple[int, ...]
@@ -56,9 +61,9 @@ class Level:
 
 BEDS = ("one latent", "two latents", "deep Gaussian")
 LEVELS = {
-    "fast": Level(800, 24, 2000, (), 256, (1,), (4, 8), False, 5, 0.05, 64, 0.3, 3, 20),
-    "quick": Level(800, 24, 2000, BEDS, 1000, (1, 4, 16), (8, 32, 128), False, 25, 0.4, 256, 0.35, 4, 200),
-    "default": Level(2500, 16, 4000, BEDS, 4000, (1, 4, 16), (8, 32, 128), True, 60, 1.5, 1024, 3.0, 8, 1000),
+    "fast": Level(120, 64, 1200, 60, (), 256, (1,), (4, 8), False, 5, 0.05, 64, 0.3, 3, 20),
+    "quick": Level(800, 24, 2000, 800, BEDS, 1000, (1, 4, 16), (8, 32, 128), False, 25, 0.4, 256, 0.35, 4, 200),
+    "default": Level(2500, 16, 4000, 1000, BEDS, 4000, (1, 4, 16), (8, 32, 128), True, 60, 1.5, 1024, 3.0, 8, 1000),
 }
 
 
@@ -160,35 +165,36 @@ def ask(
         seed,
         LEVELS[level],
     )
-    check_input(model, question.data)  # pyright: ignore[reportArgumentType]
-    _require_surrogate(question)
+    _require_gradient(question)
     return question
 
 
 def _as_rows(data: Tensor, model: nn.Module) -> Tensor:
-    like = next(model.parameters(), None)
-    if like is None:
-        raise ValueError(f"The model {type(model).__name__} has no parameters, so there is no gradient to certify.")
-    if not isinstance(data, Tensor):
-        raise ValueError(f"data must be a tensor (N, *event), got {type(data).__name__}; torch.as_tensor makes one.")
-    return as_input(data, like).to(like)
-
-
-def _require_surrogate(question: Question) -> None:
-    """One call at the question's own point: what is refused here is refused before minutes have passed."""
-    from vaebench.gradients import draw_noise
-
-    q = question
-    x = q.data[: min(q.batch_size, len(q.data))]
-    noise = draw_noise(q.model, x, q.objective, q.generator(0))  # pyright: ignore[reportArgumentType]
-    found = q.estimator(q.model, x, noise, q.objective)  # pyright: ignore[reportArgumentType]
-    if not isinstance(found, Tensor) or tuple(found.shape) != (len(x),):
-        got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(model, nn.Module) or not isinstance(model, LatentModel):
         raise ValueError(
-            f"{q.name} must return a surrogate (B,) = ({len(x)},), one number for every example, got {got}."
+            f"The model must be an nn.Module with latents, posterior and likelihood, got a {type(model).__name__}; "
+            "from_encoder_decoder makes one of an encoder and a decoder."
         )
+    like = like_parameters(model)
+    return as_input(check_input(model, data), like).to(like)
+
+
+def _require_gradient(question: Question) -> None:
+    """A few calls at the question's own point: what is refused here is refused before minutes have passed."""
+    q = question
+    loss = Loss(q.model, q.estimator, q.objective)  # pyright: ignore[reportArgumentType]
+    check_loss(loss, q.data)
+    require_trainable(loss)
+    x = q.data[: min(q.batch_size, len(q.data))]
+    noise = draw_noise(loss.model, x, q.objective, q.generator(0), q.estimator)
+    with preserved(q.model), torch.enable_grad():
+        found = q.estimator(loss.model, x, noise, q.objective)
     if not found.requires_grad:
         raise ValueError(f"No gradient reaches the parameters from what {q.name} returns: it is detached from them.")
+    check_gradient(loss, q.data)
+    for name, gradient in grad(loss_function(loss))(own_parameters(loss), x, noise).items():
+        if not gradient.isfinite().all():
+            raise ValueError(f"The gradient of {name.removeprefix('model.')!r} by {q.name} is not finite at the start.")
 
 
 def at_precision(question: Question, dtype: torch.dtype) -> Question:

@@ -22,7 +22,6 @@ from vaebench.training.optimizers import OPTIMIZERS
 from vaebench.training.records import Step, geometric
 from vaebench.training.schedules import inverse_sqrt
 
-STEPS = 1000  # of the run, at most
 FEW = 16  # examples where every step's exact gradient is a quadrature
 
 
@@ -63,7 +62,7 @@ def on_bed(q: Question, left_out: list[str]) -> tuple[str, list[Curve], dict[str
     if exact is None or q.optimizer not in {"sgd", "adam"}:
         left_out.append(f"theory's curves: none are known for {q.optimizer} on the bed {name!r} at {q.objective.name}")
         return "", [], {}
-    run = _record(q, model, data, exact, 80 if exact.kind == "quadrature" else STEPS)
+    run = _record(q, model, data, exact, 80 if exact.kind == "quadrature" else q.level.curve)
     if not run.exact.isfinite().all():
         left_out.append(f"theory's curves: a seed diverged on the bed {name!r}")
         return "", [], {}
@@ -93,7 +92,7 @@ class _Run:
 
 
 def _record(q: Question, model: nn.Module, data: Tensor, exact: Reference, most: int) -> _Run:
-    steps, schedule = min(q.level.steps, most), inverse_sqrt(BED_SCALE)
+    steps, schedule = min(q.level.curve, most), inverse_sqrt(BED_SCALE)
     rows: list[tuple[Tensor, ...]] = []
 
     def keep(step: Step) -> None:
@@ -144,7 +143,7 @@ def _sgd(run: _Run, exact: Reference) -> tuple[list[Curve], dict[str, Interval]]
     running, largest = np.cumsum(squared, -1) / np.arange(1, n + 1), float(top.max())
     sides = envelopes.uniform_telescoped(run.gamma, squared, values, top.T.numpy(), size)
     curves = [band("Tₙ, measured", running), band("telescoped bound", sides.right, True)]
-    numbers = {"left / right of the telescoped bound": mean_ratio(sides.left[:, -1], sides.right[:, -1])}
+    numbers = {"left / right of the telescoped bound": share(sides.left[:, -1], sides.right[:, -1])}
     if largest * BED_SCALE < 2:
         worst = max(float(block.mean()) for block in np.array_split(size.mean(0), max(1, n // 50)))
         gap = float(np.ptp(values.mean(0)))
@@ -183,7 +182,23 @@ def _adam(run: _Run, exact: Reference) -> tuple[list[Curve], dict[str, Interval]
         band("preconditioned squared gradients", np.array(left).T, steps=steps),
         band("Adam's ledger allows", np.array(right).T, True, steps),
     ]
-    return curves, {"left / right of Adam's ledger": mean_ratio(left[-1], right[-1])}
+    return curves, {"left / right of Adam's ledger": share(left[-1], right[-1])}
+
+
+def share(left: np.ndarray, right: np.ndarray) -> Interval:
+    """How much of a bound is used: the ratio of its sides' means, infinite where the bound allows less than nothing.
+
+    Args:
+        left: what is bounded, by seed.
+        right: the bound, by seed.
+
+    Returns:
+        The ratio with its interval.
+
+    >>> share(np.array([1.0, 1.0]), np.array([-2.0, -1.0]))
+    Interval(value=inf, low=inf, high=inf)
+    """
+    return mean_ratio(left, right) if right.mean() > 0 else Interval(math.inf, math.inf, math.inf)
 
 
 def band(label: str, rows: np.ndarray, line: bool = False, steps: Sequence[int] | None = None) -> Curve:

@@ -5,7 +5,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -89,12 +91,12 @@ class Certificate:
             The path of index.html.
 
         Raises:
-            ValueError: if the directory holds something other than a certificate.
+            ValueError: if the directory holds something other than a certificate, or "parquet" is not installed.
         """
         directory = Path(directory)
-        empty = directory.is_dir() and not any(directory.iterdir())
-        if directory.exists() and not (empty or (directory / MARK).is_file()):
-            raise ValueError(f"{directory} holds something other than a certificate: choose another directory.")
+        require_place(directory)
+        if parquet:
+            require_parquet()
         made = {
             "index.html": page(self.findings),
             MARK: json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
@@ -122,6 +124,43 @@ class Certificate:
     def _repr_html_(self) -> str:
         """For a notebook: the sentence and the four answers."""
         return summary(self.findings)
+
+
+def require_place(directory: Path) -> None:
+    """Refuse a directory that a certificate cannot be written to; afterwards everything is as it was.
+
+    Args:
+        directory: of the certificate; it need not exist.
+
+    Raises:
+        ValueError: if it holds something other than a certificate, or files cannot be written beside it.
+    """
+    empty = directory.is_dir() and not any(directory.iterdir())
+    if directory.exists() and not (empty or (directory / MARK).is_file()):
+        raise ValueError(f"{directory} holds something other than a certificate: choose another directory.")
+    missing = [one for one in directory.parents if not one.exists()]
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=directory.parent):
+            pass
+    except OSError as refusal:
+        raise ValueError(
+            f"Nothing can be written to {directory.parent} ({refusal.strerror}); choose another."
+        ) from None
+    finally:
+        for one in missing:
+            if one.exists():
+                one.rmdir()
+
+
+def require_parquet() -> None:
+    """Refuse to write numbers.parquet where pyarrow is missing.
+
+    Raises:
+        ValueError: if so.
+    """
+    if find_spec("pyarrow") is None:
+        raise ValueError("numbers.parquet needs pyarrow, which is not installed: pip install 'vaebench[parquet]'.")
 
 
 def certify(

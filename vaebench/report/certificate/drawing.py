@@ -26,17 +26,19 @@ def own_batch(found: Findings) -> int:
 def by_block(found: Findings, what: Callable[[NoisePoint], Interval], name: str) -> Figure:
     """A quantity of the encoder's and of the decoder's gradient, above each other, over K and over B."""
     with matplotlib.style.context(["default", FRAME]):
-        figure = Figure(figsize=(7.2, 5.0))
-        axes = figure.subplots(2, 2, sharex="col", sharey="row")
-        for row, block in zip(axes, ("encoder", "decoder"), strict=True):
+        known = {point.block for point in found.noise.points}
+        blocks = [block for block in ("encoder", "decoder") if block in known] or ["whole"]
+        figure = Figure(figsize=(7.2, 0.4 + 2.3 * len(blocks)))
+        axes = figure.subplots(len(blocks), 2, sharex="col", sharey="row", squeeze=False)
+        for row, block in zip(axes, blocks, strict=True):
             points = [point for point in found.noise.points if point.block == block]
             over_samples_and_batch(row, points, what, found)
             positive = [what(p).value for p in points if 0 < what(p).value < math.inf]
             if positive:
                 row[0].set_yscale("log")
                 row[0].set_ylim(min(positive) / 4, max(positive) * 4)
-            row[0].set_ylabel(f"{name}, {block}")
-        for one in axes[0]:
+            row[0].set_ylabel(name if block == "whole" else f"{name}, {block}")
+        for one in axes[:-1].flat:
             one.set_xlabel("")
         legend(figure, axes[0])
     return figure

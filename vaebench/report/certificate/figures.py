@@ -96,7 +96,7 @@ def noise(found: Findings) -> Figure:
         found: the findings.
 
     Returns:
-        Four panels: encoder and decoder above each other, over K on the left, over B on the right.
+        Panels over K on the left, over B on the right; the encoder above the decoder, where they are apart.
     """
     return by_block(found, lambda point: point.variance, "variance")
 
@@ -108,7 +108,7 @@ def snr(found: Findings) -> Figure:
         found: the findings.
 
     Returns:
-        Four panels as those of `noise`; an interval that reaches the bottom contains 0.
+        Panels as those of `noise`; an interval that reaches the bottom contains 0.
     """
     return by_block(found, lambda point: point.snr, "SNR")
 
@@ -182,6 +182,28 @@ FIGURES: dict[str, Callable[[Findings], Figure]] = {
     "theory": theory,
     "decay": decay,
 }
+
+
+def drawn(found: Findings) -> list[str]:
+    """Names of the figures in which there is something to see, as on a page.
+
+    Args:
+        found: the findings.
+
+    Returns:
+        In the order of `FIGURES`.
+    """
+    kept, blocks = found.guarantee, {point.block for point in found.noise.points}
+    empty = {
+        "gates": not found.judged,
+        "cost": not found.cost.points,
+        "noise": not blocks,
+        "snr": not blocks,
+        "tradeoff": not efforts(found),
+        "theory": not kept.theory,
+        "decay": not kept.curves,
+    }
+    return [name for name in FIGURES if not empty[name]]
 
 
 def efforts(found: Findings) -> dict[tuple[str, int, int], tuple[float, float]]:

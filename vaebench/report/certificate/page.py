@@ -8,7 +8,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from vaebench.experiments.certifying import Findings
-from vaebench.report.certificate.figures import FIGURES
+from vaebench.report.certificate.figures import FIGURES, drawn
 from vaebench.report.certificate.words import SAID, STATES, headline, interval, of_section, tiles
 from vaebench.report.figures import COLOURS, inline, svg
 from vaebench.report.wording import number, symbol
@@ -23,13 +23,13 @@ CAPTIONS = {
     ),
     "cost": (
         "Time of one gradient over that of pathwise",
-        "Time of one gradient on your model over that of pathwise, over K and over B. Medians of interleaved pairs "
+        "Time of one gradient on the model over that of pathwise, over K and over B. Medians of interleaved pairs "
         "with 95 % intervals; at 1 it costs the same.",
     ),
     "noise": (
         "Variance of the gradient",
-        "Variance of one gradient on a fixed batch, encoder above, decoder below, over K and over B, with 95 % "
-        "intervals. Lower is better.",
+        "Variance of one gradient on a fixed batch, over K and over B, with 95 % intervals; the encoder's above the "
+        "decoder's, where they are apart. Lower is better.",
     ),
     "snr": (
         "Signal-to-noise ratio",
@@ -46,8 +46,8 @@ CAPTIONS = {
         "95 % over seeds.",
     ),
     "decay": (
-        "Squared gradient on your model",
-        "‖∇f‖² on your model as it trains, estimated without bias, beside a built-in estimator of the same bound. "
+        "Squared gradient on the model",
+        "‖∇f‖² on the model as it trains, estimated without bias, beside a built-in estimator of the same bound. "
         "Bands are 95 % over seeds.",
     ),
 }
@@ -88,7 +88,7 @@ def page(found: Findings) -> str:
         parameters=sum(p.numel() for p in q.model.parameters()),
         rows=len(q.data),
         tiles=tiles(found),
-        panels={name: _plate(name, draw(found)) for name, draw in FIGURES.items()},
+        panels={name: _plate(name, FIGURES[name](found)) for name in drawn(found)},
         right=of_section(found, "right"),
         guaranteed=of_section(found, "guarantee"),
         left_out=found.left_out,
