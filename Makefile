@@ -32,7 +32,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate compare compare-trials dashboard machine test lint docs package studies pages paper accuracy faults nulls peers cuda clean
+.PHONY: help bench record gate compare compare-trials dashboard machine test slow lint docs package studies pages paper accuracy faults nulls peers cuda clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -44,6 +44,7 @@ help:
 	@echo 'make record             measure this commit with the quick profile, to commit the results'
 	@echo 'make machine            tell asv about this machine, before using asv by hand'
 	@echo 'make test               lint, type check and test'
+	@echo 'make slow               the tests that take minutes: every planted fault, every study of the paper end to end'
 	@echo 'make docs               build the documentation into site/; a broken link is an error'
 	@echo 'make package            build sdist and wheel into dist/, check them, and run the wheel in a fresh environment'
 	@echo 'make studies            run the studies behind reports/FINDINGS.md again, about an hour on two cores'
@@ -91,7 +92,10 @@ machine: $(VENV)/.bench
 	@python -m benchmarks.harness.machine
 
 test: lint
-	@python -m pytest -n 2 --benchmark-disable
+	@python -m pytest -n 2 --dist worksteal --benchmark-disable
+
+slow: $(VENV)/.dev
+	@python -m pytest -m slow --benchmark-disable
 
 lint: $(VENV)/.dev
 	@ruff check --quiet .
@@ -102,8 +106,7 @@ lint: $(VENV)/.dev
 # Warnings are errors, and nothing is fetched.
 docs: $(VENV)/.docs
 	@NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
-	@echo 'The documentation is in site: open site/index.html, or, to search it,'
-	@echo '  python3 -m http.server --bind localhost --directory site 8001'
+	@echo 'The documentation is in site: open site/index.html'
 
 # The wheel sees the torch that is installed, and nothing else of this checkout.
 package: $(VENV)/.release

@@ -14,7 +14,7 @@ from pathlib import Path
 COMMANDS = [
     ["--version"],
     ["list"],
-    ["check", "--steps", "400", "--members", "4"],
+    ["certify", "pathwise", "--quick"],
     ["new", "estimator", "mine"],
     ["run", "optimizers", "--scale", "smoke", "--seeds", "1", "--jobs", "1"],
     ["report", "optimizers-smoke"],

@@ -1,9 +1,10 @@
 """Speed goals as ratios, each measured in turn on one machine, so that a busy one moves them little; lower is better.
 
 `Roof`: a compiled gradient's time over that of matrix products of as many FLOPs. `Compilation`: the compiled gradient
-and step over the eager ones. `Division`: what micro-batches and chunks of samples cost over the undivided gradient,
-`Peak` what they hold, which is exact. `Recording`: what the squared norm of the gradient adds to a step. `Denormals`:
-what numbers too small to be normal add to a gradient of trained nets.
+and step over the eager ones, `Interpretation` a step without a compiler. `Division`: what micro-batches and chunks of
+samples cost over the undivided gradient, `Peak` what they hold, which is exact. `Recording`: what the squared
+norm of the gradient adds to a step. `Denormals`: what numbers too small to be normal add to a gradient of
+trained nets.
 """
 
 import time
@@ -121,6 +122,37 @@ class Compilation:
 
     track_over_eager.unit = track_step_over_eager.unit = "ratio"
     track_step_over_eager.setup = needs("training.steps", "step_taker")
+
+
+class Interpretation:
+    """A step whose operations are called from C++ as they were recorded over the eager one, as `vaebench check` takes.
+
+    A fleet of 16 linear VAEs in float64, B = 8, SGD: the ELBO at K = 1 with two latents, IWAE at K = 5 with one.
+    """
+
+    version = "1"
+    param_names = ("K",)
+    params = ([1, 5],)
+    setup = needs("support.internals", "interpret_flat")
+
+    def track_over_eager(self, samples: int) -> float:
+        model = part("models").linear_vae(6, 2 if samples == 1 else 1, generator=generator(), dtype=torch.float64)
+        objective = part("gradients.objectives").Objective(samples, 1.0 if samples == 1 else 0.0)
+        loss = part("gradients.loss").Loss(model, part("gradients.estimators").pathwise, objective)
+        steps, compilation = part("training.steps"), part("training.compilation")
+        x = torch.randn(16, 8, 6, generator=generator(), dtype=torch.float64)
+        noise = torch.randn(16, samples, 8, model.latents, generator=generator(), dtype=torch.float64)
+
+        def stepping(compiler: Callable[[Any], Any]) -> Callable[[], object]:
+            named = part("gradients.loss").own_parameters(loss)
+            parameters = {name: p.expand(16, *p.shape).clone() for name, p in named.items()}
+            take = steps.step_taker(loss, part("training.optimizers").sgd(list(parameters.values()), 1e-4), compiler)
+            return lambda: [take(parameters, x, noise) for _ in range(10)]
+
+        recorded = compilation.Compiler(build=part("support.internals").interpret_flat)
+        return in_turn(stepping(recorded), stepping(steps.eager))
+
+    track_over_eager.unit = "ratio"
 
 
 class Division:

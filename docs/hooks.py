@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -57,9 +58,9 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Write the search index as a script too, which the theme loads where pages are opened without a server."""
-    index = Path(config.site_dir, "search/search_index.json")
-    index.with_suffix(".js").write_text(f"var __index = {index.read_text('utf-8')}", "utf-8")
+    """Keep what pages offer to download as it was written."""
+    for kept in Path(config.docs_dir).glob("certificates/*/certificate.md"):
+        shutil.copy(kept, Path(config.site_dir, kept.relative_to(config.docs_dir)))
 
 
 def _with_lists(markdown: str) -> str:

@@ -9,11 +9,11 @@ from scipy import stats
 from vaebench.experiments import Arm
 from vaebench.experiments.presets import SMOKE
 from vaebench.experiments.studies import Study
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.gates import judge
 from vaebench.report.bands import Band, Line, Summary
 from vaebench.support.statistics import Estimate
 from vaebench.training.records import geometric
-from vaebench.training.trajectory import Trajectory
 
 LABELS = ("ReLU", "SoftClip s=1", "SoftClip s=2", "SoftClip s=5", "SoftClip s=10")
 QUESTION = "Does a smoother activation make the gradient of a VAE vanish faster?"

@@ -108,12 +108,6 @@ def test_runs_resume(tmp_path, monkeypatch):
     assert lines[0] == "[1/16] ELBO (K=1) pathwise: known"
 
 
-def test_steps_take_turns():
-    calls = []
-    times = steps.in_turn([lambda: calls.append("A"), lambda: calls.append("B")], seconds=0.0)
-    assert calls == ["A", "B"] * (steps.ROUNDS[0] + 1) and times.shape == (steps.ROUNDS[0], 2)
-
-
 @pytest.fixture(scope="module")
 def costs(tmp_path_factory):
     path, lines = tmp_path_factory.mktemp("accuracy") / "steps.csv", []

@@ -182,3 +182,35 @@ def test_a_gate_without_power_is_printed_as_such_and_not_as_passed(capsys):
     printed = " ".join(capsys.readouterr().out.split())
     assert "NO POWER" in printed and "0.02" in printed
     assert "No gate failed, but 1 of 2 had no power, so this run does not certify: blunt." in printed
+
+
+TIRING = """
+from vaebench.gradients import pathwise
+
+calls = 0
+
+def tiring(model, x, noise, objective):
+    global calls
+    calls += 1
+    return (1.5 if calls > 150 else 1) * pathwise(model, x, noise, objective)
+"""
+
+
+def verdicts_of(result):
+    return {verdict["gate"]: verdict for verdict in json.loads(result.stdout)["verdicts"]}
+
+
+def test_an_estimator_that_changes_with_its_calls_is_called_at_every_step(run, tmp_path, monkeypatch):
+    """The steps of vaebench's own estimators are recorded once; a record would hide what this one does later."""
+    (tmp_path / "tired.py").write_text(TIRING)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = verdicts_of(run(*SHORT, "--replicates", "800", "--estimator", "tired:tiring", "--json"))
+    assert found["replay"]["outcome"] == "fail"
+
+
+def test_recorded_steps_reach_the_verdicts_of_eager_ones(run, tmp_path, monkeypatch):
+    (tmp_path / "eager_loop.py").write_text("from vaebench.training.fleet import train")
+    monkeypatch.syspath_prepend(tmp_path)
+    arguments = (*SHORT, "--replicates", "800", "--samples", "2", "--alpha", "0", "--latents", "1", "--json")
+    recorded, eager = (json.loads(run(*arguments, *more).stdout) for more in ([], ["--trainer", "eager_loop:train"]))
+    assert recorded == eager

@@ -12,6 +12,7 @@ from benchmarks.harness.compare import __main__ as command
 from benchmarks.harness.compare import curve, job, page, trials
 from benchmarks.harness.compare.cases import CASES, QUANTUM, Control
 from benchmarks.harness.compare.interval import control_variate, interval, subsets
+from vaebench.support.comments import cell
 
 NAMES = [case.name for case in CASES]
 PAIRS, ROUNDS = job.LAUNCHES * job.PAIRS, job.ROUNDS
@@ -123,7 +124,7 @@ def test_the_comment_has_what_got_slower_first_and_folds_what_did_not():
     assert text.startswith("### Times, HEAD and BASE in turn: 2 of 4 benchmarks got slower\n")
     slower, better, same = (text.index(word) for word in ("**Regressions: 2**", "**Improvements: 1**", "Unchanged: 1"))
     assert slower < text.index("RuntimeError: broken") < better < text.index("<details>") < same
-    assert findings[1].span in text and findings[0].span in text[same:]
+    assert cell(findings[1].span) in text and cell(findings[0].span) in text[same:]
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import subprocess
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from asv.results import Results
 from typer.testing import CliRunner
 
 from vaebench.cli import app
+from vaebench.cli.compare import SECTIONS
+from vaebench.experiments import trajectory
 from vaebench.experiments.comparison import change, claims, commits, compare, runs
-from vaebench.training import trajectory
 
 HISTORY = Path(__file__).parents[1] / "reports" / "history"
 FLOPS = "estimators.Cost.track_flops"
@@ -48,7 +50,7 @@ def test_a_number_moves_beyond_two_errors_or_a_thousandth(before, after, error, 
 
 @pytest.mark.parametrize(
     ("before", "after", "kind"),
-    [(1000, 1001, "same"), (1000, 1002, "crossed"), (0, 1, "crossed"), (1000, 900, "moved"), (0, 0, "same")],
+    [(1000, 1001, "same"), (1000, 1002, "crossed"), (0, 1, "crossed"), (1000, 900, "improved"), (0, 0, "same")],
 )
 def test_an_exact_counter_must_not_rise(before, after, kind):
     assert change.counter("flops", before, after).kind == kind
@@ -117,7 +119,7 @@ def test_claims_cross_recover_move_and_times_are_only_noted(reports):
         "goes": "lost",
         "comes": "appeared",
         "costs: flops": "crossed",
-        "costs: ops": "moved",
+        "costs: ops": "improved",
         "costs: time": "time",
         "flickers: time": "same",
         "goes: time": "gone",
@@ -137,6 +139,7 @@ def test_the_convergence_tests_record_what_is_read(recorded):
     (name, found), *_ = claims.read(recorded).quantities.items()
     assert name.endswith("test_claim") and isinstance(found, claims.Claim)
     assert (found.value, found.bound, found.error, found.passed) == (0.25, 1.0, 0.125, True)
+    assert replace(found, value=1.0).passed, "a claim stands at its bound"
 
 
 @pytest.fixture
@@ -246,14 +249,17 @@ M = commits.Measured
     ("name", "before", "after", "kind"),
     [
         (FLOPS, M(1000.0), M(1002.0), "crossed"),
-        (FLOPS, M(1000.0), M(900.0), "moved"),
+        (FLOPS, M(1000.0), M(900.0), "improved"),
         (f"{FLOPS}('pathwise', 8)", M(1000.0), M(1002.0), "crossed"),
         (FLOPS, M(1000.0), M(None), "crossed"),
         (FLOPS, M(1000.0), M(math.nan), "lost"),
         (FLOPS, M(None), M(1000.0), "appeared"),
         (FLOPS, M(math.nan), M(None), "same"),
         (FLOPS, M(1000.0, "1"), M(2000.0, "2"), "differs"),
-        ("estimators.Cost.track_flops_to_goal", M(1000.0), M(1002.0), "moved"),
+        ("convergence.Sgd.track_flops_to_goal", M(1000.0), M(1002.0), "moved"),
+        ("here/e: convergence.Sgd.track_gap", M(1000.0), M(1002.0), "moved"),
+        ("here/e: models.Model.track_ops('a: b')", M(1000.0), M(1002.0), "crossed"),
+        ("fleet.Fleet.track_ratio", M(0.06), M(0.11), "time"),
         ("estimators.Cost.track_variance", M(1.0), M(1.0005), "same"),
         ("estimators.Cost.time_step", M(1.0, interval=(0.9, 1.1)), M(1.15, interval=(1.05, 1.2)), "same"),
         ("estimators.Cost.time_step", M(1.0, interval=(0.9, 1.1)), M(1.3, interval=(1.2, 1.4)), "time"),
@@ -364,8 +370,8 @@ def test_what_crossed_comes_first_and_exits_with_1(reports):
     result = invoke(*reports)
     assert result.exit_code == 1
     lines = [line for line in result.stdout.splitlines() if line.split()[:1] in (["crossed"], ["moved"], ["same"])]
-    assert [line.split()[0] for line in lines] == ["crossed"] * 3 + ["moved"] * 2
-    assert "3 crossed, 1 lost, 1 recovered, 2 moved" in result.stdout and "--all shows" in result.stdout
+    assert [line.split()[0] for line in lines] == ["crossed"] * 3 + ["moved"]
+    assert "3 crossed, 1 lost, 1 recovered, 1 improved, 1 moved" in result.stdout and "--all shows" in result.stdout
     assert "same" in invoke(*reports, "--all").stdout.split()
 
 
@@ -383,6 +389,18 @@ def test_json_is_strict_and_holds_every_row(reports):
     assert (heals["before"], heals["after"], heals["kind"]) == (None, 0.9, "recovered")
     moves = next(row for row in rows if row["name"] == "moves")
     assert moves["difference"] == pytest.approx(0.11) and moves["error"] == pytest.approx(0.05)
+
+
+def test_the_comment_has_what_got_worse_first_and_folds_what_did_not(reports):
+    result = invoke(*reports, "--markdown")
+    assert result.exit_code == 1 and result.stdout.startswith("### 21 compared: 3 crossed, 1 lost, 1 recovered, ")
+    titles = ("**Regressions: 4**", "**Improvements: 2**", "**Moved: 1**", "Not judged: 5", "Unchanged: 9")
+    places = [result.stdout.index(title) for title in titles]
+    rows = ("crossed | breaks | 0.9 | 1.1", "improved | costs: ops | 10 | 9", "moved | moves | 0.5 | 0.61")
+    inside = [result.stdout.index(row) for row in rows]
+    assert sorted(places + inside) == [places[0], inside[0], places[1], inside[1], places[2], inside[2], *places[3:]]
+    assert result.stdout.index("<details>") > inside[2] and result.stdout.count("</details>") == 2
+    assert sorted(kind for kinds in SECTIONS.values() for kind in kinds) == sorted(change.KINDS)
 
 
 def test_names_with_brackets_are_printed_whole(tmp_path):

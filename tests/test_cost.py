@@ -19,7 +19,7 @@ from vaebench.gates.contract import gradient
 from vaebench.gradients.estimators import ESTIMATORS, draw_noise
 from vaebench.gradients.loss import Loss
 from vaebench.gradients.objectives import Objective
-from vaebench.measures.cost import Cost, _StorageLedger, clock, count, device_seconds, saved_bytes
+from vaebench.measures.cost import Cost, StorageLedger, clock, count, device_seconds, interleaved_seconds, saved_bytes
 from vaebench.models import conv_vae, mlp_vae
 
 SIZE = 1000
@@ -111,7 +111,7 @@ def test_what_is_left_of_a_gradient_is_the_gradient(generator):
     model = mlp_vae((8, 8), (12, 10), 3, generator=generator)
     loss, x = Loss(model, ESTIMATORS["pathwise"], Objective()), digits()[:4]
     noise = draw_noise(model, x, Objective(), generator)
-    with _StorageLedger() as ledger:
+    with StorageLedger() as ledger:
         result = gradient(loss, x, noise)
         assert ledger.live_bytes() == sum(p.nbytes for p in model.parameters())
     assert all(ledger.bytes_of(value) == value.nbytes for value in result.values())
@@ -352,3 +352,44 @@ def test_device_time_waits_for_the_device():
     start = read()
     seconds = device_seconds(lambda: matrix @ matrix, "cuda", 3)
     assert 1e-4 < min(seconds) <= sum(seconds) <= read() - start
+
+
+def hands_of_a_clock():
+    """A clock and a way to let it run on."""
+    now = [0.0]
+
+    def run(seconds):
+        now[0] += seconds
+
+    return lambda: now[0], run
+
+
+def test_computations_take_turns_and_each_keeps_its_column():
+    """The second takes two seconds more than the first, whichever comes first in a round; warm-up is not counted."""
+    tick, run = hands_of_a_clock()
+    calls = []
+
+    def computation(name, seconds):
+        return lambda: (calls.append(name), run(seconds))
+
+    times = interleaved_seconds([computation("A", 1.0), computation("B", 3.0)], tick, 0.0, 3, 5)
+    assert "".join(calls) == "AB" + "AB" + "BA" + "AB"
+    assert times.tolist() == [[1.0, 3.0]] * 3
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.0, 2), (8.0, 3), (1000.0, 5)])
+def test_rounds_end_with_the_time_within_their_limits(seconds, rounds):
+    """A round takes three seconds: of eight, the third still begins; a thousand are cut at five rounds."""
+    tick, run = hands_of_a_clock()
+    assert len(interleaved_seconds([lambda: run(3.0)], tick, seconds, 2, 5)) == rounds
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_garbage_is_not_collected_while_time_is_taken(collecting):
+    seen = []
+    (gc.enable if collecting else gc.disable)()
+    try:
+        interleaved_seconds([lambda: seen.append(gc.isenabled())], time.perf_counter, 0.0, 2, 2)
+        assert seen[1:] == [False, False] and gc.isenabled() == collecting
+    finally:
+        gc.enable()

@@ -119,7 +119,7 @@ def test_tests_that_fail_are_recorded_and_run_again(two_points, tmp_path, monkey
 def captured_on_the_cpu(monkeypatch):
     """Enough of torch.cuda to capture a step on the CPU, where it runs instead."""
     nothing = lambda *_: nullcontext()
-    stream = SimpleNamespace(wait_stream=nothing)
+    stream = SimpleNamespace(wait_stream=nothing, is_capturing=lambda: False)
     fakes = {
         "is_available": lambda: True,
         "is_current_stream_capturing": lambda: False,
@@ -131,6 +131,7 @@ def captured_on_the_cpu(monkeypatch):
     }
     for name, fake in fakes.items():
         monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.accelerator, "current_stream", fakes["current_stream"])
 
 
 def test_what_a_graph_writes_to_stays_alive(captured_on_the_cpu, monkeypatch):

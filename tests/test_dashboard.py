@@ -80,34 +80,78 @@ def test_assets_are_the_ones_that_the_notice_names():
 
 
 def test_reports_are_copied_and_those_in_markdown_become_pages(tmp_path):
-    report = tmp_path / "peers"
-    report.mkdir()
-    (report / "README.md").write_text(
-        "# Peers, `ours`\n\n| a |\n|---|\n| 1 |\n\n[all](../FINDINGS.md#one) <script>x</script>\n"
+    written = tmp_path / "reports"
+    for folder in ("peers", "findings", "history/compare", "history/machine", "../docs/certificates/mine", "../site"):
+        (written / folder).mkdir(parents=True)
+    (written / "peers/README.md").write_text(
+        "# Peers, `ours`\n\n![cost](cost.svg)\n\n| a |\n|---|\n| 1 |\n\n[all](../FINDINGS.md#one) <script>x</script>\n"
     )
-    (report / "cost.svg").write_text("<svg/>")
-    (tmp_path / "FINDINGS.md").write_text("# Findings\n\n[peers](peers/README.md) [away](https://example.org/a.md)\n")
-    (tmp_path / "index.html").write_text("<title>All reports</title>")
-    (tmp_path / "history" / "compare").mkdir(parents=True)
-    (tmp_path / "history" / "compare" / "README.md").write_text("# Errors of comparisons\n")
-    (tmp_path / "history" / "machine").mkdir()
-    (tmp_path / "history" / "machine" / "machine.json").write_text("{}")
-    site = tmp_path / "html"
+    (written / "findings/beta.svg").write_text("<svg/>")
+    (written / "FINDINGS.md").write_text(
+        "# Findings\n\n[peers](peers/README.md) [away](https://example.org/a.md)\n\n## Is `a` one?\n"
+    )
+    (written / "index.html").write_text("<title>All reports</title>")
+    (written / "history/compare/README.md").write_text("# Errors of comparisons\n")
+    (written / "history/machine/machine.json").write_text("{}")
+    (tmp_path / "docs/certificates/mine/index.html").write_text("<title>mine is certified</title>")
+    (tmp_path / "site/index.html").write_text("<title>Home</title>")
+    site = written / "html"
     site.mkdir()
     found = reports.copy(tmp_path, site)
-    assert {(one.title, one.address) for one in found} == {
-        ("Peers, ours", "reports/peers/index.html"),
+    assert found.reports == [
         ("Findings", "reports/FINDINGS.html"),
         ("All reports", "reports/index.html"),
+        ("Peers, ours", "reports/peers/index.html"),
         ("Errors of comparisons", "reports/history/compare/index.html"),
-    }
-    assert all((site / one.address).is_file() for one in found)
+    ]
+    assert found.certificates == [("mine is certified", "reports/certificates/mine/index.html")]
+    assert found.pictures == [("beta", "reports/findings/beta.svg")]
+    assert found.documentation == ("Documentation", "documentation/index.html")
+    everything = [*found.reports, *found.certificates, *found.pictures, found.documentation]
+    assert all((site / one.address).is_file() for one in everything)
     page = (site / "reports/peers/index.html").read_text("utf-8")
+    assert '<a href="cost.svg"><img src="cost.svg" alt="cost" /></a>' in page  # small ones can be looked at alone
     assert "<td>1</td>" in page and 'href="../FINDINGS.html#one"' in page and "<script>" not in page
     assert 'href="../../overview.css"' in page
     findings = (site / "reports/FINDINGS.html").read_text("utf-8")
     assert 'href="peers/index.html"' in findings and 'href="https://example.org/a.md"' in findings
-    assert (site / "reports/peers/cost.svg").is_file() and not list(site.rglob("machine.json"))
+    assert '<h2 id="is-a-one">Is <code>a</code> one?</h2>' in findings
+    assert not list(site.rglob("machine.json"))
+
+
+def test_every_link_of_the_published_reports_leads_to_a_file_and_a_heading(tmp_path):
+    for folder in ("reports", "docs/certificates"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("html"))
+    site = tmp_path / "html"
+    site.mkdir()
+    (site / "index.html").write_text("<title>Overview</title>")
+    shutil.copy(ROOT / "benchmarks/harness/dashboard/overview.css", site)
+    found = reports.copy(tmp_path, site)
+    assert len(found.reports) > 5 and found.certificates and len(found.pictures) > 5 and found.documentation is None
+    pages = [*(site / "reports").glob("*.html"), *(site / "reports").rglob("index.html")]
+    for page in pages:
+        for path, _, heading in (address.partition("#") for address in addresses(page)):
+            target = page.parent / path if path else page
+            assert target.is_file(), f"{page.relative_to(site)} links {path}"
+            assert not heading or f'id="{heading}"' in target.read_text("utf-8"), f"{page} links {path}#{heading}"
+
+
+def addresses(page):
+    """Those that lead to other files of the site."""
+    found = Links()
+    found.feed(page.read_text("utf-8"))
+    return [address for address in found.addresses if not re.match(r"[a-z]+:", address)]
+
+
+class Links(html.parser.HTMLParser):
+    """Collects addresses."""
+
+    def __init__(self):
+        super().__init__()
+        self.addresses = []
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in {"href", "src"}]
 
 
 # A history: eight commits, two machines.
@@ -299,22 +343,22 @@ def test_the_first_page_says_how_the_guarantee_stands(history, ratio, says):
     assert "limit 1" in history.page and "On the frontier" in history.page
 
 
-class Strict(html.parser.HTMLParser):
-    """Every element that is opened is closed, in order; collects addresses."""
+class Strict(Links):
+    """Every element that is opened is closed, in order."""
 
     EMPTY = {"meta", "link", "br", "img"}  # noqa: RUF012 - never changed
 
     def __init__(self):
         super().__init__()
-        self.open, self.addresses = [], []
+        self.open = []
 
     def handle_starttag(self, tag, attrs):
-        self.addresses += [value for name, value in attrs if name in {"href", "src"}]
+        super().handle_starttag(tag, attrs)
         if tag not in self.EMPTY:
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        self.addresses += [value for name, value in attrs if name in {"href", "src"}]
+        super().handle_starttag(tag, attrs)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag

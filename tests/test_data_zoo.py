@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vaebench.data.sampling import epochwise
-from vaebench.gates import certify
+from vaebench.gates import run_gates
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gradients import Loss, Objective, doubly_reparameterized, pathwise
-from vaebench.measures import moments, probes
-from vaebench.measures.likelihood import log_likelihood
+from vaebench.measures import moments
+from vaebench.measures.likelihood import bound, log_likelihood
 from vaebench.models import VAE, LinearVAE, as_input, check_input, gaussian, mlp_vae
 from vaebench.models.distributions import Bernoulli, Gaussian, Poisson
 from vaebench.training.fleet import train
@@ -146,7 +146,7 @@ def checked(m, x):
 
 def certified(m, x):
     settings = {"steps": 100, "members": 2, "replicates": 800, "batch_size": 2, "schedule": constant(0.001)}
-    verdicts = certify(m, pathwise, OBJECTIVE, x, **settings)
+    verdicts = run_gates(m, pathwise, OBJECTIVE, x, **settings)
     return numbers([v.statistic for v in verdicts if v.gate == "gradient mean"])
 
 
@@ -163,7 +163,7 @@ USES = {
     "train": trained,
     "moments": gathered,
     "conditional": given,
-    "bound": lambda m, x: numbers(probes.bound(Loss(m, pathwise, OBJECTIVE), x, 2, seeded(4)).value),
+    "bound": lambda m, x: numbers(bound(Loss(m, pathwise, OBJECTIVE), x, 2, seeded(4)).value),
     "log_likelihood": lambda m, x: numbers(log_likelihood(Loss(m, pathwise, OBJECTIVE), x, 20, seeded(5)).value),
     "groups": lambda m, x: numbers(len(moments.parameter_groups(Loss(m, pathwise, OBJECTIVE), x)["phi"])),
     "check_model": contract(lambda m, x: check_model(m, x, seeded(6))),
@@ -329,7 +329,7 @@ def test_an_estimator_that_breaks_its_contract_is_named(name, where):
     uses = {
         "train": lambda: train(m, estimator, OBJECTIVE_OF_FOUR, x, sgd, constant(0.01), 2, 3, (1,)),
         "check_estimator": lambda: check_estimator(estimator, OBJECTIVE_OF_FOUR, seeded(), m, x),
-        "certify": lambda: certify(m, estimator, OBJECTIVE_OF_FOUR, x, steps=100, members=2, replicates=800),
+        "certify": lambda: run_gates(m, estimator, OBJECTIVE_OF_FOUR, x, steps=100, members=2, replicates=800),
     }
     with pytest.raises((ValueError, AssertionError), match=message):
         uses[where]()

@@ -2,11 +2,15 @@
 
 import ast
 import contextlib
+import hashlib
 import importlib
 import io
+import os
 import re
 import shlex
+import subprocess
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -131,6 +135,62 @@ def test_named_files_and_tests_exist(page):
             path, test = ROOT / match[1], match[2]
             assert path.exists(), f"there is no {match[1]}"
             assert test is None or test in functions_in(path), f"there is no {span}"
+
+
+LINK = re.compile(r"(?<!`)\[[^]]*\]\(([^)\s]+)\)")
+SITE = {ROOT / "docs" / name.lower(): ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")}
+
+
+@cache
+def kept() -> set[Path]:
+    """Files of the repository, those that are not yet committed too."""
+    asked = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    return {ROOT / name for name in listed.splitlines()}
+
+
+def headings(page: Path) -> set[str]:
+    """What a heading is linked by: its words in small letters, joined by hyphens."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    words = (re.sub(r"[^\w\s-]", "", title.lower()).strip() for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE))
+    return {re.sub(r"\s+", "-", title) for title in words}
+
+
+def leads_nowhere(page: Path, link: str) -> bool:
+    path, _, heading = link.partition("#")
+    if "://" in link or path.startswith("mailto:"):
+        return False
+    target = Path(os.path.normpath(page.parent / path)) if path else page
+    if target.is_relative_to(ROOT / "docs" / "reports"):  # the site has the reports beside its pages
+        target = ROOT / "reports" / target.relative_to(ROOT / "docs" / "reports")
+    target = SITE.get(target, target)
+    if target.is_relative_to(ROOT / "docs" / "reference") and target not in kept():  # a page made from docstrings
+        module = ROOT / "vaebench" / target.relative_to(ROOT / "docs" / "reference")
+        target = module.parent / "__init__.py" if module.name == "index.md" else module.with_suffix(".py")
+    return target not in kept() or bool(heading and target.suffix == ".md" and heading not in headings(target))
+
+
+REPORTS = sorted(page for page in kept() if page.suffix == ".md" and page.is_relative_to(ROOT / "reports"))
+
+
+@pytest.mark.parametrize("page", [*WRITTEN, *REPORTS], ids=name_of)
+def test_links_lead_to_files_and_headings(page):
+    nowhere = [link for link in LINK.findall(page.read_text("utf-8")) if leads_nowhere(page, link)]
+    assert not nowhere
+
+
+@pytest.mark.parametrize(
+    "link", ["nothing.md", "../reports/FINDINGS.md#nothing", "reports/html/index.html", "#nothing"]
+)
+def test_links_that_lead_nowhere_are_seen(link):
+    assert leads_nowhere(ROOT / "docs/index.md", link)
+    assert not leads_nowhere(ROOT / "docs/index.md", "reports/FINDINGS.md#and-beta")
+
+
+def test_the_script_by_which_pages_search_is_the_one_of_npm():
+    settings = (ROOT / "mkdocs.yml").read_text("utf-8")
+    named = re.findall(r"sha256 ([0-9a-f]{64})", settings)
+    assert [hashlib.sha256((ROOT / "docs/iframe-worker/shim.js").read_bytes()).hexdigest()] == named
 
 
 def test_every_statement_of_the_paper_names_what_has_it_and_what_asserts_it():

@@ -15,6 +15,7 @@ from vaebench.gradients.estimators import ESTIMATORS, doubly_reparameterized, ex
 from vaebench.gradients.loss import Loss
 from vaebench.gradients.objectives import Objective
 from vaebench.measures import moments, probes
+from vaebench.measures.likelihood import bound
 from vaebench.models import GaussianRegression, deep_gaussian_vae, linear_vae, mean_field, mlp_vae
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS, adam, amsgrad, sgd
@@ -258,6 +259,7 @@ def test_nothing_global_is_touched_and_nothing_printed(data, capsys):
     [
         ({"seeds": ()}, "seeds must be distinct"),
         ({"seeds": (1, 1)}, "seeds must be distinct"),
+        ({"seeds": (1, 1 + 2**40)}, "seeds must be distinct in their lowest 32 bits"),
         ({"seeds": (1, 2, 3), "start": [model()]}, "one per model"),
         ({"start": [model(), model(), model(), linear_vae(latents=3)]}, "same parameters"),
         ({"checkpoints": (0, 5)}, "increase from 0 to steps = 20"),
@@ -302,7 +304,7 @@ def test_bytes_train_like_the_pixels_they_stand_for():
     net = mlp_vae((3, 32, 32), (8,), 2, dtype=torch.float64, generator=seeded(0))
 
     def value(state):
-        return state.each(lambda parameters: probes.bound(state.loss, state.data, 2, seeded(7), parameters))
+        return state.each(lambda parameters: bound(state.loss, state.data, 2, seeded(7), parameters))
 
     def rows(data):
         found = {"value": value}

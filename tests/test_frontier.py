@@ -9,10 +9,10 @@ import pytest
 
 from vaebench.experiments import frontier
 from vaebench.experiments.frontier import Candidate, Price
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.report.frontier import agrees, write_frontier
 from vaebench.support.statistics import Estimate
 from vaebench.training.records import geometric
-from vaebench.training.trajectory import Trajectory
 
 STEPS, C, L, DATA, LATENT = 400, 0.05, 2.0, 24.0, 8.0
 MARKS = np.array(geometric(STEPS, 32))

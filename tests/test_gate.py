@@ -6,9 +6,8 @@ import pytest
 from asv.util import UserError
 
 from benchmarks.harness import counters, gate, triage
-from benchmarks.harness.comment import SHOWN, cell
-from benchmarks.harness.kinds import EXACT, kind
 from benchmarks.harness.triage import Entry, Triage
+from vaebench.support.kinds import EXACT, kind
 
 CASE = "estimators.Cost.track_flops('pathwise', 8)"
 OTHER = "models.Model.track_ops('mlp', 'cpu')"
@@ -89,20 +88,6 @@ def test_the_comment_has_what_got_worse_first_and_folds_what_is_as_it_was():
     worse, better, same = (text.index(word) for word in ("**Regressions: 1**", "**Improvements: 1**", "Unchanged: 1"))
     assert worse < text.index("| 1000 | 1100 | +10.00 % |") < better < text.index("| 100 | 90 | -10.00 % |") < same
     assert text.count("<details>") == text.count("</details>") == 1 and text.index("<details>") > better
-
-
-def test_a_long_list_is_cut_and_folded():
-    rows = {f"m.M.track_ops({n})": 10 for n in range(SHOWN + 5)}
-    text = counters.markdown(counters.compare(rows, dict.fromkeys(rows, 20)))
-    assert f"**Regressions: {SHOWN + 5}**" in text and "<summary>5 more</summary>" in text
-
-
-@pytest.mark.parametrize(
-    ("text", "written"),
-    [("a|b", "a\\|b"), ("<img src=x>", "&lt;img src=x>"), ("a_b*c`d", "a\\_b\\*c\\`d"), ("two\nlines", "two lines")],
-)
-def test_no_name_breaks_the_table(text, written):
-    assert cell(text) == written
 
 
 @pytest.mark.parametrize("name", ["no-such-commit", "-h", "x';id;'", "$(touch /tmp/x)"])

@@ -9,7 +9,7 @@ from scipy import stats
 
 from tests.convergence.faults.beds import problem
 from vaebench.data.sampling import epochwise
-from vaebench.gates import bounds, certify, walking
+from vaebench.gates import bounds, run_gates, walking
 from vaebench.gates.certification import FALSE_ALARM
 from vaebench.gates.choices import replicates_for
 from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
@@ -20,10 +20,11 @@ from vaebench.gates.replay import paired_along, replayed
 from vaebench.gates.running import plan_of, watch
 from vaebench.gates.subject import Draws, Subject
 from vaebench.gates.values import bound_value
-from vaebench.gates.variances import ASYMPTOTIC, SLOPE, variance_in_batch
+from vaebench.gates.variances import ASYMPTOTIC, SLOPE, independent_draws, variance_in_batch
 from vaebench.gates.verdict import detectable, two_sided
 from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.objectives import Objective
+from vaebench.measures.probes import gradient_variance
 from vaebench.support.statistics import smallest_shift
 from vaebench.theory.constants import measured_noise
 from vaebench.theory.predictions import lower_limit
@@ -181,6 +182,8 @@ def test_a_slope_allows_a_twentieth_and_its_error():
     )
     found = variance_in_batch(small, large, 4.0)
     assert found.evidence["slope"] == pytest.approx(-1)
+    of_logs = [one.error / one.value for one in (gradient_variance(part.moments()) for part in (small, large))]
+    assert found.evidence["error"] == pytest.approx(math.hypot(*of_logs) / math.log(4))
     assert found.threshold == pytest.approx(0.05 + 4.264891 * found.evidence["error"], rel=1e-6)
     assert found.smallest == pytest.approx(found.threshold + 1.281552 * found.evidence["error"], rel=1e-6)
     assert variance_in_batch(small, large, 8.0).outcome == "fail"
@@ -207,6 +210,19 @@ def test_scores_of_what_was_drawn_by_hand():
     assert scores["independence within one draw"] == pytest.approx(-math.sqrt(2))  # sums 0: (0 - 1) sqrt(4 / 2)
     assert scores["successive draws"] == pytest.approx(3 * 2 / math.sqrt(2) / math.sqrt(3))  # products 2 / sqrt 2
     assert (kept.repeated, kept.doubled, kept.batches) == (3, 0, 4)
+
+
+def test_counts_that_are_too_even_have_a_score_from_the_lower_tail():
+    """10 draws of both of two examples: chi-square 0, the tail is held at e^-700, whose quantile is -37.28."""
+    kept = filled(torch.ones(10, 1, 1, 2, 1, dtype=torch.float64), torch.tensor([[0, 1]]).expand(10, 1, 2), 2)
+    assert kept.batch_scores()["examples' counts"] == pytest.approx(-37.28, abs=0.02)
+
+
+def test_pairs_of_equal_examples_by_hand():
+    """60 minibatches (0, 0, 1) of two examples: 60 pairs, and 90 expected with variance 90 (1 - 1/2)."""
+    kept = filled(torch.ones(60, 1, 1, 3, 1, dtype=torch.float64), torch.tensor([[0, 0, 1]]).expand(60, 1, 3), 2)
+    assert kept.doubled == 60
+    assert kept.batch_scores()["doubled examples"] == pytest.approx(-30 / math.sqrt(45))
 
 
 def test_what_is_drawn_as_claimed_passes_and_the_smallest_width_is_by_hand():
@@ -288,6 +304,10 @@ def test_random_steps_are_replayed_in_every_stretch(size, longest):
     assert set(range(1, 81)) <= chosen.exact and len(chosen.exact) == 120
     assert chosen.exact != watch(plan_of(1000, 4, 800, 4), 4, size, "quadrature").exact, "the seed chooses them"
     assert all(any(low < step <= low + 46 for step in chosen.exact) for low in range(80, 954, 46))
+    if size > 2000:  # one of each 25, at a place that no loop can know: 40 draws of 25 places
+        places = [(step - 1) % 25 for step in sorted(chosen.replayed)]
+        assert len(places) == 40 and len(set(places)) > 10
+        assert chosen.replayed != watch(plan_of(1000, 4, 800, 4), 4, size, "quadrature").replayed
 
 
 def test_a_budget_buys_replicates():
@@ -311,7 +331,7 @@ def test_a_loop_that_does_not_say_its_noise_is_not_replayed_and_that_is_said():
     def silent(*arguments, observe=None, **options):
         return train(*arguments, observe=lambda step: observe(step._replace(noise=None)), **options)
 
-    found = certify(
+    found = run_gates(
         model, analytic_kl, Objective(), data, trainer=silent, steps=100, members=2, replicates=800,
         progress=said.append,
     )  # fmt: skip
@@ -326,5 +346,24 @@ def test_a_certificate_judges_sgd_by_what_it_moved():
     def half(*arguments, **options):
         return train(*arguments[:5], lambda n: arguments[5](n) / 2, *arguments[6:], **options)
 
-    found = certify(model, analytic_kl, Objective(), data, trainer=half, steps=100, members=6, replicates=800)
+    found = run_gates(model, analytic_kl, Objective(), data, trainer=half, steps=100, members=6, replicates=800)
     assert {v.gate: v.outcome for v in found}["descent ledger"] == "fail"
+
+
+def test_fresh_gradients_of_one_batch_size_control_all():
+    """4,000 normal gradients of variance 1 at B = 8: at B = 16 the loop's have 1/2, and 0.6 is 20 % too much.
+
+    A log variance has the error sqrt(2 / 3999) = 0.0224, so |z| of log 1.2 = 0.182 is 0.182 / 0.0316 = 5.8.
+    """
+    normal = torch.randn(3, 4000, 1, generator=seeded(8), dtype=torch.float64)
+    normal = (normal - normal.mean(1, keepdim=True)) / normal.std(1, keepdim=True)
+    fresh, small, large = (
+        Draws({"w": part}) for part in normal * torch.tensor([1, 1, 0.5**0.5], dtype=torch.float64).view(3, 1, 1)
+    )
+    found = independent_draws({8: small, 16: large}, fresh, 8)
+    assert found.outcome == "pass" and found.statistic == pytest.approx(0, abs=1e-5)
+    assert found.threshold == pytest.approx(stats.norm.isf(5e-6))
+    wide = independent_draws({8: small, 16: Draws({"w": normal[2] * 0.6**0.5})}, fresh, 8)
+    assert wide.outcome == "fail" and wide.evidence["worst"] == 16
+    assert wide.statistic == pytest.approx(math.log(1.2) / math.sqrt(4 / 3999), rel=0.05)
+    assert wide.smallest == pytest.approx(math.expm1(detectable(wide.threshold) * math.sqrt(4 / 3999)), rel=0.05)

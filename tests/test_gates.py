@@ -7,7 +7,7 @@ import torch
 
 from tests.convergence.faults.beds import problem
 from vaebench.data import linear_gaussian
-from vaebench.gates import FALSE_ALARM, Verdict, certify, judge
+from vaebench.gates import FALSE_ALARM, Verdict, judge, run_gates
 from vaebench.gates.means import mean_p_value
 from vaebench.gates.path import mismatch
 from vaebench.gates.reference import exact_reference, flat
@@ -113,7 +113,7 @@ def test_three_latents_have_no_reference_and_say_so(generator):
     model = deep_gaussian_vae((6,), (4,), 3, generator=generator, dtype=torch.float64)
     data, said = linear_gaussian(32, generator=generator, dtype=torch.float64), []
     assert exact_reference(model, Objective(), data) is None
-    verdicts = certify(model, analytic_kl, Objective(), data, batch_size=4, **QUICK, progress=said.append)
+    verdicts = run_gates(model, analytic_kl, Objective(), data, batch_size=4, **QUICK, progress=said.append)
     assert not failed(verdicts), failed(verdicts)
     assert "trusted" in by_gate(verdicts)["gradient mean"].claim
     assert any(line.startswith("left out: ledgers and envelopes") for line in said)
@@ -122,7 +122,7 @@ def test_three_latents_have_no_reference_and_say_so(generator):
 
 def test_the_levels_of_a_run_add_up():
     model, data = problem(64, 2)
-    verdicts = certify(model, analytic_kl, Objective(), data, **QUICK)
+    verdicts = run_gates(model, analytic_kl, Objective(), data, **QUICK)
     assert not failed(verdicts), failed(verdicts)
     assert len(by_gate(verdicts)) == len(verdicts) >= 15
     assert sum(v.false_alarm for v in verdicts) <= FALSE_ALARM <= 1e-3
@@ -133,7 +133,7 @@ def test_a_diverged_run_fails_with_step_and_value():
         return train(*args[:5], lambda n: 1e4 * args[5](n), *args[6:], **options)
 
     model, data = problem(64, 2)
-    found = by_gate(certify(model, analytic_kl, Objective(), data, trainer=trainer, **QUICK))
+    found = by_gate(run_gates(model, analytic_kl, Objective(), data, trainer=trainer, **QUICK))
     verdict = found["divergence"]
     assert not verdict.passed and 1 <= verdict.evidence["step"] <= 100 and verdict.evidence["value"] in {"nan", "inf"}
     assert not found["optimizer step"].passed
@@ -154,7 +154,7 @@ def test_a_diverged_run_fails_with_step_and_value():
 def test_bad_input_is_refused_in_a_sentence(change, message):
     model, data = problem(32, 2)
     with pytest.raises((ValueError, KeyError), match=message):
-        certify(model, analytic_kl, Objective(), data, **(QUICK | change))
+        run_gates(model, analytic_kl, Objective(), data, **(QUICK | change))
 
 
 def test_lags_are_sums_over_pairs(generator):
@@ -186,5 +186,5 @@ def test_a_mismatch_is_counted_in_rounding():
 
 def test_a_float32_model_passes(generator):
     model, data = linear_vae(generator=generator), linear_gaussian(64, generator=generator) / 3
-    verdicts = certify(model, pathwise, Objective(), data, optimizer="adam", **QUICK)
+    verdicts = run_gates(model, pathwise, Objective(), data, optimizer="adam", **QUICK)
     assert not failed(verdicts), failed(verdicts)

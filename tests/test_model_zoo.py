@@ -15,14 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
-from vaebench.gates import certify
+from tests.cases import NEEDS_COMPILER
+from vaebench.gates import run_gates
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gradients import Loss, Objective, chunked, loss_function, own_parameters, pathwise
 from vaebench.measures import moments, probes
-from vaebench.measures.likelihood import log_likelihood
+from vaebench.measures.likelihood import bound, log_likelihood
 from vaebench.models import VAE, gaussian
 from vaebench.models.distributions import Gaussian
 from vaebench.support.repeatable import copy_of
+from vaebench.training.compilation import Compiler
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import adam, sgd
 from vaebench.training.schedules import constant, inverse_sqrt
@@ -243,7 +245,16 @@ class Defaults:
         torch.set_default_dtype(self.before[0])
 
 
-GRADIENTS = ("check_model", "check_estimator", "train solo", "train fleet", "train resumed", "moments", "certify")
+GRADIENTS = (
+    "check_model",
+    "check_estimator",
+    "train solo",
+    "train fleet",
+    "train compiled",
+    "train resumed",
+    "moments",
+    "certify",
+)
 BATCHED = r"Layer '{}' \(BatchNorm1d\) is {}, so an example's gradient would depend on the rest of its batch"
 DRAWS = r"Layer '{}' \({}\) draws or seeds random numbers of its own, and all noise must be an argument"
 KINDS = {
@@ -386,6 +397,15 @@ def fleet(model, x):
     compared(list(trained(model, x))[-1].state, model, x)
 
 
+def compiled(model, x):
+    """By the compiler, or eager after one sentence; the values are those of a plain loop in either case."""
+    said = []
+    compiler = Compiler(said.append)
+    compared(list(trained(model, x, SEEDS[:1], compiler=compiler))[-1].state, model, x)
+    assert (compiler.outcome == "compiled") == (not said), compiler.outcome
+    assert all("\n" not in one for one in said)
+
+
 def resumed(model, x):
     """Stopped after a block of draws, and gone on."""
     kept = []
@@ -413,7 +433,7 @@ def gathered(model, x):
 
 def bounded(model, x):
     loss = Loss(model, pathwise, OBJECTIVE)
-    found, generator, values = probes.bound(loss, x, 2, seeded(5)), seeded(5), []
+    found, generator, values = bound(loss, x, 2, seeded(5)), seeded(5), []
     for _ in range(2):
         noise = torch.randn(2, len(x), 1, generator=generator, dtype=x.dtype, device="cpu")
         values.append(pathwise(copy_of(model), x, noise, OBJECTIVE).detach().double().mean())
@@ -432,7 +452,7 @@ def likelihood(model, x):
 
 def certified(model, x):
     settings = {"steps": 100, "members": 2, "replicates": 800, "batch_size": BATCH, "schedule": inverse_sqrt(0.01)}
-    verdicts = certify(model, pathwise, OBJECTIVE, x, **settings)
+    verdicts = run_gates(model, pathwise, OBJECTIVE, x, **settings)
     assert {"gradient mean", "optimizer"} & {verdict.gate for verdict in verdicts}
     assert not [verdict.gate for verdict in verdicts if verdict.gate == "gradient mean" and not verdict.passed]
 
@@ -442,6 +462,7 @@ USES = {
     "check_estimator": checked_estimator,
     "train solo": solo,
     "train fleet": fleet,
+    "train compiled": compiled,
     "train resumed": resumed,
     "moments": gathered,
     "bound": bounded,
@@ -450,7 +471,14 @@ USES = {
 }
 
 
-LIGHT = [(kind, use) for kind in KINDS for use in USES if use != "certify" or KINDS[kind].refused]
+COMPILED = ("frozen decoder", "one module on two paths")  # others take the compiler's time in `make slow`
+LIGHT = [
+    pytest.param(kind, use, marks=() if use != "train compiled" or KINDS[kind].refused else pytest.mark.slow)
+    for kind in KINDS
+    for use in USES
+    if (use != "certify" or KINDS[kind].refused) and (use != "train compiled" or kind not in COMPILED)
+]
+LIGHT += [pytest.param(kind, "train compiled", marks=NEEDS_COMPILER) for kind in COMPILED]
 CERTIFIED = (
     "frozen decoder",
     "one module on two paths",
@@ -584,6 +612,31 @@ def test_frozen_parameters_must_be_equal_in_a_fleet():
         train([first, net()], *settings)
     with pytest.raises(ValueError, match="the same parameters by name, shape and dtype"):
         train([net(), net(dtype=torch.float32)], *settings)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (lambda: net(), frozen("decoder"), "is trained in the snapshot and not here: freeze the same parameters"),
+        (frozen("decoder"), lambda: net(), "is trained here and was not in the snapshot: freeze the same parameters"),
+        (frozen("decoder"), frozen("encoder"), "freeze the same parameters as when it was taken, or start anew"),
+    ],
+)
+@pytest.mark.parametrize("rule", [sgd, adam])
+def test_a_snapshot_of_other_frozen_parameters_is_refused(before, after, message, rule):
+    kept = []
+    settings = (pathwise, OBJECTIVE, data(), rule, constant(0.01), 15, 2000, SEEDS)
+    list(train(before(), *settings, keep=lambda take: kept.append(take())))
+    with pytest.raises(ValueError, match=message):
+        list(train(after(), *settings, start=kept[0]))
+
+
+def test_a_snapshot_of_more_seeds_is_refused():
+    kept = []
+    settings = (pathwise, OBJECTIVE, data(), sgd, constant(0.01), 15, 2000)
+    list(train(net(), *settings, SEEDS, keep=lambda take: kept.append(take())))
+    with pytest.raises(ValueError, match=r"that of the seeds\): go on with the same model and seeds"):
+        list(train(net(), *settings, SEEDS[:1], start=kept[0]))
 
 
 def test_a_frozen_model_and_its_thawed_copy_move_alike_where_both_move():

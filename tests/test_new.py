@@ -38,7 +38,7 @@ def test_a_new_package_is_green_and_its_name_is_found_once_installed(tmp_path, m
     assert installed.returncode == 0, installed.stderr
     monkeypatch.syspath_prepend(tmp_path / "site")
     found = []
-    monkeypatch.setattr("vaebench.gates.certify", lambda model, estimator, *_, **__: found.append(estimator) or PASSED)
+    monkeypatch.setattr("vaebench.gates.run_gates", lambda _, estimator, *__, **___: found.append(estimator) or PASSED)
     assert CliRunner().invoke(app, ["check", "--estimator", "my_estimator"]).exit_code == 0
     assert [(one.__module__, one.__name__) for one in found] == [("my_estimator", "my_estimator")]
     sys.modules.pop("my_estimator")

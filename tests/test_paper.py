@@ -12,7 +12,7 @@ from benchmarks.paper import page
 from benchmarks.paper.rehearsal import ROWS, STEPS, Share, rehearse, shortened, studies, write_files
 from vaebench.data import celeba, cifar100
 from vaebench.experiments.presets import preset
-from vaebench.training.trajectory import Trajectory
+from vaebench.experiments.trajectory import Trajectory
 
 SMALL = Share(256, 1)
 
@@ -55,11 +55,6 @@ def end_to_end(study, files):
         assert np.isfinite(found[arm.label].frame["grad_sq"]).all()
         assert f">{arm.label}</h2>" in text
     assert len(pd.read_csv(path.parent / "tables" / "arms.csv")) == len(study.arms)
-
-
-def test_an_arm_runs_end_to_end(files):
-    study = preset("activations", "paper")
-    end_to_end(replace(study, arms=study.arms[1:2]), files)
 
 
 @pytest.mark.slow

@@ -189,12 +189,6 @@ def test_the_grid_is_complete(monkeypatch):
     assert {(p.net, p.B, p.K) for p in cost.points(quick=True)} == cost.QUICK
 
 
-def test_contestants_take_turns():
-    calls = []
-    times = cost.interleave(lambda x: calls.append("A"), lambda x: calls.append("B"), torch.ones(1), seconds=0.0)
-    assert calls == ["A", "B"] * (len(calls) // 2) and times.shape == (cost.ROUNDS[0], 2)
-
-
 @NEEDS_COMPILER
 def test_a_point_is_measured():
     row = cost.measure(cost.Point("small", 32, 5, PLAIN.name), seconds=0.02)

@@ -15,8 +15,9 @@ from vaebench.gradients.estimators import exact, leave_one_out, pathwise
 from vaebench.gradients.loss import Loss
 from vaebench.gradients.objectives import Objective
 from vaebench.measures import moments, probes
+from vaebench.measures.jackknife import jackknife
+from vaebench.measures.likelihood import bound
 from vaebench.models import GaussianRegression, conv_vae, deep_gaussian_vae, linear_vae, mean_field
-from vaebench.support.statistics import log_interval
 
 LIMIT = 4.5
 
@@ -192,7 +193,12 @@ def test_the_error_of_a_clear_ratio_is_that_of_the_delta_method():
     """Of 400 gradients with mean 3 and variance 1, r = 9: d sqrt(r) is e / 6 to 1 %."""
     g = 3 + torch.randn(400, 1, generator=seeded(4), dtype=torch.float64)
     found = moments.gather([{"p": g}], 400)
-    ratio = moments.jackknife(found, lambda s: probes._unbiased_square(s) / probes._trace_variance(s))
+
+    def squared_snr(s):
+        unbiased_square = (s.total - s.squares) / (s.number * (s.number - 1))
+        return unbiased_square / ((s.squares - s.total / s.number) / (s.number - 1))
+
+    ratio = jackknife(found, squared_snr)
     assert probes.snr(found).error == pytest.approx(ratio.error / (2 * ratio.value**0.5), rel=0.05)
 
 
@@ -221,18 +227,6 @@ def test_the_error_of_a_zero_gradient_is_that_of_its_null(scales):
     assert torch.tensor([one.value for one in found]).var().item() == pytest.approx(truth, rel=0.2)
     ratio = torch.tensor([one.error**2 for one in found]).mean().item() / truth
     assert 0.9 < ratio < (2.4 if len(scales) == 1 else 1.5)
-
-
-@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.7, 0.45), (1.0,) * 20], ids=len)
-@pytest.mark.parametrize("count", [16, 32])
-def test_intervals_of_a_variance_cover_it(scales, count):
-    """1,000 sets: the stated 0.95 to 0.97 is met within 0.03, which chance exceeds with probability 2e-5."""
-    generator, truth = seeded(7), sum(scale**2 for scale in scales)
-    inside = 0
-    for _ in range(1000):
-        low, high = log_interval(probes.gradient_variance(drawn(count, scales, generator)), count - 1)
-        inside += low <= truth <= high
-    assert 0.92 <= inside / 1000 <= 0.99
 
 
 def test_gradients_of_many_replicates_equal_those_of_one_by_one(monkeypatch):
@@ -282,14 +276,14 @@ def test_the_bound_agrees_with_the_closed_form_whatever_the_estimator(estimator)
     loss, data = linear_case(estimator=estimator)
     loss.objective = Objective(samples=2, beta=0.5)
     truth = float(exact(loss.model, data, torch.zeros(2, 64, 2), loss.objective).mean().detach())
-    assert agrees(probes.bound(loss, data, 200, seeded(22), batch_size=48), truth)
+    assert agrees(bound(loss, data, 200, seeded(22), batch_size=48), truth)
 
 
 def test_the_error_of_the_bound_is_that_of_repetition():
     """200 times: the variance of the bound has a relative error near 10 %, so the ratio is within 50 %."""
     loss, data = linear_case()
     generator = seeded(28)
-    values, errors = zip(*(probes.bound(loss, data, 6, generator) for _ in range(200)), strict=True)
+    values, errors = zip(*(bound(loss, data, 6, generator) for _ in range(200)), strict=True)
     assert 0.5 < torch.tensor(errors).square().mean() / torch.tensor(values).var() < 1.5
 
 
@@ -328,4 +322,4 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="2 or more draws per minibatch"):
         probes.gradient_split(moments.gradient_moments(loss, draws, 8))
     with pytest.raises(ValueError, match="standard error"):
-        probes.bound(loss, data, 1, seeded(27))
+        bound(loss, data, 1, seeded(27))

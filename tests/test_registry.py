@@ -198,3 +198,9 @@ def test_a_name_with_a_colon_that_leads_nowhere_is_one_sentence(name, kind, mess
         ESTIMATORS[name]
     assert message in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_only_what_this_package_registered_is_its_own(theirs, colours):
+    assert ESTIMATORS.is_own("pathwise") and MODELS.is_own("linear_vae")
+    assert not any(map(ESTIMATORS.is_own, ("antithetic", "tests.cases:linear", "no_such_name")))
+    assert not colours.is_own("red")  # registered by another module, although in this process

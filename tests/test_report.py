@@ -11,10 +11,10 @@ from vaebench.experiments import Measures, run
 from vaebench.experiments.experiment import Arm, grid
 from vaebench.experiments.presets import SMOKE
 from vaebench.experiments.studies import Study
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.gates.verdict import judge
 from vaebench.report import write, write_index
 from vaebench.report.summarising import summarise
-from vaebench.training.trajectory import Trajectory
 
 BASE = replace(SMOKE.base, steps=20, measures=Measures(4, 4, 32, 50, 20, 10))
 

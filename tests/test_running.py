@@ -18,12 +18,22 @@ import torch
 
 from tests.cases import NEEDS_COMPILER
 from tests.test_data_files import write_celeba
-from vaebench.experiments import BusyError, ComponentSpec, Experiment, Interrupted, Measures, ResultDirectory, run
+from vaebench.experiments import (
+    BusyError,
+    ComponentSpec,
+    Experiment,
+    Interrupted,
+    Measures,
+    ResultDirectory,
+    run,
+    running,
+)
+from vaebench.experiments.building import build
 from vaebench.experiments.presets import SMOKE
-from vaebench.experiments.scheduling import engine
 from vaebench.experiments.scheduling.engine import run_all
 from vaebench.experiments.storage import QUESTION, RESULT, STATE
 from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import count
 from vaebench.support.files import write_whole
 from vaebench.training.schedules import inverse_sqrt
 
@@ -57,11 +67,11 @@ def _child(plain: dict, root: str, every: float) -> None:
     run(Experiment.from_dict(plain), Path(root), every=every)
 
 
-def test_kill_9_at_ten_random_moments_changes_nothing(tmp_path, whole):
+def test_kill_9_at_five_random_moments_changes_nothing(tmp_path, whole):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vaebench.experiments"])
     place, moments, kept = ResultDirectory(tmp_path, SMALL), random.Random(0), []
-    for _ in range(10):
+    for _ in range(5):
         process = context.Process(target=_child, args=(SMALL.to_dict(), str(tmp_path), 0.0))
         process.start()
         before, patience = place.step(), time.monotonic() + 60
@@ -73,7 +83,7 @@ def test_kill_9_at_ten_random_moments_changes_nothing(tmp_path, whole):
         kept.append(place.step())
         assert place.unfinished() or place.complete()
     assert kept == sorted(kept)
-    assert len({step for step in kept if step < SMALL.steps}) > 3
+    assert len({step for step in kept if step < SMALL.steps}) > 2
     assert same(run(SMALL, tmp_path), whole)
     assert sorted(path.name for path in place.directory.iterdir() if not path.name.startswith(".")) == sorted(
         [QUESTION, RESULT, "lock"]
@@ -179,6 +189,14 @@ def test_the_log_of_a_run_says_what_ran(whole):
     assert not metadata["diverged"]
 
 
+def test_costs_are_in_the_units_that_they_say():
+    problem = build(SMALL)
+    found, told = count(running.gradient(SMALL, problem)), running.cost(SMALL, problem)
+    assert told["GFLOP per gradient"] == pytest.approx(found.flops / 10**9) and found.flops > 1000
+    assert told["peak MB"] == pytest.approx(found.peak_bytes / 10**6) and found.peak_bytes > 1000
+    assert told["operations per gradient"] == found.ops
+
+
 def test_every_member_diverging_ends_a_run_with_a_record(tmp_path):
     trajectory = run(replace(SMALL, schedule=inverse_sqrt(1e200), optimizer=ComponentSpec("sgd")), tmp_path)
     assert [one["seed"] for one in trajectory.metadata["diverged"]] == [0, 1]
@@ -202,8 +220,8 @@ def test_a_broken_experiment_does_not_take_the_others_with_it(tmp_path):
 
 
 def test_a_process_that_is_killed_is_reported(tmp_path, monkeypatch):
-    processes, start = [], engine._worker
-    monkeypatch.setattr(engine, "_worker", lambda errors: processes.append(start(errors)) or processes[-1])
+    processes, start = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: processes.append(start(*a, **k)) or processes[-1])
     (outcome,) = ended([replace(SMALL, steps=10**6)], tmp_path, progress=lambda _: processes[0].kill())
     assert outcome.failed == "its process ended with status -9"
 

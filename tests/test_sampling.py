@@ -49,3 +49,13 @@ def test_bad_input_is_refused():
         sampling.whole(4, 5, seeded(5))
     with pytest.raises(ValueError, match="size must be an integer"):
         sampling.with_replacement(0, 5, seeded(5))
+
+
+def test_the_length_of_a_block_by_hand():
+    """65,536 random numbers hold so many draws of B (K D + 1) each: 12 of 64 x 81, at most 256 and at least one."""
+
+    def length(samples, batch_size, latents):
+        draw = sampling.with_replacement(10, batch_size, seeded(0))
+        return sampling.block_length(sampling.Stream(draw, (samples, batch_size, latents), torch.float64, seeded(0)))
+
+    assert [length(40, 64, 2), length(1, 4, 2), length(100, 4096, 10)] == [12, 256, 1]

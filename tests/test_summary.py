@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaebench.report.summarising import _near, _rate_verdict, summarise
+from vaebench.experiments.trajectory import Trajectory
+from vaebench.report.summarising import nearness, rate_growth, summarise
 from vaebench.support.statistics import Estimate
 from vaebench.theory.envelopes import uniform_telescoped
 from vaebench.training.records import geometric
-from vaebench.training.trajectory import Trajectory
 
 STEPS, SEEDS, C = 5000, 8, 0.02
 MARKS = np.array(geometric(STEPS))
@@ -108,7 +108,7 @@ def test_the_envelope_of_the_rate_has_its_shape():
 
 
 def outcome_of(ratio):
-    return _near(np.array(ratio)).outcome
+    return nearness(np.array(ratio)).outcome
 
 
 def test_a_prediction_is_settled_or_said_not_to_be():
@@ -117,13 +117,13 @@ def test_a_prediction_is_settled_or_said_not_to_be():
     assert outcome_of(1.0 + 0.01 * spread) == outcome_of(1.05 + 0.01 * spread) == "pass"
     assert outcome_of(1.05 + 0.05 * spread) == outcome_of(1.2 + 0.05 * spread) == "no power"
     assert outcome_of(1.4 + 0.02 * spread) == outcome_of(0.6 + 0.02 * spread) == "fail"
-    found = _near(1.05 + 0.01 * spread)
+    found = nearness(1.05 + 0.01 * spread)
     assert found.smallest == pytest.approx(0.05 + 2.131847 * 0.01)  # t(4) at 0.95
     assert found.threshold == pytest.approx(8.610302)  # t(4) at 1 - 0.0005: the sign is chosen from the data
     assert found.statistic == pytest.approx(-5)
 
 
-def test_a_true_ratio_of_1_2_is_not_said_to_be_near():
+def test_a_true_ratio_of_1_2_is_not_said_to_benearness():
     """2,000 sets of five seeds with 10 % scatter: near is said of 1.1 in 5 % at most, of 1.2 hardly ever."""
     random = np.random.default_rng(1)
     for truth, most in ((1.1, 0.065), (1.2, 0.01)):
@@ -137,13 +137,16 @@ def test_a_rate_whose_average_is_not_positive_is_judged_without_a_logarithm_of_i
     late, early = flat.copy(), flat.copy()
     late[:, -1], early[:, 9] = -0.1, -0.1
     late[0, -1] = 0.2
-    assert _rate_verdict(late).outcome == "pass" and _rate_verdict(early).outcome == "no power"
+    assert rate_growth(late).outcome == "pass" and rate_growth(early).outcome == "no power"
+    # The mean is positive, and without the first seed it is not.
+    early[:, 9] = late[:, -1] = (4, -1, -1, -1)
+    assert rate_growth(early).outcome == "no power" and rate_growth(late).statistic == -math.inf
 
 
 def test_the_growth_of_the_rate_by_hand():
     """T_n of 2 for four seeds at both ends: growth is the log of (1 + log 10) / sqrt(10) over that of 100."""
     level = np.full((4, 100), 2.0) * np.array([[0.9], [1.0], [1.0], [1.1]])
-    found = _rate_verdict(level)
+    found = rate_growth(level)
     growth = math.log((1 + math.log(10)) / math.sqrt(10) / ((1 + math.log(100)) / 10))
     assert found.evidence["growth of its logarithm"] == pytest.approx(growth)
     assert found.evidence["standard error"] == pytest.approx(0, abs=1e-12)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from vaebench.data import linear_gaussian
+from vaebench.experiments import trajectory
 from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.objectives import Objective
 from vaebench.models import linear_vae
-from vaebench.training import trajectory
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import sgd
 from vaebench.training.schedules import constant

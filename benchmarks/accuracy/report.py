@@ -94,7 +94,7 @@ def conditions(costs: pd.DataFrame) -> str:
     kept = [name for name in pinned() if name in costs]
     settings = "; ".join(f"{name} {', '.join(costs[name].unique())}" for name in kept)
     machine = f"Machine: {', '.join(costs['cpu'].unique())}; torch {', '.join(costs['torch'].unique())}"
-    return f"{machine}. Pinned: {settings}.\n"
+    return f"{machine}. Of commit {', '.join(costs['commit'].unique())}. Pinned: {settings}.\n"
 
 
 def of_bounds(costs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

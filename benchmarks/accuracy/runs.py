@@ -18,6 +18,7 @@ from vaebench.gradients.estimators import ESTIMATORS, doubly_reparameterized
 from vaebench.gradients.loss import Loss
 from vaebench.measures.moments import fresh, gradient_moments
 from vaebench.measures.probes import grad_sq
+from vaebench.support.seeding import derived_seed
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import adam
 from vaebench.training.records import State, geometric
@@ -50,7 +51,7 @@ def squares(state: State) -> Tensor:
     loss = Loss(state.loss.model, doubly_reparameterized, state.loss.objective)
 
     def one(parameters: dict[str, Tensor], seed: int) -> object:
-        generator = torch.Generator().manual_seed(2**40 + (state.step << 8) + seed)
+        generator = torch.Generator().manual_seed(derived_seed(seed, "squares", state.step))
         draws = fresh(loss, state.data, ROWS, generator)
         return grad_sq(gradient_moments(loss, draws, REPLICATES, parameters))
 

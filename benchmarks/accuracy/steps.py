@@ -5,7 +5,6 @@ stands still while another process has the core. The variance is the trace of th
 gradient, given one batch, on a net that was trained for a while.
 """
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from itertools import islice
@@ -20,9 +19,10 @@ from benchmarks.accuracy.arms import BATCH, BOUNDS, SCHEDULE, SEEDS, Arm, arms_o
 from benchmarks.harness.pinned import pinned
 from benchmarks.peers import tables
 from benchmarks.peers.cost import cpu
+from vaebench.experiments.running import commit
 from vaebench.gradients.estimators import doubly_reparameterized, draw_noise
 from vaebench.gradients.objectives import Objective
-from vaebench.measures.cost import count
+from vaebench.measures.cost import count, interleaved_seconds
 from vaebench.measures.moments import conditional, fresh, gradient_moments, parameter_groups
 from vaebench.measures.probes import gradient_variance
 from vaebench.models import VAE
@@ -59,29 +59,6 @@ def step_of(arm: Arm, model: VAE, x: Tensor) -> Callable[[], None]:
     return step
 
 
-def in_turn(steps: Sequence[Callable[[], None]], seconds: float = SECONDS) -> np.ndarray:
-    """Seconds of each step in each round, (rounds, steps), after one of each that is not counted."""
-
-    def timed(step: Callable[[], None]) -> float:
-        start = process_time()
-        step()
-        return process_time() - start
-
-    fewest, most = ROUNDS
-    times: list[list[float]] = []
-    for step in steps:
-        step()
-    gc.collect()
-    gc.disable()
-    try:
-        end = process_time() + seconds
-        while len(times) < fewest or (len(times) < most and process_time() < end):
-            times.append([timed(step) for step in steps])
-    finally:
-        gc.enable()
-    return np.array(times)
-
-
 def variances(arm: Arm, model: VAE, x: Tensor, replicates: int) -> dict[str, Estimate]:
     """Of the encoder's gradient given a batch, and of a training gradient: every parameter, fresh minibatch."""
     loss, generator = arm.loss(model), torch.Generator().manual_seed(0)
@@ -100,7 +77,8 @@ def gflop(arm: Arm, model: VAE, x: Tensor) -> float:
 def measure(objective: Objective, seconds: float = SECONDS, replicates: int = REPLICATES) -> list[dict[str, object]]:
     """A row for each estimator of a bound."""
     x, chosen = data()[torch.linspace(0, len(data()) - 1, BATCH).long()], arms_of(objective)
-    times = in_turn([step_of(arm, net(SEEDS[0]), x) for arm in chosen], seconds)
+    steps = [step_of(arm, net(SEEDS[0]), x) for arm in chosen]
+    times = interleaved_seconds(steps, process_time, seconds, *ROUNDS)
     ratios = np.quantile(times / times[:, :1], [0.25, 0.5, 0.75], axis=0)
     found = []
     for arm, own, ratio in zip(chosen, times.T, ratios.T, strict=True):
@@ -124,11 +102,12 @@ def measure(objective: Objective, seconds: float = SECONDS, replicates: int = RE
 
 def run(path: Path, say: Callable[[str], None], seconds: float = SECONDS, replicates: int = REPLICATES) -> None:
     """Measure every bound that the table does not hold for this machine, all of its estimators at once."""
+    made = {"commit": (commit() or "unknown")[:7]}
     for objective in BOUNDS:
         whose = [key(arm) | {"cpu": cpu()} for arm in arms_of(objective)]
         if all(tables.has(tables.read(path), one) for one in whose):
             say(f"steps, {objective.name}: known")
             continue
         for row, one in zip(measure(objective, seconds, replicates), whose, strict=True):
-            tables.replace(path, [row], one)
+            tables.replace(path, [row | made], one)
         say(f"steps, {objective.name}: measured")

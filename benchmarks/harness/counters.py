@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from benchmarks.harness.comment import comment, section
-from benchmarks.harness.kinds import moved
 from benchmarks.harness.triage import Triage
+from vaebench.support.comments import Section, comment
+from vaebench.support.kinds import moved
 
 Values = Mapping[str, float | None]
 """Benchmark with its parameters -> value; None: it failed, nan: not applicable."""
@@ -124,11 +124,11 @@ def markdown(outcome: Comparison) -> str:
     """The comment for a pull request."""
     header = ("counter", "BASE", "HEAD", "")
     sections = [
-        section("Regressions", header, outcome.failures),
-        section("Risen or gone on purpose", header, outcome.explained),
-        section("Improvements", header, outcome.improvements),
-        section("Unchanged", header, outcome.unchanged, fold=True),
-        section("Not compared", header, outcome.notes, fold=True),
+        Section("Regressions", header, outcome.failures),
+        Section("Risen or gone on purpose", header, outcome.explained),
+        Section("Improvements", header, outcome.improvements),
+        Section("Unchanged", header, outcome.unchanged, folded=True),
+        Section("Not compared", header, outcome.notes, folded=True),
     ]
     return comment(f"Exact counters: {verdict(outcome)}", sections)
 

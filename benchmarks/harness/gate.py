@@ -25,7 +25,7 @@ from asv.util import ProcessError, UserError
 
 from benchmarks.harness import machine, triage
 from benchmarks.harness.counters import compare, markdown, report
-from benchmarks.harness.kinds import EXACT
+from vaebench.support.kinds import EXACT
 
 MEASURED = ["vaebench", "benchmarks", "pyproject.toml", "asv.conf.json"]
 SCRATCH = Path(".asv/gate")

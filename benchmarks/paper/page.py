@@ -10,9 +10,9 @@ from benchmarks.paper.rehearsal import STEPS, STUDIES, Share
 from benchmarks.peers import tables
 from vaebench.experiments.presets import preset
 from vaebench.experiments.studies import Study
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.report.markdown import table
 from vaebench.support.files import write_whole
-from vaebench.training.trajectory import Trajectory
 
 DAY = 86_400.0
 NAMES = {"paper": "CIFAR-100, 32x32", "paper-celeba": "CelebA, 64x64"}

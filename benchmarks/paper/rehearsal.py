@@ -11,9 +11,9 @@ from benchmarks.paper.files import write_celeba, write_cifar100
 from vaebench.experiments import Measures, run
 from vaebench.experiments.experiment import Experiment
 from vaebench.experiments.studies import Study
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.report import write
 from vaebench.report.summarising import summarise
-from vaebench.training.trajectory import Trajectory
 
 STEPS = 20
 ROWS = 24  # photographs in a split

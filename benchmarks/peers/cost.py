@@ -1,16 +1,15 @@
 """Seconds of one training step, ours and a peer's in turn: forward, backward, Adam, on the same net and batch.
 
 One core, float32, binary data. ELBO at K = 1, IWAE bound above. The peers' nets are of torch's own layers, the same
-functions of the same parameters. Rounds A B A B ... fill a fixed time; a point's ratio is the median of the rounds'
-ratios, and the spread their quartiles.
+functions of the same parameters. Rounds A B, B A, A B, ... fill a fixed time; a point's ratio is the median of the
+rounds' ratios, and the spread their quartiles.
 """
 
-import gc
 import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 
@@ -25,6 +24,7 @@ from benchmarks.peers.cases import installed
 from benchmarks.peers.steps import OURS, PLAIN, Contestant, Step, with_torchs_layers
 from vaebench.data import digits, patches
 from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import interleaved_seconds
 from vaebench.models import VAE, conv_vae, mlp_vae
 from vaebench.models.activations import relu, soft_clip
 
@@ -99,28 +99,6 @@ def one_core() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def interleave(first: Step, second: Step, x: Tensor, seconds: float = SECONDS) -> np.ndarray:
-    """Times of both steps in turn, (rounds, 2) in seconds, after one step of each that is not counted."""
-
-    def timed(step: Step) -> float:
-        start = perf_counter()
-        step(x)
-        return perf_counter() - start
-
-    timed(first), timed(second)
-    fewest, most = ROUNDS
-    times: list[tuple[float, float]] = []
-    gc.collect()
-    gc.disable()
-    try:
-        end = perf_counter() + seconds
-        while len(times) < fewest or (len(times) < most and perf_counter() < end):
-            times.append((timed(first), timed(second)))
-    finally:
-        gc.enable()
-    return np.array(times)
-
-
 @lru_cache(maxsize=1)
 def our_step(net: str, size: int, objective: Objective) -> tuple[VAE, Step]:
     """Ours, compiled once for all peers at a point."""
@@ -137,7 +115,7 @@ def measure(point: Point, seconds: float = SECONDS) -> dict[str, object]:
     theirs = peer.step(with_torchs_layers(model), point.objective, LR)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        times = interleave(ours, theirs, x, seconds)
+        times = interleaved_seconds([partial(ours, x), partial(theirs, x)], perf_counter, seconds, *ROUNDS)
     low, ratio, high = np.quantile(times[:, 1] / times[:, 0], [0.25, 0.5, 0.75])
     medians = np.median(times, 0)
     numbers = {"ours_s": medians[0], "peer_s": medians[1], "ratio": ratio, "ratio_low": low, "ratio_high": high}

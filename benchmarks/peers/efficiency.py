@@ -5,18 +5,21 @@ less time. The net is the convolutional one, IWAE bound, K = 5, gradients taken 
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.peers import tables
-from benchmarks.peers.cost import SECONDS, cpu, interleave, one_core, problem
+from benchmarks.peers.cost import ROUNDS, SECONDS, cpu, one_core, problem
 from benchmarks.peers.steps import ours
 from vaebench.gradients.estimators import doubly_reparameterized, draw_noise, pathwise
 from vaebench.gradients.loss import Loss
 from vaebench.gradients.objectives import Objective
+from vaebench.measures.cost import interleaved_seconds
 from vaebench.measures.moments import conditional, gradient_moments, parameter_groups
 from vaebench.measures.probes import gradient_variance
 from vaebench.models import VAE
@@ -55,7 +58,8 @@ def run(path: Path, say: Callable[[str], None], seconds: float = SECONDS, replic
 def compare(model: VAE, x: Tensor, seconds: float, replicates: int) -> list[dict[str, str]]:
     """Both estimators at the model's parameters, a row each."""
     losses = [Loss(model, estimator, Objective(K, 0.0)) for estimator in (pathwise, doubly_reparameterized)]
-    times = np.median(interleave(*map(gradient, losses), x, seconds), 0)
+    runs = [partial(gradient(loss), x) for loss in losses]
+    times = np.median(interleaved_seconds(runs, perf_counter, seconds, *ROUNDS), 0)
     rows = []
     for loss, time in zip(losses, times, strict=True):
         draws = conditional(loss, x, torch.Generator().manual_seed(0))

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 from asv_runner.discovery import disc_benchmarks
 
+from benchmarks import imports
 from benchmarks.common import by_profile, part
 
 ROOT = Path(__file__).parents[2] / "benchmarks"
@@ -48,8 +49,11 @@ def test_runs(suite):
         assert math.isfinite(value)
         assert value > 0
         assert suite.unit != "unit"
-    if suite.name.split(".")[-1].startswith("timeraw_"):
-        compile(value, suite.name, "exec")
+
+
+@pytest.mark.parametrize("module", imports.STATEMENTS)
+def test_what_is_imported_is_there(module):
+    exec(imports.Import().timeraw_import(module), {})
 
 
 def test_what_could_not_be_trained_is_not_applicable():

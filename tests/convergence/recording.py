@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import grad_and_value, vmap
 
-from vaebench.gradients.loss import Loss
+from vaebench.gates.reference import exact_by_quadrature
+from vaebench.gradients.loss import Loss, loss_function
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.moments import Replicates, fresh, gradients
 from vaebench.measures.probes import top_curvature
@@ -77,24 +78,12 @@ def record(model, estimator, objective, data, optimizer, schedule, steps, batch_
     return Path(gamma, torch.stack(points), torch.stack(taken), shapes, data)
 
 
-class Quadrature(nn.Module):
+def exact_by_rule(
+    model: nn.Module, objective: Objective, data: Tensor, rule: quadrature.Rule, points: int = 160
+) -> Function:
     """The exact loss, minus the bound averaged over the data, of a model with one or two latents."""
-
-    def __init__(self, model: nn.Module, objective: Objective, data: Tensor, rule: quadrature.Rule, points: int = 160):
-        super().__init__()
-        self.model, self.objective, self.data, self.rule, self.points = model, objective, data, rule, points
-
-    def forward(self) -> Tensor:
-        q = self.model.posterior(self.data)
-        nodes = self.rule.nodes.unsqueeze(1).expand(-1, *q.mean.shape)
-        log_w = self.objective.log_weights(self.model, self.data, q.transport(nodes), q).T
-        if self.objective.alpha == 1:
-            return -quadrature.elbo(log_w, self.rule).mean()
-        samples, alpha = self.objective.samples, self.objective.alpha
-        return -quadrature.importance_bound(log_w, self.rule, samples, alpha, self.points).mean()
-
-    def at(self, parameters: dict[str, Tensor]) -> Tensor:
-        return functional_call(self, (parameters, dict(self.named_buffers())), ())
+    function = loss_function(Loss(model, exact_by_quadrature(rule, points), objective))
+    return lambda parameters: function(parameters, data, data)
 
 
 def values_and_gradients(function: Function, path: Path, chunk: int = 128) -> tuple[np.ndarray, Tensor]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, complete, print_json, print_verdicts, refusing
+from vaebench.cli.common import AsJson, complete, print_json, print_verdicts, refusing, uncollected
 from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 OWN = "or package.module:function for one of your own"
 LEFT_OUT = "left out: "
+EAGER = 16  # steps before a gradient is recorded: as many as the gates take at rest
 
 
 def check(
@@ -64,7 +64,11 @@ def check(
 
         vaebench check --trainer mypackage.loops:train --optimizer mypackage.rules:momentum
     """
-    import torch
+    with uncollected():
+        import torch
+
+        import vaebench.experiments.limits  # noqa: F401 - loaded here, used by name below
+        import vaebench.gates  # noqa: F401 - loaded here, used by name below
 
     torch.set_num_threads(1)  # a command owns its process, and gates are made of small operations
     with refusing("check"):
@@ -117,8 +121,11 @@ def _certify(
     scale: float,
 ) -> tuple[list[Verdict], list[str]]:
     """The verdicts, and what was left out and why."""
-    from vaebench.data import DATA
-    from vaebench.gates import certify
+    import torch
+    from torch.func import grad
+
+    from vaebench.cli.parts import build_data, build_model
+    from vaebench.gates import run_gates
     from vaebench.gradients.estimators import ESTIMATORS
     from vaebench.gradients.objectives import Objective
     from vaebench.models import MODELS
@@ -126,17 +133,19 @@ def _certify(
     from vaebench.training.schedules import inverse_sqrt
 
     asked, estimator = Objective(**objective), ESTIMATORS[names["estimator"]]
-    x = _build(names["data"], DATA[names["data"]], settings["seed"], {}, "")
-    features = {"event": tuple(x.shape[1:]), "features": x.shape[-1]} | dict(shape)
-    fitting = "try --data digits, or write a package.module:function that returns the model"
+    x = build_data(names["data"], settings["seed"], {"dtype": torch.float64})
 
     def build(name: str) -> Any:
-        return _build(name, MODELS[name], settings["seed"] + 1, features, fitting)
+        return build_model(name, settings["seed"] + 1, x, {"dtype": torch.float64} | dict(shape))
 
     model, own = build(names["model"]), _claimed(claims, build)
+    if ESTIMATORS.is_own(names["estimator"]) and MODELS.is_own(names["model"]):
+        own.setdefault("trainer", _recording_trainer())
     if ":" in settings["optimizer"]:
         own["optimizer"] = imported("optimizer", settings["optimizer"])
     settings = dict(settings) | own
+    with uncollected():
+        grad(torch.sum)(torch.zeros(()))  # the first gradient of torch.func loads a thousand modules
     left_out: list[str] = []
     with status("starting") as say:
 
@@ -145,7 +154,8 @@ def _certify(
             left_out.extend([line.removeprefix(LEFT_OUT)] if line.startswith(LEFT_OUT) else [])
 
         try:
-            verdicts = certify(model, estimator, asked, x, schedule=inverse_sqrt(scale), progress=progress, **settings)
+            steps = inverse_sqrt(scale)
+            verdicts = run_gates(model, estimator, asked, x, schedule=steps, progress=progress, **settings)
         except ValueError as refusal:
             if "[0, 1]" in str(refusal):
                 raise ValueError(f"{str(refusal).rstrip('.')}, or try --data digits.") from None
@@ -153,8 +163,19 @@ def _certify(
     return verdicts, left_out
 
 
+def _recording_trainer() -> Callable[..., Any]:
+    """`train` that calls a gradient's operations without Python, for parts that are known to remember no calls."""
+    from functools import partial
+
+    from vaebench.support.internals import interpret_flat
+    from vaebench.training.compilation import Compiler
+    from vaebench.training.fleet import train
+
+    return partial(train, compiler=Compiler(build=interpret_flat, after=EAGER))
+
+
 def _claimed(claims: Mapping[str, str | None], build: Callable[[str], Any]) -> dict[str, Any]:
-    """What is claimed beside the estimator, by the names of `certify`; only what was named."""
+    """What is claimed beside the estimator, by the names of `run_gates`; only what was named."""
     from vaebench.data.sampling import epochwise, with_replacement
     from vaebench.gradients.estimators import ESTIMATORS
     from vaebench.support.registry import imported
@@ -167,19 +188,3 @@ def _claimed(claims: Mapping[str, str | None], build: Callable[[str], Any]) -> d
         "trainer": lambda name: imported("trainer", name),
     }
     return {part: makers[part](name) for part, name in claims.items() if name is not None}
-
-
-def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[str, Any], hint: str) -> Any:
-    """Call a factory with what it takes of a generator, float64 and the arguments offered."""
-    import torch
-
-    from vaebench.experiments.options import made
-
-    offered = {"generator": torch.Generator().manual_seed(seed), "dtype": torch.float64} | dict(offered)
-    taken = inspect.signature(factory).parameters.values()
-    if missing := [one.name for one in taken if one.default is one.empty and one.kind < 2 and one.name not in offered]:
-        raise ValueError(f"{name} needs {missing[0]!r}, which no option gives: {hint or 'choose another'}.")
-    try:
-        return made(name, factory, offered)
-    except ValueError as refusal:
-        raise ValueError(f"{str(refusal).rstrip('.')}; {hint}." if hint else str(refusal)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import shlex
@@ -61,6 +62,18 @@ def complete(kind: str) -> Callable[[str], list[str]]:
         return [name for name in known[kind] if name.startswith(incomplete)]
 
     return names
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage is collected within: torch's modules make little, and looking for it is a fifth of their loading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def say(command: str, text: str) -> None:

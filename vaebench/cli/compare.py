@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from vaebench.experiments.comparison import Change
 
 MEANS = "A .json of pytest-benchmark, a trajectory or a directory with one, or a commit."
-STYLES = {"crossed": "bold red", "lost": "bold red", "recovered": "green", "moved": "yellow"}
+STYLES = {"crossed": "bold red", "lost": "bold red", "recovered": "green", "improved": "green", "moved": "yellow"}
+SECTIONS = {
+    "Regressions": ("crossed", "lost"),
+    "Improvements": ("recovered", "improved"),
+    "Moved": ("moved",),
+    "Not judged": ("unjudged", "time", "appeared", "gone", "differs"),
+    "Unchanged": ("same",),
+}
+FOLDED = {"Not judged", "Unchanged"}
 
 
 def compare(
@@ -28,6 +36,7 @@ def compare(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Print what is the same, too.")] = False,
     as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
 ) -> None:
     """Compare two test reports, two runs or two commits: what crossed its bound, what moved.
 
@@ -45,6 +54,8 @@ def compare(
 
         vaebench compare main HEAD --all
 
+        vaebench compare main HEAD --markdown
+
         vaebench compare before.json after.json --gone 'tests/test_old.py::*'
     """
     with refusing("compare"):
@@ -55,13 +66,30 @@ def compare(
         rows = sorted(found, key=lambda row: KINDS.index(row.kind))
     if as_json:
         print_json([row.plain() for row in rows])
+    elif as_markdown:
+        typer.echo(_markdown(rows), nl=False)
     else:
         _print_table(rows if everything else [row for row in rows if row.kind != "same"])
-        counts = Counter(row.kind for row in rows)
-        summary = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-        hint = " (--all shows what is the same)" if counts["same"] and not everything else ""
-        typer.echo(f"{len(rows)} compared: {summary}{hint}.")
+        same = any(row.kind == "same" for row in rows)
+        typer.echo(f"{_summary(rows)}{' (--all shows what is the same)' if same and not everything else ''}.")
     sys.exit(int(any(row.kind in FAILURES for row in rows)))
+
+
+def _summary(rows: Sequence[Change]) -> str:
+    counts = Counter(row.kind for row in rows)
+    return f"{len(rows)} compared: {', '.join(f'{count} {kind}' for kind, count in counts.items())}"
+
+
+def _markdown(rows: Sequence[Change]) -> str:
+    """For a pull request: what got worse first, what is the same folded away."""
+    from vaebench.support.comments import Section, comment
+
+    header = ("", "what", "before", "after", "")
+    sections = [
+        Section(title, header, [(row.kind, *_cells(row)) for row in rows if row.kind in kinds], title in FOLDED)
+        for title, kinds in SECTIONS.items()
+    ]
+    return comment(_summary(rows), sections)
 
 
 def _print_table(rows: Sequence[Change]) -> None:
@@ -75,9 +103,12 @@ def _print_table(rows: Sequence[Change]) -> None:
     table = Table("", "", "before", "after", "", box=SIMPLE_HEAD, pad_edge=False)
     table.columns[1].overflow = "fold"
     for row in rows:
-        cells = (row.name, _text(row.before), _text(row.after), _remark(row))
-        table.add_row(Text(row.kind, STYLES.get(row.kind, "")), *(Text(escaped(cell)) for cell in cells))
+        table.add_row(Text(row.kind, STYLES.get(row.kind, "")), *(Text(escaped(cell)) for cell in _cells(row)))
     Console().print(table)
+
+
+def _cells(row: Change) -> tuple[str, ...]:
+    return row.name, _text(row.before), _text(row.after), _remark(row)
 
 
 def _remark(row: Change) -> str:

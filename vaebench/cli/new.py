@@ -47,16 +47,10 @@ def estimator(
 
         vaebench check --estimator antithetic
     """
-    with refusing("new estimator"):
-        package = write_package("estimator", name, directory)
-    written = sorted(str(path) for path in package.rglob("*") if path.is_file())
-    if as_json:
-        print_json({"directory": str(package), "files": written})
-        return
-    typer.echo("\n".join(written))
-    typer.echo(f"\nTest it:    pytest {package}")
-    typer.echo(f"Install it: pip install --no-build-isolation --no-deps -e {package}")
-    typer.echo(f"Certify it: vaebench check --estimator {name}")
+    _write("estimator", name, directory, as_json, (
+        "Install it: pip install --no-build-isolation --no-deps -e {package}",
+        "Certify it: vaebench check --estimator {name}",
+    ))  # fmt: skip
 
 
 @app.command()
@@ -73,16 +67,22 @@ def model(
 
         cd my_vae && pytest && vaebench certify pathwise --model my_vae:my_vae --data my_vae:data --quick
     """
-    with refusing("new model"):
-        package = write_package("model", name, directory)
+    _write("model", name, directory, as_json, (
+        "Certify an estimator on it, in {package}:",
+        "    vaebench certify pathwise --model {name}:{name} --data {name}:data --quick",
+    ))  # fmt: skip
+
+
+def _write(kind: str, name: str, directory: Path, as_json: bool, then: tuple[str, ...]) -> None:
+    """Write a package, and say what is in it and what to do then."""
+    with refusing(f"new {kind}"):
+        package = write_package(kind, name, directory)
     written = sorted(str(path) for path in package.rglob("*") if path.is_file())
     if as_json:
         print_json({"directory": str(package), "files": written})
         return
-    typer.echo("\n".join(written))
-    typer.echo(f"\nTest it:    pytest {package}")
-    typer.echo(f"Certify an estimator on it, in {package}:")
-    typer.echo(f"    vaebench certify pathwise --model {name}:{name} --data {name}:data --quick")
+    typer.echo("\n".join([*written, "", f"Test it:    pytest {package}"]))
+    typer.echo("\n".join(line.format(package=package, name=name) for line in then))
 
 
 def write_package(kind: str, name: str, directory: Path) -> Path:

@@ -6,19 +6,25 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from vaebench.support.registry import imported
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vaebench.experiments.blackboxes import Claim
     from vaebench.gradients import Objective
 
+KINDS = {"pyro": "Pyro program", "numpyro": "NumPyro program", "pythae": "Pythae model", "black-box": "black box"}
+FITTING = "try --data digits, or write a package.module:function that returns the model"
 
-def build_data(name: str, seed: int) -> Tensor:
+
+def build_data(name: str, seed: int, offered: Mapping[str, Any] | None = None) -> Tensor:
     """A data set by name.
 
     Args:
         name: registered, or one's own function without arguments that must be given.
         seed: of the generator, if it takes one, and of torch's own while it runs.
+        offered: arguments for a function that takes them, such as `dtype`.
 
     Returns:
         Rows (N, *event); of a pair (x, labels) the first.
@@ -29,7 +35,7 @@ def build_data(name: str, seed: int) -> Tensor:
     from vaebench.data import DATA
     from vaebench.models import as_table
 
-    found = _call(DATA[name], name, seed, {})
+    found = _build(name, DATA[name], seed, offered or {})
     try:
         rows = as_table(found[0] if isinstance(found, tuple) and found else found)
     except ValueError as refusal:
@@ -39,13 +45,14 @@ def build_data(name: str, seed: int) -> Tensor:
     return rows
 
 
-def build_model(name: str, seed: int, rows: Tensor) -> nn.Module:
+def build_model(name: str, seed: int, rows: Tensor, offered: Mapping[str, Any] | None = None) -> nn.Module:
     """A model by name, for the data.
 
     Args:
         name: registered, or one's own function, or a class; it is offered `event` and `features` of the data.
         seed: of the generator, if it takes one, and of torch's own while it runs.
         rows: the data.
+        offered: further arguments, such as `dtype` and `latents`.
 
     Returns:
         The model.
@@ -57,18 +64,16 @@ def build_model(name: str, seed: int, rows: Tensor) -> nn.Module:
 
     from vaebench.models import MODELS, LatentModel
 
-    found = MODELS[name]
+    found: Any = MODELS[name]
     if not isinstance(found, nn.Module):
-        found = _call(found, name, seed, {"event": tuple(rows.shape[1:]), "features": rows.shape[-1]})
+        shape = {"event": tuple(rows.shape[1:]), "features": rows.shape[-1]}
+        found = _build(name, found, seed, shape | dict(offered or {}), FITTING)
     if not isinstance(found, nn.Module) or not isinstance(found, LatentModel):
         raise ValueError(
             f"{name} must return an nn.Module with latents, posterior and likelihood, got {type(found).__name__}; "
             "vaebench.models.from_encoder_decoder makes one of an encoder and a decoder."
         )
     return found
-
-
-KINDS = {"pyro": "Pyro program", "numpyro": "NumPyro program", "pythae": "Pythae model", "black-box": "black box"}
 
 
 def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Objective, model: nn.Module | None) -> Claim:
@@ -90,9 +95,8 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
     """
     from vaebench.experiments.blackboxes import BlackBox, Claim, of_model
     from vaebench.experiments.options import made as build
-    from vaebench.support.registry import imported
 
-    made = _call(imported(KINDS[kind], name if ":" in name else f"{name}:make"), name, seed, {})
+    made = _build(name, imported(KINDS[kind], name if ":" in name else f"{name}:make"), seed, {})
     if kind == "black-box":
         if not isinstance(made, BlackBox):
             raise ValueError(f"{name} must return a black box with parameters and value_and_gradient, got {made!r}.")
@@ -132,16 +136,20 @@ def _of_pythae(made: Any, name: str) -> Claim:
     return from_pythae(made)
 
 
-def _call(factory: Callable[..., Any], name: str, seed: int, offered: Mapping[str, Any]) -> Any:
-    """Call a factory with what it takes of a generator and the arguments offered; torch's own generator is put back."""
+def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[str, Any], hint: str = "") -> Any:
+    """Call a factory with what it takes of a generator and the arguments offered, torch's own generator seeded too."""
     import torch
 
     from vaebench.experiments.options import made
+    from vaebench.support.repeatable import torch_seeded
 
     given = {"generator": torch.Generator().manual_seed(seed)} | dict(offered)
-    for key, one in inspect.signature(factory).parameters.items():
-        if one.default is one.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD} and key not in given:
-            raise ValueError(f"{name} needs the argument {key!r}, which nothing here gives; give it a default.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return made(name, factory, given)
+    taken = inspect.signature(factory).parameters.values()
+    if lacking := [one.name for one in taken if one.default is one.empty and one.kind < 2 and one.name not in given]:
+        advice = hint or "give it a default, or choose another"
+        raise ValueError(f"{name} needs the argument {lacking[0]!r}, which no option gives: {advice}.")
+    try:
+        with torch_seeded(seed):
+            return made(name, factory, given)
+    except ValueError as refusal:
+        raise ValueError(f"{str(refusal).rstrip('.')}; {hint}." if hint else str(refusal)) from None

@@ -16,7 +16,7 @@ from vaebench.support.texts import sentence
 
 if TYPE_CHECKING:
     from vaebench.experiments.studies import Study
-    from vaebench.training.trajectory import Trajectory
+    from vaebench.experiments.trajectory import Trajectory
 
 Out = Annotated[
     Path | None,

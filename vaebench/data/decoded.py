@@ -16,14 +16,7 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from vaebench.data.files import (
-    DamagedFileError,
-    Directory,
-    ProgressCallback,
-    checksum_of,
-    data_directory,
-    read_whole,
-)
+from vaebench.data.files import DamagedFileError, Directory, ProgressCallback, checksum_of, data_directory, read_whole
 from vaebench.support.checks import one_of
 from vaebench.support.files import write_whole
 from vaebench.support.texts import shown

@@ -1,4 +1,7 @@
-"""Data sets that need no file of the user's: embedded in scikit-learn, or simulated. Float tensors (N, *event)."""
+"""Data sets that need no file of the user's: embedded in scikit-learn, or simulated. Float tensors (N, *event).
+
+Dtype and device are those of the result.
+"""
 
 import numpy as np
 import torch
@@ -13,13 +16,8 @@ TRAINING_DIGITS = 1500
 def digits(split: str = "all", dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
     """The 1,797 handwritten 8x8 digits that ship inside scikit-learn (Alpaydin & Kaynak, 1998).
 
-    Args:
-        split: "all", "train" (the first 1500) or "test" (the last 297).
-        dtype: of the result.
-        device: of the result.
-
     Returns:
-        (1797, 8, 8), (1500, 8, 8) or (297, 8, 8), in [0, 1].
+        (1797, 8, 8), or of the split "train" the first 1500, of "test" the last 297, in [0, 1].
     """
     ends = {"all": (0, None), "train": (0, TRAINING_DIGITS), "test": (TRAINING_DIGITS, None)}
     start, stop = ends[one_of("split", split, ends)]
@@ -30,25 +28,16 @@ def digits(split: str = "all", dtype: torch.dtype = torch.float32, device: torch
 
 
 def patches(
-    size: int = 32,
-    split: str = "train",
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    size: int = 32, split: str = "train", dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Tensor:
     """Colour patches of the two photographs that ship inside scikit-learn, cut on a fixed grid.
 
-    The rightmost 128 columns of each photograph (427 x 640) are for testing, the others for training: no
-    pixel is in both. Neighbouring patches overlap; the grid's step is a quarter of `size`.
-
-    Args:
-        size: side of a patch in pixels, 8, 16, 32 or 64.
-        split: "train" or "test".
-        dtype: of the result.
-        device: of the result.
+    The rightmost 128 columns of each photograph (427 x 640) are for testing, the others for training: no pixel is in
+    both. Neighbouring patches overlap; the grid's step is a quarter of `size`, 8, 16, 32 or 64 pixels.
 
     Returns:
-        (N, 3, size, size) in [0, 1]; N is 106260 and 25620 at size 8, 25750 and 5974 at 16, 6100 and 1300 at 32,
-        1334 and 230 at 64.
+        (N, 3, size, size) in [0, 1] of the split "train" or "test"; N is 106260 and 25620 at size 8, 25750 and 5974
+        at 16, 6100 and 1300 at 32, 1334 and 230 at 64.
     """
     one_of("size", size, (8, 16, 32, 64))
     one_of("split", split, ("train", "test"))
@@ -63,10 +52,6 @@ def patches(
 
 def diabetes(dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Tensor:
     """The diabetes study that ships inside scikit-learn (Efron et al., 2004), for regression.
-
-    Args:
-        dtype: of the result.
-        device: of the result.
 
     Returns:
         (442, 11), each column with mean 0 and variance 1; the last is the response.
@@ -88,19 +73,10 @@ def linear_gaussian(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """Data of a known linear VAE: x = W z + noise, W standard normal, centred.
-
-    Args:
-        n: number of points.
-        features: d.
-        latents: D, the columns of W.
-        noise_variance: s.
-        generator: source of W, z and the noise, on the CPU.
-        dtype: of the result.
-        device: of the result.
+    """Data of a known linear VAE with D latents and noise variance s: x = W z + noise, W standard normal, centred.
 
     Returns:
-        (n, d), with mean 0.
+        (n, d), d the features, with mean 0; the generator of W, z and the noise is on the CPU.
     """
     n, features = positive_integer("n", n), positive_integer("features", features)
     latents, scale = positive_integer("latents", latents), within("noise_variance", noise_variance, 0) ** 0.5

@@ -1,4 +1,8 @@
-"""Data sets of a few files, which are fetched where the network allows: MNIST and CIFAR-100."""
+"""Data sets of a few files, which are fetched where the network allows: MNIST and CIFAR-100.
+
+They lie in a directory, by default `VAEBENCH_DATA`, or else the user's cache directory; progress is told the bytes done
+and in total while one is downloaded.
+"""
 
 import gzip
 import io
@@ -50,15 +54,10 @@ UNREADABLE = (EOFError, zlib.error, gzip.BadGzipFile, tarfile.TarError, ValueErr
 
 
 def mnist(split: str = "train", directory: Directory = None, progress: ProgressCallback = None) -> Tensor:
-    """The handwritten digits of MNIST (LeCun et al., 1998), 60,000 for training and 10,000 for testing.
+    """The handwritten digits of MNIST (LeCun et al., 1998), 60,000 to "train" and 10,000 to "test".
 
-    Read from `train-images-idx3-ubyte` or `t10k-images-idx3-ubyte`, plain or .gz, in the directory; the .gz is
-    fetched if neither is there.
-
-    Args:
-        split: "train" or "test".
-        directory: of the files; default `VAEBENCH_DATA`, or else the user's cache directory.
-        progress: called with the bytes done and in total, while downloading.
+    Read from `train-images-idx3-ubyte` or `t10k-images-idx3-ubyte`, plain or .gz, in the directory; the .gz is fetched
+    if neither is there.
 
     Returns:
         uint8 (N, 28, 28); over 255 they are the pixels.
@@ -69,15 +68,10 @@ def mnist(split: str = "train", directory: Directory = None, progress: ProgressC
 
 
 def cifar100(split: str = "train", directory: Directory = None, progress: ProgressCallback = None) -> Tensor:
-    """The small photographs of CIFAR-100 (Krizhevsky, 2009), 50,000 for training and 10,000 for testing.
+    """The small photographs of CIFAR-100 (Krizhevsky, 2009), 50,000 to "train" and 10,000 to "test".
 
     Read from the binary version: `cifar-100-binary/train.bin` or `test.bin` in the directory, or else inside
     `cifar-100-binary.tar.gz` there, which is fetched if it is missing.
-
-    Args:
-        split: "train" or "test".
-        directory: of the files; default `VAEBENCH_DATA`, or else the user's cache directory.
-        progress: called with the bytes done and in total, while downloading.
 
     Returns:
         uint8 (N, 3, 32, 32), channels red, green, blue; over 255 they are the pixels.

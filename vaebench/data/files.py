@@ -49,13 +49,10 @@ class NotOriginalWarning(UserWarning):
 
 
 def fingerprint(rows: Tensor) -> str:
-    """A digest of data: two data sets of one digest are the same.
-
-    Args:
-        rows: (N, *event).
+    """A digest of data (N, *event), the sha256 of dtype, shape and bytes: two data sets of one digest are the same.
 
     Returns:
-        The sha256 of dtype, shape and bytes, 64 hexadecimal digits.
+        64 hexadecimal digits.
 
     >>> fingerprint(torch.zeros(2, 3))[:8]
     '4482deb5'
@@ -68,16 +65,7 @@ def fingerprint(rows: Tensor) -> str:
 
 @cache
 def checksum(path: Path, size: int, changed: int) -> str:
-    """The sha256 of a file, computed once in a process for as long as the file is not written to.
-
-    Args:
-        path: of the file.
-        size: in bytes, now.
-        changed: when it was last written to, in nanoseconds.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """The sha256 of a file, computed once in a process while its size and the time it was written stay the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -89,15 +77,7 @@ def checksum_of(path: Path) -> str:
 
 
 def data_directory(directory: Directory = None) -> Path:
-    """Where the files of data sets lie.
-
-    Args:
-        directory: the user's choice; None takes the environment variable `VAEBENCH_DATA`, or else the user's
-            cache directory.
-
-    Returns:
-        The directory, which need not exist.
-    """
+    """The directory chosen, or `VAEBENCH_DATA` of the environment, or the user's cache directory; it need not exist."""
     if chosen := directory or os.environ.get("VAEBENCH_DATA"):
         return Path(chosen).expanduser()
     import platformdirs
@@ -106,17 +86,7 @@ def data_directory(directory: Directory = None) -> Path:
 
 
 def read_whole(path: Path) -> bytes:
-    """All bytes of a file.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        Its content.
-
-    Raises:
-        DamagedFileError: if it is a directory or a device, or has more than 2^30 bytes.
-    """
+    """All bytes of a file; a directory, a device and more than 2^30 bytes are refused as a `DamagedFileError`."""
     if not path.is_file():
         raise DamagedFileError(path, "it is no file")
     if (size := path.stat().st_size) > LARGEST_FILE:
@@ -125,15 +95,10 @@ def read_whole(path: Path) -> bytes:
 
 
 def fetched(source: Source, directory: Path, progress: ProgressCallback = None) -> Path:
-    """A file in the directory, downloaded if it is not there.
+    """The path of a file in the directory, downloaded if it is not there; progress is told the bytes done and in total.
 
     A download with another checksum is refused. A file that was there is used whatever it holds, and a
     `NotOriginalWarning` says if it differs from the original.
-
-    Args:
-        source: the file.
-        directory: where it lies or is put.
-        progress: called with the bytes done and in total, while downloading.
 
     Returns:
         Its path.

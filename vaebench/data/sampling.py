@@ -18,16 +18,7 @@ BLOCK = 2**16  # random numbers that a stream of `joint_draws` draws at once: pa
 
 
 def with_replacement(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
-    """Independent minibatches of independent, uniform examples.
-
-    Args:
-        size: number of examples N.
-        batch_size: B.
-        generator: source of the draws; the indices live on its device.
-
-    Returns:
-        The sampler.
-    """
+    """Independent minibatches of B independent, uniform examples of N; the indices live on the generator's device."""
     size, batch_size = positive_integer("size", size), positive_integer("batch_size", batch_size)
 
     def sample(n: int) -> Tensor:
@@ -40,11 +31,6 @@ def epochwise(size: int, batch_size: int, generator: torch.Generator) -> Sampler
     """Disjoint minibatches of a fresh permutation per epoch; a last, incomplete one is dropped.
 
     What most training code does. Two minibatches of one epoch are negatively correlated: see `grad_sq`.
-
-    Args:
-        size: number of examples N.
-        batch_size: B, at most N.
-        generator: source of the draws; the indices live on its device.
 
     Returns:
         The sampler.
@@ -64,19 +50,7 @@ def epochwise(size: int, batch_size: int, generator: torch.Generator) -> Sampler
 
 
 def whole(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
-    """The same batch at every draw: all examples, in order.
-
-    Args:
-        size: number of examples N.
-        batch_size: must be N.
-        generator: the indices live on its device; nothing is drawn.
-
-    Returns:
-        The sampler.
-
-    Raises:
-        ValueError: if batch_size is not N.
-    """
+    """The same batch at every draw, all N examples in order, so that B must be N; nothing is drawn."""
     if batch_size != size:
         raise ValueError(f"batch_size must be {size}, the number of examples, for whole batches, got {batch_size}.")
     indices = torch.arange(size, device=generator.device)
@@ -84,15 +58,7 @@ def whole(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
 
 
 def repeated(sampler: Sampler, times: int) -> Sampler:
-    """Each minibatch of a sampler so many times in a row: the nested design of `gradient_split`.
-
-    Args:
-        sampler: source of the minibatches.
-        times: draws that share a minibatch.
-
-    Returns:
-        The sampler.
-    """
+    """Each minibatch of a sampler so many times in a row: the nested design of `gradient_split`."""
     times = positive_integer("times", times)
     return _buffered(lambda: sampler(1).expand(times, -1))
 

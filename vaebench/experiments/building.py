@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vaebench.data import DATA
 from vaebench.experiments.experiment import ComponentSpec, Experiment
+from vaebench.experiments.limits import LARGEST_SEED
 from vaebench.experiments.options import OWNED_OF_DATA, OWNED_OF_MODEL, OWNED_OF_OPTIMIZER, made, options_of
 from vaebench.gradients.estimators import ESTIMATORS, Estimator
 from vaebench.gradients.loss import Loss
@@ -18,10 +19,11 @@ from vaebench.models import MODELS, GaussianRegression, MeanFieldModel, gaussian
 from vaebench.models.activations import relu, soft_clip, tanh
 from vaebench.models.distributions import Bernoulli
 from vaebench.support.checks import computing_device
+from vaebench.support.seeding import derived_seed
 from vaebench.support.texts import shown
 from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
 
-START = 2**31  # what separates a seed's start from its training
+START = LARGEST_SEED  # separates a seed's start from every seed's training: together they are the 2^32 that torch knows
 OPTIONS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "activations": {"relu": relu, "tanh": tanh, "soft_clip": soft_clip},
     "likelihood": {"bernoulli": lambda: Bernoulli, "gaussian": gaussian},
@@ -55,11 +57,7 @@ class Problem:
 
 
 def build(experiment: Experiment, **found: Any) -> Problem:
-    """Make what an experiment trains.
-
-    Args:
-        experiment: the experiment.
-        found: how data sets in files are found: `directory`, `progress`.
+    """Make what an experiment trains; `directory` and `progress` say how data sets in files are found.
 
     Returns:
         The problem.
@@ -80,11 +78,7 @@ def build(experiment: Experiment, **found: Any) -> Problem:
 
 
 def require_parts(experiment: Experiment) -> None:
-    """Refuse an experiment with a name that nothing has, or an option that a part does not take; nothing is made.
-
-    Args:
-        experiment: the experiment; what it names is imported.
-    """
+    """Refuse an experiment with a name that nothing has, or an option that a part does not take; nothing is made."""
     options_of(experiment.data, DATA[experiment.data.name], OWNED_OF_DATA)
     model = options_of(experiment.model, MODELS[experiment.model.name], OWNED_OF_MODEL)
     for name, value in model.items():
@@ -99,7 +93,7 @@ def _data(part: ComponentSpec, split: str, settings: Mapping[str, Any]) -> Tenso
     options = options_of(part, factory, OWNED_OF_DATA)
     if split == "test" and "split" not in signature(factory).parameters:
         return None
-    offered = {"split": split, "generator": torch.Generator().manual_seed(0)} | dict(settings)
+    offered = {"split": split, "generator": torch.Generator().manual_seed(derived_seed(0, "data"))} | dict(settings)
     offered = {name: value for name, value in offered.items() if value is not None}
     rows = made(part.name, factory, offered | options)
     if not isinstance(rows, Tensor) or rows.ndim < 2 or not len(rows):

@@ -151,17 +151,7 @@ class Experiment:
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> "Experiment":
-        """The experiment that `to_dict` wrote.
-
-        Args:
-            plain: the JSON object; what has a default may be missing.
-
-        Returns:
-            The experiment.
-
-        Raises:
-            ValueError: if a field is unknown, missing or out of range.
-        """
+        """The experiment that `to_dict` wrote; what has a default may be missing, and what is wrong is a ValueError."""
         if not isinstance(plain, Mapping):
             raise ValueError(f"An experiment must be an object, got {shown(plain)}.")
         readers: dict[str, Any] = dict.fromkeys(("data", "model", "optimizer"), ComponentSpec.from_dict)
@@ -218,15 +208,10 @@ class Arm(NamedTuple):
 def grid(base: Experiment, **axes: Sequence[Any]) -> tuple[Arm, ...]:
     """Every combination of some settings, the others as in `base`.
 
-    Args:
-        base: the experiment that is varied.
-        axes: values by K, B, alpha, beta, C, activations, or by the name of a field.
+    The axes are values by K, B, alpha, beta, C, activations, or by the name of a field; there must be such a setting.
 
     Returns:
         The arms, labelled with what varies.
-
-    Raises:
-        ValueError: if there is no such setting.
     """
     arms = []
     for values in itertools.product(*axes.values()):

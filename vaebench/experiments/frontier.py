@@ -26,11 +26,11 @@ from vaebench.experiments.probes.landscape import SPLIT
 from vaebench.experiments.record import Record, read_record
 from vaebench.experiments.running import cost, gradient
 from vaebench.experiments.studies import Study
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.cost import device_seconds
 from vaebench.theory.series import by_parts
 from vaebench.training.schedules import inverse_sqrt
-from vaebench.training.trajectory import Trajectory
 
 REPEATS = 7
 CHECKED = 3  # of the best forecasts, and the worst, are run
@@ -78,17 +78,7 @@ class Forecast(NamedTuple):
 
 
 def base(scale: str) -> Experiment:
-    """The experiment that candidates vary: SGD, the ELBO.
-
-    Args:
-        scale: "smoke", "default" or "paper".
-
-    Returns:
-        The experiment.
-
-    Raises:
-        ValueError: if there is no such scale.
-    """
+    """The experiment that candidates vary, SGD on the ELBO, at the scale "smoke", "default" or "paper"."""
     if scale not in SIZES:
         raise ValueError(f"scale must be one of {', '.join(SIZES)}, got {scale!r}.")
     one = SCALES[scale].base
@@ -97,16 +87,7 @@ def base(scale: str) -> Experiment:
 
 
 def experiment_of(candidate: Candidate, start: Experiment, steps: int) -> Experiment:
-    """A candidate's run.
-
-    Args:
-        candidate: which.
-        start: the experiment that it varies.
-        steps: n.
-
-    Returns:
-        The experiment.
-    """
+    """A candidate's run of n steps, as a variation of an experiment."""
     objective = Objective(candidate.samples)
     return replace(
         start, estimator=candidate.estimator, batch_size=candidate.batch_size, objective=objective, steps=steps
@@ -114,15 +95,7 @@ def experiment_of(candidate: Candidate, start: Experiment, steps: int) -> Experi
 
 
 def prices(scale: str, progress: Callable[[str], None]) -> dict[Candidate, Price]:
-    """Cost of one gradient of every candidate: counted, and timed here.
-
-    Args:
-        scale: whose candidates.
-        progress: told each candidate.
-
-    Returns:
-        Prices.
-    """
+    """Cost of one gradient of every candidate of a scale, counted and timed here; progress is told each."""
     start, found = base(scale), {}
     problem = build(start)
     for candidate in itertools.starmap(Candidate, itertools.product(SPLIT, *SIZES[scale])):
@@ -135,16 +108,7 @@ def prices(scale: str, progress: Callable[[str], None]) -> dict[Candidate, Price
 
 
 def pilot(scale: str, budget: float, known: dict[Candidate, Price]) -> Experiment:
-    """The run from which all forecasts are made, as long as the cheapest candidate's.
-
-    Args:
-        scale: of the experiment.
-        budget: GFLOP of one member.
-        known: prices.
-
-    Returns:
-        The experiment.
-    """
+    """The run from which all forecasts are made, as long as the cheapest candidate's for a budget in GFLOP a member."""
     start = base(scale)
     steps = max(SHORTEST_FORECAST, int(budget / min(price.gflop for price in known.values())))
     middle = Candidate("pathwise", SIZES[scale][0][1], 1)
@@ -152,16 +116,7 @@ def pilot(scale: str, budget: float, known: dict[Candidate, Price]) -> Experimen
 
 
 def forecasts(trajectory: Trajectory, budget: float, known: dict[Candidate, Price]) -> list[Forecast]:
-    """What every candidate is expected to reach, the best first.
-
-    Args:
-        trajectory: of the pilot.
-        budget: GFLOP of one member.
-        known: prices.
-
-    Returns:
-        Forecasts of the candidates for which the budget buys at least 30 steps.
-    """
+    """What every candidate is expected to reach, the best first, if the budget buys at least 30 of its steps."""
     record, found = read_record(trajectory), []
     for candidate, price in known.items():
         steps = min(int(budget / price.gflop), int(record.marks[-1]))
@@ -186,16 +141,7 @@ def _law(record: Record, candidate: Candidate) -> np.ndarray:
 
 
 def checks(found: Sequence[Forecast], scale: str, budget: float) -> Study:
-    """The study that runs the best forecasts, the best of each other estimator, and the worst.
-
-    Args:
-        found: forecasts, the best first.
-        scale: of the experiments.
-        budget: GFLOP of one member.
-
-    Returns:
-        The study.
-    """
+    """The study that runs the best forecasts, the best of each other estimator, and the worst."""
     best_of_each = {one.candidate.estimator: one for one in reversed(found)}.values()
     chosen = list(dict.fromkeys([*found[:CHECKED], *best_of_each, found[-1]]))
     arms = tuple(Arm(one.candidate.label, experiment_of(one.candidate, base(scale), one.steps)) for one in chosen)

@@ -7,7 +7,7 @@ from typing import Any
 
 from vaebench.support.texts import shown
 
-LARGEST_SEED = 2**53  # what every reader of JSON and CSV keeps exactly
+LARGEST_SEED = 2**31  # half of the seeds that torch's generator on the CPU tells apart; the others are the starts'
 MOST_SEEDS = 10_000
 MOST_CHECKPOINTS_PER_DECADE = 1000
 MOST_STEPS = 10**8
@@ -17,45 +17,24 @@ DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
 def require_seeds(seeds: Sequence[Any]) -> None:
-    """Refuse seeds that are not distinct integers in [0, 2^53), none, or more than 10,000.
-
-    Args:
-        seeds: the candidates.
-
-    Raises:
-        ValueError: if they cannot be seeds.
-    """
+    """Refuse seeds that are not distinct integers in [0, 2^31), none, or more than 10,000."""
     if not 1 <= len(seeds) <= MOST_SEEDS:
         raise ValueError(f"seeds must be distinct, and at least one and at most {MOST_SEEDS:,}, got {len(seeds):,}.")
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < LARGEST_SEED:
-            raise ValueError(f"seeds must be integers of at least 0 and below 2^53, got {shown(seed)}.")
+            raise ValueError(f"seeds must be integers of at least 0 and below 2^31, got {shown(seed)}.")
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be distinct, and at least one, got {shown(list(seeds))}.")
 
 
 def require_device(device: Any) -> None:
-    """Refuse what is not the name of a device; whether it is there is found out where the experiment runs.
-
-    Args:
-        device: the candidate.
-
-    Raises:
-        ValueError: if it is not "cpu", "cuda" or "cuda:N".
-    """
+    """Refuse what is not "cpu", "cuda" or "cuda:N"; whether it is there is found out where the experiment runs."""
     if not isinstance(device, str) or not DEVICE.fullmatch(device):
         raise ValueError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {shown(device)}.")
 
 
 def require_feasible(sizes: Mapping[str, int]) -> None:
-    """Refuse sizes whose arrays no machine holds.
-
-    Args:
-        sizes: steps, seeds (their number), batch_size, samples, and the measures by name.
-
-    Raises:
-        ValueError: if a number, or a product of numbers that is the size of one array, is too large.
-    """
+    """Refuse steps, seeds (their number), batch_size, samples and measures whose arrays no machine holds."""
     most = dict.fromkeys(sizes, MOST_OPTION) | {"steps": MOST_STEPS, "per_decade": MOST_CHECKPOINTS_PER_DECADE}
     for name, value in sizes.items():
         if value > most[name]:
@@ -74,15 +53,7 @@ def require_feasible(sizes: Mapping[str, int]) -> None:
 
 
 def require_small(name: str, value: Any) -> None:
-    """Refuse an option of a part that is a size no machine holds.
-
-    Args:
-        name: of the option.
-        value: a number, or a list with numbers.
-
-    Raises:
-        ValueError: if an integer in it is larger than 10^8.
-    """
+    """Refuse an option of a part, a number or a list with numbers, that is a size no machine holds, above 10^8."""
     for one in value if isinstance(value, (list, tuple)) else (value,):
         if isinstance(one, int) and abs(one) > MOST_OPTION:
             raise ValueError(f"{name} must be at most {MOST_OPTION:,}, got {shown(one)}.")

@@ -16,12 +16,7 @@ NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def options_of(part: ComponentSpec, factory: Callable[..., Any], owned: Collection[str]) -> dict[str, Any]:
-    """The options of a part as its function takes them.
-
-    Args:
-        part: the part; those of its options that are parts themselves are returned as they are.
-        factory: what makes it.
-        owned: arguments that an experiment cannot set, since the harness does.
+    """The options of a part as its function takes them; those that are parts themselves are returned as they are.
 
     Returns:
         The options, lists as tuples where these are annotated.
@@ -48,12 +43,7 @@ def options_of(part: ComponentSpec, factory: Callable[..., Any], owned: Collecti
 
 
 def made(name: str, factory: Callable[..., T], arguments: Mapping[str, Any]) -> T:
-    """What a function makes of arguments; whatever goes wrong in it is one sentence with its name.
-
-    Args:
-        name: of the part.
-        factory: the function.
-        arguments: by name; those that it does not take are left out.
+    """What a function makes of those arguments that it takes; whatever goes wrong in it is one sentence with its name.
 
     Returns:
         What it makes.

@@ -90,11 +90,7 @@ SCALES: Mapping[str, Scale] = {scale.name: scale for scale in (SMOKE, DEFAULT, *
 
 
 def preset(name: str, scale: str) -> Study:
-    """A study by name.
-
-    Args:
-        name: of a preset.
-        scale: "smoke", "default", or one of the paper's, as `SCALES` lists them.
+    """A study by name, at the scale "smoke", "default", or one of the paper's, as `SCALES` lists them.
 
     Returns:
         The study.

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.training.schedules import Schedule
-from vaebench.training.trajectory import Trajectory
 
 
 class Record(NamedTuple):
@@ -47,10 +47,7 @@ class Record(NamedTuple):
 
 
 def read_record(trajectory: Trajectory) -> Record:
-    """A trajectory seed by seed.
-
-    Args:
-        trajectory: of `vaebench.experiments.run`.
+    """A trajectory of `vaebench.experiments.run`, seed by seed.
 
     Returns:
         The record.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import torch
 
 from vaebench.data.files import fingerprint
@@ -16,6 +15,7 @@ from vaebench.experiments.experiment import Experiment
 from vaebench.experiments.probes.catalogue import probes_of
 from vaebench.experiments.probes.measuring import Probe, Setting
 from vaebench.experiments.storage import ResultDirectory, Unfinished
+from vaebench.experiments.trajectory import Trajectory, environment
 from vaebench.gradients.estimators import draw_noise
 from vaebench.measures.cost import clock, count
 from vaebench.models import minibatch
@@ -24,7 +24,6 @@ from vaebench.training.fleet import train
 from vaebench.training.records import Checkpoint, State, geometric
 from vaebench.training.snapshots import Snapshot
 from vaebench.training.steps import eager
-from vaebench.training.trajectory import Trajectory, environment
 
 EVERY = 60.0  # seconds between snapshots
 
@@ -102,6 +101,8 @@ def _go_on(
     every: float,
     found: dict[str, Any],
 ) -> Trajectory:
+    import pandas as pd  # here: commands that run no experiment start without it
+
     def note(words: str) -> None:
         if progress is not None:
             progress(Progress(experiment.hash, 0, experiment.steps, words))
@@ -150,28 +151,29 @@ def _go_on(
     ):
         rows += last.rows()
     assert last is not None
-    metadata = {"experiment": experiment.to_dict(), "hash": experiment.hash, "commit": commit()}
-    metadata |= environment(last.state.like.device)
-    splits = {"train": problem.train, "test": problem.test}
-    metadata["data"] = {split: fingerprint(rows) for split, rows in splits.items() if rows is not None}
-    metadata["steps"] = "eager" if compiler is None else compiler.outcome
-    metadata["diverged"] = [one._asdict() for one in last.diverged]
-    metadata["cost"] = cost(experiment, problem) | {"seconds per step": meter.seconds() / last.state.step}
-    trajectory = Trajectory(metadata, pd.DataFrame(rows))
+    steps, spent = "eager" if compiler is None else compiler.outcome, meter.seconds() / last.state.step
+    trajectory = Trajectory(_metadata(experiment, problem, last, steps, spent), pd.DataFrame(rows))
     place.finish(trajectory)
     return trajectory
 
 
+def _metadata(experiment: Experiment, problem: Problem, last: Checkpoint, steps: str, spent: float) -> dict[str, Any]:
+    """What was run, where and on what data, how steps were taken, which members diverged, and what a gradient costs."""
+    splits = {"train": problem.train, "test": problem.test}
+    return {
+        "experiment": experiment.to_dict(),
+        "hash": experiment.hash,
+        "commit": commit(),
+        **environment(last.state.like.device),
+        "data": {split: fingerprint(rows) for split, rows in splits.items() if rows is not None},
+        "steps": steps,
+        "diverged": [one._asdict() for one in last.diverged],
+        "cost": cost(experiment, problem) | {"seconds per step": spent},
+    }
+
+
 def gradient(experiment: Experiment, problem: Problem) -> Callable[[], object]:
-    """One member's gradient of one minibatch, as a call to be counted or timed.
-
-    Args:
-        experiment: the experiment.
-        problem: what it trains.
-
-    Returns:
-        The call.
-    """
+    """One member's gradient of one minibatch, as a call to be counted or timed."""
     loss = problem.loss(experiment)
     parameters = list(loss.parameters())
     generator = torch.Generator(device=parameters[0].device).manual_seed(0)
@@ -182,15 +184,7 @@ def gradient(experiment: Experiment, problem: Problem) -> Callable[[], object]:
 
 
 def cost(experiment: Experiment, problem: Problem) -> dict[str, float]:
-    """What one member's gradient costs, counted exactly.
-
-    Args:
-        experiment: the experiment.
-        problem: what it trains.
-
-    Returns:
-        Numbers by name, with their units.
-    """
+    """What one member's gradient costs, counted exactly: numbers by name, with their units."""
     found = count(gradient(experiment, problem))
     counted = {"GFLOP per gradient": found.flops / 1e9, "operations per gradient": found.ops}
     return counted | {"peak MB": found.peak_bytes / 1e6}

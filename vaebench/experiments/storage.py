@@ -19,13 +19,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from vaebench.experiments.experiment import Experiment
+from vaebench.experiments.trajectory import Trajectory, decode, encode, verify
+from vaebench.experiments.trajectory import load as load_trajectory
+from vaebench.experiments.trajectory import save as save_trajectory
 from vaebench.support.files import parse_json, write_whole
 from vaebench.support.texts import sentence, shown
 from vaebench.training.records import Divergence
 from vaebench.training.snapshots import Snapshot, digest_of
-from vaebench.training.trajectory import Trajectory, decode, encode, verify
-from vaebench.training.trajectory import load as load_trajectory
-from vaebench.training.trajectory import save as save_trajectory
 
 RESULT, QUESTION, STATE = "trajectory.csv", "experiment.json", "snapshot.safetensors"
 LOCK, SET_ASIDE = "lock", "set-aside-trajectory.csv"

@@ -64,17 +64,7 @@ class Study:
 
     @staticmethod
     def from_dict(plain: Mapping[str, Any]) -> "Study":
-        """The study that `to_dict` wrote.
-
-        Args:
-            plain: the JSON object.
-
-        Returns:
-            The study.
-
-        Raises:
-            ValueError: if something is missing or out of range.
-        """
+        """The study that `to_dict` wrote; what is missing or out of range is a ValueError."""
         words = _fields(plain, "study", ("name", "scale", "question", "axis", "arms"), (KEPT,))
         if not isinstance(words["arms"], list):
             raise ValueError(f"The arms of a study must be a list, got {shown(words['arms'])}.")
@@ -112,9 +102,6 @@ def _experiment(label: object, plain: Any) -> Experiment:
 def read_study(path: Path) -> Study:
     """Read a study, or a single experiment, from a JSON file.
 
-    Args:
-        path: of the file.
-
     Returns:
         The study; an experiment becomes one of a single arm, named after the file.
 
@@ -135,10 +122,6 @@ def read_study(path: Path) -> Study:
 
 def keep_study(study: Study, root: Path) -> Path:
     """Note in a directory of results which of them answer a study.
-
-    Args:
-        study: the study.
-        root: of the results.
 
     Returns:
         The file.
@@ -170,11 +153,7 @@ class FoundStudies(NamedTuple):
 
 
 def find_studies(root: Path, titles: Sequence[str] | None) -> FoundStudies:
-    """Studies of which results are kept.
-
-    Args:
-        root: of the results.
-        titles: which; default all.
+    """Studies of which results are kept, or those of some titles.
 
     Returns:
         The studies, by title. A file that holds none, or one of another title, is listed as broken.

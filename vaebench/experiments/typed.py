@@ -23,13 +23,7 @@ def hints(of: Callable[..., Any]) -> dict[str, Any]:
 def typed(name: str, value: Any, annotation: Any) -> Any:
     """Return a value of JSON if it fits an annotation; lists become tuples where a tuple is annotated.
 
-    Args:
-        name: what the value is called in the message.
-        value: the candidate.
-        annotation: bool, int, float, str, None, and tuples, lists, sequences and unions of these; any other fits all.
-
-    Returns:
-        The value.
+    Annotations are bool, int, float, str, None, and tuples, lists, sequences and unions of these; any other fits all.
 
     Raises:
         ValueError: if it does not fit.
@@ -47,15 +41,7 @@ def typed(name: str, value: Any, annotation: Any) -> Any:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value of JSON fits an annotation.
-
-    Args:
-        value: the candidate.
-        annotation: as in `typed`.
-
-    Returns:
-        Whether it does.
-    """
+    """Whether a value of JSON fits an annotation, as in `typed`."""
     kind = get_origin(annotation) or annotation
     if kind in (Union, types.UnionType):
         return any(fits(value, one) for one in get_args(annotation))
@@ -73,15 +59,7 @@ def fits(value: Any, annotation: Any) -> bool:
 
 
 def require_finite(name: str, value: Any) -> None:
-    """Refuse numbers that no computation should start from: infinite, not a number, or of thousands of digits.
-
-    Args:
-        name: what the value is called in the message.
-        value: of JSON; lists and objects are looked into.
-
-    Raises:
-        ValueError: if there is such a number.
-    """
+    """Refuse numbers of JSON that no computation should start from: not finite, or of thousands of digits."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             require_finite(f"{name}.{key}", inner)

@@ -2,20 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from math import isfinite
 
 import torch
 from torch import Tensor, nn
 
 from vaebench.data.sampling import SamplerFactory, with_replacement
-from vaebench.gates import bounds, means, paired, replay, variances, walking
+from vaebench.gates import bounds, means
+from vaebench.gates.applying import (
+    Case,
+    of_every_step,
+    of_gradients_at_rest,
+    of_replayed_steps,
+    of_reported_values,
+    of_the_path,
+)
 from vaebench.gates.choices import closest_trusted, replicates_for
-from vaebench.gates.randomness import randomness
 from vaebench.gates.reference import Reference, exact_reference
-from vaebench.gates.running import REPLICATES, Plan, Run, StageCallback, plan_of, watch_run
-from vaebench.gates.subject import Subject, Trainer, gradients_at_rest, separated
-from vaebench.gates.values import OWN_VALUE, bound_value, reports_a_bound
-from vaebench.gates.verdict import LEVEL, Verdict, judge
+from vaebench.gates.running import REPLICATES, StageCallback, plan_of, watch_run
+from vaebench.gates.subject import Subject, Trainer, separated
+from vaebench.gates.verdict import LEVEL, Verdict
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
@@ -24,13 +29,12 @@ from vaebench.models import as_input, check_input
 from vaebench.support.layers import like_parameters
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
-from vaebench.training.records import Divergence
 from vaebench.training.schedules import Schedule, inverse_sqrt
 
-FALSE_ALARM = 15 * LEVEL + 6 * means.MEAN_LEVEL  # of all gates together; see `certify`
+FALSE_ALARM = 15 * LEVEL + 6 * means.MEAN_LEVEL  # of all gates together; see `run_gates`
 
 
-def certify(
+def run_gates(
     model: nn.Module,
     estimator: Estimator,
     objective: Objective,
@@ -112,12 +116,14 @@ def certify(
     run = watch_run(subject, schedule, exact, beside, plan, say)
     if exact is None:
         say("left out: ledgers and envelopes need an exact gradient, and this model has none")
-    verdicts = [_divergence(run.diverged, steps), walking.rule(run.worst), *_replayed(run, data, sampler, say)]
-    verdicts += _standing(subject, exact, run, plan, trusted, beside, law, say)
-    verdicts += _value(subject, exact, run, plan, trusted, reported or own_value, law, say)
-    if not run.diverged and run.path is not None and exact is not None:
-        verdicts += _walking(run, exact, schedule, named, plan, say)
-    return verdicts
+    case = Case(subject, run, plan, exact, trusted, beside, law, say)
+    return [
+        *of_every_step(case),
+        *of_replayed_steps(case),
+        *of_gradients_at_rest(case),
+        *of_reported_values(case, reported or own_value),
+        *of_the_path(case, schedule, named),
+    ]
 
 
 def _silent(line: str) -> None:
@@ -139,129 +145,3 @@ def _require_small_steps(exact: Reference, model: nn.Module, schedule: Callable[
             f"SGD's inequalities need L C <= 1, but L = {top:.3g} at the start and C = {first:.3g} give "
             f"L C = {top * first:.3g}; use C below {1 / top:.2g}."
         )
-
-
-def _divergence(diverged: tuple[Divergence, ...], steps: int) -> Verdict:
-    first = min(diverged, key=lambda found: found.step, default=None)
-    evidence = {} if first is None else {"step": first.step, "value": str(first.value), "seed": first.seed}
-    count = float(len(diverged))
-    return judge("divergence", "no member leaves the finite numbers (statistic: members)", count, 0.0, 0.0, evidence)
-
-
-def _replayed(run: Run, data: Tensor, sampler: SamplerFactory, say: StageCallback) -> list[Verdict]:
-    if run.replay is None or run.randomness is None:
-        say("left out: replay and randomness, the training loop does not say what noise it drew")
-        return []
-    verdicts = [
-        replay.replayed(run.replay, run.longest, next(iter(run.like.values())).dtype),
-        randomness(run.randomness, sampler is with_replacement),
-    ]
-    if run.differences is None:
-        say("left out: paired ledger, there are too many parameters to keep the differences of every step")
-        return verdicts
-    sizes = {name: tensor[0].numel() for name, tensor in run.like.items()}
-    return [*verdicts, replay.paired_along(run.differences, sizes)]
-
-
-def _standing(
-    subject: Subject,
-    exact: Reference | None,
-    run: Run,
-    plan: Plan,
-    trusted: nn.Module,
-    beside: Loss,
-    law: str,
-    say: StageCallback,
-) -> list[Verdict]:
-    generator, seeds = plan.generator(subject.data.device), plan.seeds()
-    places, points = list(run.points), list(run.points.values())
-    say(f"drawing {plan.replicates} gradients at {', '.join(places)}")
-    draws = [gradients_at_rest(subject.at_parameters(point), plan.replicates, seeds) for point in points]
-    verdicts = [variances.separate_rows(subject, generator)]
-    if exact is None:
-        theirs = [means.trusted_draws(subject.at_parameters(p), trusted, p, plan.replicates, generator) for p in points]
-        verdicts.append(means.gradient_mean_two_sample(places, draws, theirs, generator))
-    else:
-        verdicts.append(means.gradient_mean(places, draws, means.exact_at(exact, points)[1], generator))
-    say("gradients beside trusted ones at equal noise")
-    pairs = [
-        paired.differences(
-            subject.model, subject.estimator, subject.objective, subject.data, subject.batch_size,
-            plan.replicates, generator, point, beside.estimator,
-        )
-        for point in points
-    ]  # fmt: skip
-    verdicts.append(paired.paired_mean(places, pairs))
-    middle = len(points) // 2
-    here = subject.at_parameters(points[middle])
-    size = subject.batch_size
-    factor = max(2, min(8, len(subject.data) // size))
-    say("variance against B and K")
-    large = gradients_at_rest(here, plan.replicates // 2, seeds, factor * size)
-    verdicts.append(variances.variance_in_batch(draws[middle], large, factor))
-    verdicts.append(variances.independent_draws(here, {size: draws[middle], factor * size: large}, generator))
-    if not variances.has_law(law, subject.objective.alpha):
-        say(f"left out: variance in K, no law is recorded for {law!r} at alpha = {subject.objective.alpha:g}")
-        return verdicts
-    late, x = subject.at_parameters(points[-1]), subject.data[:size]
-    if not variances.light(late, x, generator):
-        say("left out: variance in K, its law needs lighter importance weights")
-        return verdicts
-    return verdicts + variances.laws_in_samples(late, x, law, plan.replicates // 2, seeds)
-
-
-def _value(
-    subject: Subject,
-    exact: Reference | None,
-    run: Run,
-    plan: Plan,
-    trusted: nn.Module,
-    reported: Estimator | None,
-    law: str,
-    say: StageCallback,
-) -> list[Verdict]:
-    generator, points = plan.generator(subject.data.device), list(run.points.values())
-    if reported is None and (law in OWN_VALUE or reports_a_bound(subject, subject.estimator, trusted, generator)):
-        reported = subject.estimator
-    if reported is None:
-        say("left out: bound value, this surrogate's value is not the bound's; name what the code reports")
-        return []
-    exact_values = None if exact is None else means.exact_at(exact, points)[0]
-    return [bound_value(subject, points, exact_values, generator, reported, trusted)]
-
-
-def _walking(
-    run: Run,
-    exact: Reference,
-    schedule: Callable[[int], float],
-    optimizer: str,
-    plan: Plan,
-    say: StageCallback,
-) -> list[Verdict]:
-    path, generator = run.path, plan.generator(exact.data.device)
-    assert path is not None
-    used = path.moved if optimizer == "sgd" else path.raw
-    say("the ledgers of the run")
-    verdicts = [
-        walking.descent(path, used),
-        walking.noise_mean(path, used, generator),
-        walking.successive(path, used),
-        walking.members(path, used),
-        walking.noise_size(path, used),
-    ]
-    if not all(isfinite(v.statistic) for v in verdicts) or optimizer not in {"sgd", "adam"}:
-        say(f"left out: envelopes, for {optimizer or 'an optimizer of your own'} or for a path that overflows")
-        return verdicts
-    say("curvature along the path")
-    found = bounds.curvature(path, exact, run.like)
-    if optimizer == "adam":
-        return [*verdicts, bounds.adam_ledger(path, exact, found, run.like)]
-    values = bounds.values(path, exact, run.like)
-    verdicts.append(bounds.telescoped(path, values, found, used))
-    if found.hessians.shape[1]:
-        verdicts.append(bounds.identity(path, values, found, used))
-    product = float(found.top.max()) * schedule(1)
-    if not (isinstance(schedule, Schedule) and schedule.is_inverse_sqrt) or product >= 2:
-        say(f"left out: the envelope needs steps C / sqrt(n) and L C < 2, and L C = {product:.2g} here")
-        return verdicts
-    return [*verdicts, bounds.envelope(path, values, found, used, schedule)]

@@ -35,7 +35,7 @@ def closest_trusted(subject: Subject, trusted: nn.Module, plan: Plan) -> Loss:
     known += [analytic_kl] if objective.alpha == 1 else []
     known += [score_function, *([leave_one_out] if objective.samples > 1 else [])]
     others = [one for one in known if one is not subject.estimator]
-    generator, x = plan.generator(subject.data.device), subject.data[: subject.batch_size]
+    generator, x = plan.generator(subject.data.device, "closest estimator"), subject.data[: subject.batch_size]
     best = paired.closest(subject.model, subject.estimator, others, objective, x, generator)
     return Loss(trusted, best, objective)  # pyright: ignore[reportArgumentType]
 
@@ -60,8 +60,8 @@ def replicates_for(subject: Subject, resolution: float, plan: Plan, exact: Refer
     """
     if not resolution > 0:
         raise ValueError(f"budget must be positive, the relative error of the gradient to be found, got {resolution}.")
-    generator, point = plan.generator(subject.data.device), _start(subject.model)
-    draws = gradients_at_rest(subject, plan.replicates, plan.seeds())
+    generator, point = plan.generator(subject.data.device, "pilot"), _start(subject.model)
+    draws = gradients_at_rest(subject, plan.replicates, plan.seeds("pilot"))
     if exact is None:
         theirs = [means.trusted_draws(subject, trusted, point, plan.replicates, generator)]
         pilot = means.gradient_mean_two_sample(["start"], [draws], theirs, generator)

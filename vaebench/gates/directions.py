@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 from vaebench.gates.means import MEAN_LEVEL
 from vaebench.gates.verdict import detectable
+from vaebench.support.statistics import student_quantile, student_tail
 
 FAMILIES = 3  # named directions, directions of the other half, coordinates: each has a third of the level
 
@@ -46,7 +46,7 @@ class Differences:
 
     def smallest(self, name: str) -> float:
         """The smallest deviation along a named direction that is found with probability 0.9."""
-        critical = float(stats.t.isf(MEAN_LEVEL / (2 * FAMILIES * len(self.named)), self.count - 1))
+        critical = -student_quantile(MEAN_LEVEL / (2 * FAMILIES * len(self.named)), self.count - 1)
         return detectable(critical, self.count - 1) * self.named[name].error
 
 
@@ -117,4 +117,4 @@ def _p(mean: Tensor, error: Tensor, slack: Tensor | float, count: int) -> Tensor
     """Student's, less what rounding explains; what is not finite has none."""
     t = (mean.abs() - slack).clamp(min=0) / error.clamp(min=1e-300)
     t = torch.where(t.isnan(), math.inf, t)
-    return torch.as_tensor(2 * stats.t.sf(t.cpu().numpy(), count - 1))
+    return torch.as_tensor(2 * student_tail(t.cpu().numpy(), count - 1))

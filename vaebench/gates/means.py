@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor, nn
 
 from vaebench.gates.reference import Reference
@@ -14,7 +13,14 @@ from vaebench.gates.verdict import Verdict, detectable, judge
 from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.measures.moments import fresh, gradients
-from vaebench.support.statistics import covariance_of, hotelling, hotelling_two_sample, smallest_shift
+from vaebench.support.statistics import (
+    covariance_of,
+    hotelling,
+    hotelling_two_sample,
+    smallest_shift,
+    student_quantile,
+    student_tail,
+)
 
 MEAN_LEVEL = 1e-8  # of one test of a mean: nominal, low because gradients are not normal
 PROJECTIONS = 64
@@ -63,7 +69,7 @@ def _largest_t(off: Tensor, own: Tensor, directions: Tensor, scale: float) -> fl
         return 0.0
     error = off.std(0) / math.sqrt(count)
     t = (off.mean(0).abs() - 1e-9 * scale).clamp(min=0) / error.clamp(min=1e-300)
-    return min(1.0, 2 * off.shape[1] * float(stats.t.sf(float(t.max()), count - 1)))
+    return min(1.0, 2 * off.shape[1] * float(student_tail(float(t.max()), count - 1)))
 
 
 def smallest_by_parameter(samples: Tensor, mean: Tensor, sizes: dict[str, int], others: int = 0) -> dict[str, float]:
@@ -83,7 +89,7 @@ def smallest_by_parameter(samples: Tensor, mean: Tensor, sizes: dict[str, int], 
         return dict.fromkeys(sizes, math.inf)
     dense = count >= PER_PARAMETER * size
     covariance = covariance_of(samples) if dense else None
-    threshold = float(stats.t.isf(MEAN_LEVEL / (2 * (size + others + 1)), count - 1))
+    threshold = -student_quantile(MEAN_LEVEL / (2 * (size + others + 1)), count - 1)
     found, start = {}, 0
     for name, width in sizes.items():
         direction = torch.zeros_like(mean)
@@ -182,8 +188,8 @@ def trusted_draws(
 ) -> Draws:
     """Gradients of `pathwise` on a trusted model, drawn outside the loop, for `gradient_mean_two_sample`."""
     loss = Loss(model, pathwise, subject.objective)  # pyright: ignore[reportArgumentType]
-    chunks = list(gradients(loss, fresh(loss, subject.data, subject.batch_size, generator), count, parameters))
-    return Draws({name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]})
+    replicates = fresh(loss, subject.data, subject.batch_size, generator)
+    return Draws.joined(list(gradients(loss, replicates, count, parameters)))
 
 
 def exact_at(reference: Reference, points: Sequence[Parameters]) -> tuple[list[float], list[Tensor]]:

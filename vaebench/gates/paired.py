@@ -8,7 +8,7 @@ parameter), and every coordinate.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -37,6 +37,7 @@ def differences(
     generator: torch.Generator,
     parameters: Parameters | None = None,
     trusted: Estimator = pathwise,
+    observe: Callable[[Parameters], None] | None = None,
 ) -> Differences:
     """Pairs of gradients at equal minibatches and noise, and what their differences say.
 
@@ -50,6 +51,7 @@ def differences(
         generator: of minibatches and noise.
         parameters: where; default the model's own.
         trusted: an unbiased estimator of the same bound's gradient.
+        observe: called with one's own gradients, (n, *shape) by name, a few at a time.
 
     Returns:
         The test; at most R differences of p numbers each are looked at, a few at a time.
@@ -70,7 +72,10 @@ def differences(
         for start in range(0, count // 2, chunk):
             x, noise = draws.take(min(chunk, count // 2 - start))
             trust = _flat(second(point, x, theirs.own_part(noise)))
-            tally.enter(_flat(first(point, x, noise)) - trust, float(trust.abs().max()), half)
+            own = first(point, x, noise)
+            tally.enter(_flat(own) - trust, float(trust.abs().max()), half)
+            if observe is not None:
+                observe(own)
         tally.turn()
     return tally.test(ROUNDING.get(data.dtype, 1e-9))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
@@ -132,9 +132,9 @@ def _worst(values: Tensor) -> int:
 
 def _chi_square_score(chi: float, freedom: int) -> float:
     """The normal quantile of a chi-square statistic, from whichever tail is the smaller."""
-    low, high = stats.chi2.logcdf(chi, freedom), stats.chi2.logsf(chi, freedom)
-    tail = min(low, high)
-    return math.copysign(min(40.0, float(-stats.norm.ppf(math.exp(max(tail, -700.0))))), 1 if high < low else -1)
+    low, high = float(special.chdtr(freedom, chi)), float(special.chdtrc(freedom, chi))
+    tail = max(min(low, high), math.exp(-700.0))
+    return math.copysign(min(40.0, -float(special.ndtri(tail))), 1 if high < low else -1)
 
 
 def randomness(found: Randomness, uniform: bool) -> Verdict:

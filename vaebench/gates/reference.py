@@ -35,30 +35,33 @@ def unflatten(vectors: Tensor, like: Parameters) -> Parameters:
     return {n: v.unflatten(-1, s) if s else v.squeeze(-1) for (n, s), v in zip(shapes.items(), pieces, strict=True)}
 
 
-def exact_by_quadrature(points: int, outer: int, dimension: int) -> Estimator:
-    """The exact bound as an estimator without variance: quadrature over one or two latents.
+def exact_by_quadrature(rule: quadrature.Rule, outer: int) -> Estimator:
+    """The exact bound as an estimator without variance, by a rule over one or two latents.
 
     Args:
-        points: nodes per latent dimension.
+        rule: nodes and weights of the latents.
         outer: nodes of the second integral, that over the mean of K weights; not used at alpha = 1.
-        dimension: of the latents.
 
     Returns:
         An estimator that does not look at its noise.
     """
-    hermite, even = quadrature.gauss_hermite(min(points, 41), dimension), quadrature.trapezoid(points, dimension)
 
     def integrate(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
-        rule = hermite if objective.alpha == 1 else even
-        rule = quadrature.Rule(*(part.to(x) for part in rule))
-        q = model.posterior(x)
-        z = q.transport(rule.nodes.unsqueeze(1).expand(-1, len(x), -1))
+        here, q = quadrature.Rule(*(part.to(x) for part in rule)), model.posterior(x)
+        z = q.transport(here.nodes.unsqueeze(1).expand(-1, len(x), -1))
         log_w = objective.log_weights(model, x, z, q).mT
         if objective.alpha == 1:
-            return quadrature.elbo(log_w, rule)
-        return quadrature.importance_bound(log_w, rule, objective.samples, objective.alpha, outer)
+            return quadrature.elbo(log_w, here)
+        return quadrature.importance_bound(log_w, here, objective.samples, objective.alpha, outer)
 
     return integrate
+
+
+def _surrogate(points: int, outer: int, model: LatentModel, objective: Objective) -> Estimator:
+    """The surrogate of so many nodes: Gauss and Hermite's where log w itself is integrated, else even ones."""
+    if objective.alpha == 1:
+        return exact_by_quadrature(quadrature.gauss_hermite(min(points, 41), model.latents), outer)
+    return exact_by_quadrature(quadrature.trapezoid(points, model.latents), outer)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> R
         return None
     points, outer = rule
     numbers = len(data) * points**model.latents * (outer if objective.alpha != 1 else 1)
-    surrogate = exact_by_quadrature(points, outer, model.latents)
+    surrogate = _surrogate(points, outer, model, objective)
     return Reference(Loss(model, surrogate, objective), data, "quadrature", max(1, HELD // numbers))
 
 
@@ -141,7 +144,7 @@ def _sufficient(model: LatentModel, objective: Objective, data: Tensor) -> tuple
     few = data[:4]  # a rule is chosen per example, so a few examples decide
 
     def gradient(points: int, outer: int) -> Tensor:
-        loss = Loss(model, exact_by_quadrature(points, outer, model.latents), objective)
+        loss = Loss(model, _surrogate(points, outer, model, objective), objective)
         found = grad(loss_function(loss))(own_parameters(loss), few, few)
         return torch.cat([g.flatten() for g in found.values()])
 

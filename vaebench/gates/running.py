@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebench.gates.path import Mismatch, Path, Recorder, Watch
+from vaebench.gates.path import Mismatch, Path, Watch
 from vaebench.gates.randomness import Randomness
+from vaebench.gates.recorder import Recorder
 from vaebench.gates.reference import Reference
 from vaebench.gates.subject import Subject
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.support.checks import positive_integer
+from vaebench.support.seeding import KEPT, derived_seed
 from vaebench.training.records import Checkpoint, Divergence
 
 StageCallback = Callable[[str], None]
@@ -39,15 +41,18 @@ class Plan:
     replicates: int
     seed: int
 
-    def seeds(self) -> Iterator[int]:
-        """Seeds of members, without end."""
-        generator = torch.Generator(device="cpu").manual_seed(self.seed)
+    def seeds(self, purpose: str) -> Iterator[int]:
+        """Seeds of members, without end, none of them twice."""
+        generator, given = self.generator(torch.device("cpu"), f"members of {purpose}"), set()
         while True:
-            yield int(torch.randint(2**62, (), generator=generator, device="cpu"))
+            seed = int(torch.randint(KEPT, (), generator=generator, device="cpu"))
+            if seed not in given:
+                given.add(seed)
+                yield seed
 
-    def generator(self, device: torch.device) -> torch.Generator:
-        """A generator beside those of the members."""
-        return torch.Generator(device=device).manual_seed(self.seed + 2**40)
+    def generator(self, device: torch.device, purpose: str) -> torch.Generator:
+        """A generator for one purpose, beside those of other purposes and of the members."""
+        return torch.Generator(device=device).manual_seed(derived_seed(self.seed, purpose))
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class Run:
 
 
 def plan_of(steps: int, members: int, replicates: int, seed: int) -> Plan:
-    """A plan from what `certify` was given.
+    """A plan from what `run_gates` was given.
 
     Args:
         steps: at least 100.
@@ -117,7 +122,7 @@ def watch(plan: Plan, members: int, size: int, kind: str) -> Watch:
     Returns:
         The steps.
     """
-    n, generator = plan.steps, plan.generator(torch.device("cpu"))
+    n, generator = plan.steps, plan.generator(torch.device("cpu"), "watched steps")
     stratum = 1 if size <= CHEAP else STRATUM
     held = max(2, HELD // (members * size))
     if kind == "closed form":
@@ -168,9 +173,9 @@ def watch_run(
     watched = watch(plan, plan.members, size, exact.kind if exact else "")
     if len(watched.replayed) * plan.members * size > HELD:
         trusted = None
-    recorder = Recorder(s, schedule, exact, trusted, watched, plan.generator(s.data.device))
+    recorder = Recorder(s, schedule, exact, trusted, watched, plan.generator(s.data.device, "controls"))
     marks = (0, *sorted({max(1, n // 8), n}))
-    seeds = plan.seeds()
+    seeds = plan.seeds("run")
     loop = s.trainer(
         s.model, s.estimator, s.objective, s.data, s.rule, schedule, n, s.batch_size,
         [next(seeds) for _ in range(plan.members)], sampler=s.sampler, checkpoints=marks, observe=recorder.observe,

@@ -1,8 +1,10 @@
 """What is under test, and gradients drawn from it at a point: by training with steps of size zero."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, wraps
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +14,17 @@ from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.gradients.noise import declared_noise, noise_shape
 from vaebench.gradients.objectives import Objective
+from vaebench.gradients.trial import estimator_name
 from vaebench.measures.moments import Moments, gather
 from vaebench.models import as_input
+from vaebench.support.layers import explaining
 from vaebench.support.repeatable import copy_of, preserved
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
 from vaebench.training.records import Checkpoint, Step
 
 Trainer = Callable[..., Iterator[Checkpoint]]
-ROUNDS = 8  # zero-length steps per member
+ROUNDS = 16  # zero-length steps per member, at most: a stream draws for many more at once
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,11 @@ class Draws:
 
     gradients: dict[str, Tensor]
 
+    @classmethod
+    def joined(cls, parts: Sequence[Parameters]) -> "Draws":
+        """Gradients that came a few at a time, (n, *shape) by name."""
+        return cls({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+
     @property
     def flat(self) -> Tensor:
         """Side by side, (R, p)."""
@@ -100,12 +109,12 @@ def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_
 
     Args:
         subject: what is under test.
-        count: number of gradients R, a multiple of 8.
+        count: number of gradients R.
         seeds: source of the members' seeds.
         batch_size: B; default the subject's.
 
     Returns:
-        R gradients: 8 successive ones of each member.
+        R gradients: up to 16 successive ones of each member, as many as divide R.
     """
     kept: list[dict[str, Tensor]] = []
 
@@ -113,14 +122,15 @@ def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_
         kept.append({name: g.detach().clone() for name, g in step.gradients.items()})
 
     s = subject
-    members = [next(seeds) for _ in range(count // ROUNDS)]
+    rounds = math.gcd(count, ROUNDS)
+    members = [next(seeds) for _ in range(count // rounds)]
     loop = s.trainer(
-        s.model, s.estimator, s.objective, s.data, s.rule, _nothing, ROUNDS, batch_size or s.batch_size, members,
-        sampler=s.sampler, checkpoints=(0, ROUNDS), observe=keep,
+        s.model, s.estimator, s.objective, s.data, s.rule, _nothing, rounds, batch_size or s.batch_size, members,
+        sampler=s.sampler, checkpoints=(0, rounds), observe=keep,
     )  # fmt: skip
     for _ in loop:
         pass
-    return Draws({name: torch.cat([one[name] for one in kept]) for name in kept[0]})
+    return Draws.joined(kept)
 
 
 def _nothing(step: int) -> float:
@@ -144,13 +154,20 @@ def separated(
     like = next(model.parameters())
     x = as_input(data[:2], like)
     noise = x.new_zeros(Loss(model, estimator, objective).noise_shape(len(x)))  # pyright: ignore[reportArgumentType]
-    with preserved(model), torch.no_grad():
+    with explaining(model, estimator_name(estimator)), preserved(model), torch.no_grad():
         found = estimator(model, x, noise, objective)  # pyright: ignore[reportArgumentType]
-    if not (isinstance(found, tuple) and len(found) == 2):
+    if not (isinstance(found, tuple) and len(found) == 2 and all(isinstance(part, Tensor) for part in found)):
         return estimator, None
-    same = noise_shape(partial(declared_noise, estimator))
-    parts = [same(lambda *arguments, i=i: estimator(*arguments)[i]) for i in (0, 1)]
-    return parts[0], parts[1]
+    return _part(estimator, 0), _part(estimator, 1)
+
+
+def _part(estimator: Estimator, i: int) -> Estimator:
+    @noise_shape(partial(declared_noise, estimator))
+    @wraps(estimator)
+    def part(*arguments: Any) -> Tensor:
+        return estimator(*arguments)[i]
+
+    return part
 
 
 def loss_of(subject: Subject) -> Loss:

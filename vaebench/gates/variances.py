@@ -9,7 +9,7 @@ from torch import Tensor
 from vaebench.gates.subject import Draws, Subject, gradients_at_rest, loss_of
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.gradients.estimators import draw_noise
-from vaebench.measures.moments import fresh, gradients, parameter_groups
+from vaebench.measures.moments import parameter_groups
 from vaebench.measures.probes import ess, gradient_variance, snr
 from vaebench.support.repeatable import preserved
 from vaebench.theory.predictions import importance_exponents
@@ -61,25 +61,26 @@ def variance_in_batch(small: Draws, large: Draws, factor: float) -> Verdict:
     )
 
 
-def independent_draws(subject: Subject, pairs: dict[int, Draws], generator: torch.Generator) -> Verdict:
+def independent_draws(loop: dict[int, Draws], fresh: Draws, size: int) -> Verdict:
     """The loop's gradients vary as those of minibatches and noise drawn afresh, outside the loop.
 
+    Of rows that are independent, and of separate surrogates, the variance falls as 1/B exactly, so that fresh
+    gradients of one batch size are a control of all.
+
     Args:
-        subject: what is under test.
-        pairs: the loop's gradients by batch size.
-        generator: of the fresh draws.
+        loop: the loop's gradients by batch size.
+        fresh: gradients of minibatches drawn with replacement, and of noise, at the same parameters.
+        size: their batch size.
 
     Returns:
         The verdict on the largest |z| of the differences of log variance.
     """
-    loss, scores, errors = loss_of(subject), {}, {}
-    for size, mine in pairs.items():
-        count = len(mine.flat)
-        chunks = list(gradients(loss, fresh(loss, subject.data, size, generator), count))
-        control = Draws({name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]})
-        (first, e1), (second, e2) = _log_variance(mine), _log_variance(control)
-        errors[size] = math.hypot(e1, e2)
-        scores[size] = abs(first - second) / errors[size] if math.isfinite(first - second) else math.inf
+    scores, errors = {}, {}
+    one, e2 = _log_variance(fresh)
+    for batch_size, mine in loop.items():
+        (first, e1), second = _log_variance(mine), one - math.log(batch_size / size)
+        errors[batch_size] = math.hypot(e1, e2)
+        scores[batch_size] = abs(first - second) / errors[batch_size] if math.isfinite(first - second) else math.inf
     worst, threshold = max(scores, key=scores.__getitem__), two_sided(len(scores))
     return judge(
         "independent draws",
@@ -87,7 +88,7 @@ def independent_draws(subject: Subject, pairs: dict[int, Draws], generator: torc
         scores[worst],
         threshold,
         LEVEL,
-        {"batch sizes": ", ".join(map(str, pairs)), "worst": worst},
+        {"batch sizes": ", ".join(map(str, loop)), "worst": worst},
         smallest=math.expm1(min(700.0, detectable(threshold) * max(errors.values()))),
         limit=RELATIVE,
         unit="of the variance",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from scipy import stats
+from vaebench.support.statistics import student_quantile
 
 LEVEL = 2e-5  # a gate's false-alarm rate, shared by the comparisons it makes
 POWER = 0.9  # probability with which the smallest effect that is stated would have been found
@@ -157,7 +157,7 @@ def overall(verdicts: Iterable[Verdict]) -> Outcome:
 
 def two_sided(comparisons: int, freedom: float = math.inf) -> float:
     """The threshold for the largest of so many |t| at the gates' joint level (Bonferroni); normal by default."""
-    return float(stats.t.isf(LEVEL / (2 * comparisons), freedom))
+    return -student_quantile(LEVEL / (2 * comparisons), freedom)
 
 
 def detectable(threshold: float, freedom: float = math.inf) -> float:
@@ -175,7 +175,7 @@ def detectable(threshold: float, freedom: float = math.inf) -> float:
     >>> round(detectable(2.0), 4)
     3.2816
     """
-    return threshold + float(stats.t.ppf(POWER, freedom))
+    return threshold + student_quantile(POWER, freedom)
 
 
 def _text(value: Any) -> str:

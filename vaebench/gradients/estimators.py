@@ -1,7 +1,8 @@
 """Gradient estimators: surrogates whose gradient estimates that of a bound.
 
-One signature: x is (B, *event), noise (K, B, D) standard normal, or as `noise_shape` declares, the surrogate (B,).
-Only the surrogate's gradient means anything. Each calls the encoder once, on B rows, and the decoder once, on K B rows.
+All have one signature, (model, x, noise, objective) -> surrogate (B,): x is data (B, *event), noise (K, B, D) is
+standard normal, or of the shape that `noise_shape` declares, the objective is the bound. Only the surrogate's gradient
+means anything. Each calls the encoder once, on B rows, and the decoder once, on K B rows.
 """
 
 from collections.abc import Callable
@@ -44,34 +45,14 @@ def draw_noise(
 
 @ESTIMATORS.register
 def pathwise(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
-    """Differentiate through the samples (Kingma & Welling, 2014), for any alpha and beta.
-
-    Args:
-        model: the model.
-        x: data, (B, *event).
-        noise: (K, B, D).
-        objective: the bound.
-
-    Returns:
-        (B,).
-    """
+    """Differentiate through the samples (Kingma & Welling, 2014), for any alpha and beta."""
     q = model.posterior(x)
     return objective.bound(objective.log_weights(model, x, _samples(q, noise, objective), q))
 
 
 @ESTIMATORS.register
 def analytic_kl(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
-    """Pathwise, with the Kullback-Leibler term in closed form (Kingma & Welling, 2014, eq. 10).
-
-    Args:
-        model: the model.
-        x: data, (B, *event).
-        noise: (K, B, D).
-        objective: the bound, alpha = 1.
-
-    Returns:
-        (B,).
-    """
+    """Pathwise at alpha = 1, the Kullback-Leibler term in closed form (Kingma & Welling, 2014, eq. 10)."""
     _require_elbo("analytic_kl", objective)
     q = model.posterior(x)
     log_likelihood = model.likelihood(_samples(q, noise, objective)).log_prob(x)
@@ -82,19 +63,13 @@ def analytic_kl(model: LatentModel, x: Tensor, noise: Tensor, objective: Objecti
 def doubly_reparameterized(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
     """Drop the score: STL at alpha = 1 (Roeder et al., 2017), DReG at 0 (Tucker et al., 2019).
 
-    Sample k's path gradient is scaled by w_k (1 - beta (1 - alpha)(1 - w_k)), w the normalised weights, and
-    the decoder's gradient by w_k. A hook on z does the former in the backward pass, so the decoder runs once.
-    Under vmap differentiated from outside torch would drop the hook without a word, and z does not require a
-    gradient there; torch.compile cannot trace it. Then the weights come first, from one more pass through the decoder.
-
-    Args:
-        model: the model.
-        x: data, (B, *event).
-        noise: (K, B, D).
-        objective: the bound.
+    A hook on z scales in the backward pass, so the decoder runs once. Under vmap differentiated from outside torch
+    would drop the hook without a word, and z does not require a gradient there; torch.compile cannot trace it. Then the
+    weights come first, from one more pass through the decoder.
 
     Returns:
-        (B,).
+        The surrogate: sample k's path gradient is scaled by w_k (1 - beta (1 - alpha)(1 - w_k)), w the normalised
+        weights, and the decoder's gradient by w_k.
     """
     q = model.posterior(x)
     z, frozen = _samples(q, noise, objective), q.detach()
@@ -112,17 +87,7 @@ def doubly_reparameterized(model: LatentModel, x: Tensor, noise: Tensor, objecti
 
 @ESTIMATORS.register
 def sticking_the_landing(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
-    """`doubly_reparameterized` under the name it has at alpha = 1, and refused below (Roeder et al., 2017).
-
-    Args:
-        model: the model.
-        x: data, (B, *event).
-        noise: (K, B, D).
-        objective: the bound, alpha = 1.
-
-    Returns:
-        (B,).
-    """
+    """`doubly_reparameterized` under the name it has at alpha = 1, and refused below (Roeder et al., 2017)."""
     _require_elbo("sticking_the_landing", objective)
     return doubly_reparameterized(model, x, noise, objective)
 
@@ -131,17 +96,9 @@ def sticking_the_landing(model: LatentModel, x: Tensor, noise: Tensor, objective
 def score_function(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
     """Differentiate the density, not the samples (REINFORCE; Ranganath et al., 2014), for any alpha and beta.
 
-    A sample's learning signal is the bound; at alpha = 1 the bound is a sum over samples, and only a sample's
-    own term is kept.
-
-    Args:
-        model: the model.
-        x: data, (B, *event).
-        noise: (K, B, D).
-        objective: the bound.
-
     Returns:
-        (B,).
+        The surrogate. A sample's learning signal is the bound; at alpha = 1 the bound is a sum over samples, and
+        only a sample's own term is kept.
     """
 
     def signal(log_w: Tensor) -> Tensor:
@@ -154,17 +111,10 @@ def score_function(model: LatentModel, x: Tensor, noise: Tensor, objective: Obje
 def leave_one_out(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
     """The score function with the other samples as baseline: RLOO at alpha = 1, VIMCO at 0 (Mnih & Rezende, 2016).
 
-    The signal of sample k is the bound less the bound in which log w_k is replaced by the mean of the others;
-    at alpha = 1 this is (log w_k - mean of the others) / K (Kool et al., 2019). Memory of order K^2 B numbers.
-
-    Args:
-        model: the model.
-        x: data, (B, *event).
-        noise: (K, B, D).
-        objective: the bound, K >= 2.
-
     Returns:
-        (B,).
+        The surrogate. The signal of sample k is the bound less the bound in which log w_k is replaced by the mean
+        of the others; at alpha = 1 this is (log w_k - mean of the others) / K (Kool et al., 2019). Memory of order
+        K^2 B numbers.
 
     Raises:
         ValueError: if K = 1.
@@ -183,20 +133,7 @@ def leave_one_out(model: LatentModel, x: Tensor, noise: Tensor, objective: Objec
 
 @ESTIMATORS.register
 def exact(model: LatentModel, x: Tensor, noise: Tensor, objective: Objective) -> Tensor:
-    """The closed-form (beta-)ELBO: a surrogate without variance in z. The noise is not used.
-
-    Args:
-        model: a `ConjugateModel`.
-        x: data, (B, *event).
-        noise: (K, B, D).
-        objective: the bound, alpha = 1.
-
-    Returns:
-        (B,), the bound itself.
-
-    Raises:
-        ValueError: if the model has no closed form.
-    """
+    """The closed-form (beta-)ELBO of a `ConjugateModel`, alpha = 1: no variance in z. The noise is not used."""
     _require_elbo("exact", objective)
     if not isinstance(model, ConjugateModel):
         raise ValueError(

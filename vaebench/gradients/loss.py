@@ -49,9 +49,6 @@ def function_of_parameters(module: nn.Module) -> Callable[..., Any]:
     on two paths it would do so twice, and leave the given ones behind (pytorch issue 164759). Here every place is
     filled once. What the call assigns to attributes of the module is undone; buffers are copies.
 
-    Args:
-        module: any module.
-
     Returns:
         (parameters by name, *arguments) -> what the module returns. A parameter that is not given is the module's own.
         It raises ValueError if a name is not one of `module.named_parameters()`.

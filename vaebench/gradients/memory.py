@@ -1,9 +1,13 @@
 """Memory flat in B and K: drivers around estimators, with the gradients of the undivided ones.
 
-`micro_batched` divides the batch. It is exact for every estimator, costs no additional pass and is the first choice.
-`chunked` divides the samples of each example, where even one's do not fit, for one more forward pass of all chunks but
-one. Both work under the transforms of `torch.func`. Outside of them ordinary autograd does the same in half the time
-and a third of the memory: it frees a graph as it goes back, and makes none of the gradient. The noise is the caller's.
+`micro_batched` divides the batch: exact for every estimator, without an additional pass, the first choice. `chunked`
+divides the samples of each example, where even one's do not fit, for one more forward pass of all chunks but one. Both
+work under the transforms of `torch.func`. Outside of them ordinary autograd does the same in half the time and a third
+of the memory: it frees a graph as it goes back, and makes none of the gradient.
+
+A `Function` is a loss of (parameters, x (B, *event), noise (K, B, D)), a mean over the examples, as
+`vaebench.gradients.loss.loss_function` makes it; a `Differentiator` gives gradients by name and the value, and may be
+vmapped.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,14 +34,7 @@ Recorded = tuple[Tensor, list[Tensor]]
 
 
 def gradient_and_value(function: Function) -> Differentiator:
-    """`torch.func.grad_and_value` of a loss, by ordinary autograd where no transform is at work: once differentiable.
-
-    Args:
-        function: (parameters, x, noise) -> loss, as of `vaebench.gradients.loss.loss_function`.
-
-    Returns:
-        (parameters, x (B, *event), noise (K, B, D)) -> gradients by name and the value; it may be vmapped.
-    """
+    """`torch.func.grad_and_value`, by ordinary autograd where no transform is at work: once differentiable."""
     transformed = grad_and_value(function)
 
     def one(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
@@ -59,13 +56,9 @@ def micro_batched(
 ) -> Differentiator:
     """Gradient and value of a mean over the batch, by parts of the batch; each example keeps its K samples.
 
-    Args:
-        function: (parameters, x, noise) -> loss, a mean over the examples, as of `loss_function`.
-        size: examples at once; default as of `examples_at_once`.
-        gradient: of one part, default `gradient_and_value`.
-
     Returns:
-        (parameters, x (B, *event), noise (K, B, D)) -> gradients by name and the value; it may be vmapped.
+        The differentiator, by the `gradient` of parts (default `gradient_and_value`) of `size` examples, or of as
+        many as `examples_at_once` says.
     """
     size = None if size is None else positive_integer("size", size)
     one = (gradient or gradient_and_value)(function)
@@ -82,15 +75,8 @@ def sum_of_parts(
 ) -> tuple[Parameters, Tensor]:
     """Gradients and values of a mean over the batch from those of its parts, each weighted with its share.
 
-    Args:
-        differentiate: (parameters, x, noise) -> gradients by name and values.
-        parameters: where.
-        x: batch (..., B, *event).
-        noise: (..., K, B, D).
-        size: examples of a part.
-
     Returns:
-        Gradients by name and values.
+        Both, of x (..., B, *event) and noise (..., K, B, D) cut into parts of `size` examples.
     """
     total, value = {}, x.new_zeros(())
     axis, rows = noise.ndim - 3, noise.shape[-2]
@@ -105,13 +91,8 @@ def sum_of_parts(
 def examples_at_once(x: Tensor, noise: Tensor, size: int | None = None) -> int:
     """Examples of a micro-batch: `size`, or those of 2^22 decoded numbers, or a divisor of B above half of these.
 
-    Args:
-        x: batch (B, *event), or of all members of a fleet, (S, B, *event).
-        noise: (K, B, D), or (S, K, B, D).
-        size: if it is set.
-
     Returns:
-        Their number, at least B if the batch stays whole.
+        Their number, at least B if the batch (B, *event), or that of all members, (S, B, *event), stays whole.
     """
     samples, rows = noise.shape[-3:-1]
     most = size or max(1, DECODED * rows // max(1, samples * x.numel()))
@@ -127,15 +108,11 @@ def chunked(estimator: Estimator, size: int) -> Estimator:
     sum_k w_k log w_k chunk by chunk, w given: the gradient of the bound. The encoder runs once, forward and backward,
     and the last chunk too: its graph waits for the weights, unless torch's transforms are at work.
 
-    Args:
-        estimator: `pathwise` or `doubly_reparameterized`, at any alpha and beta.
-        size: samples at once.
-
     Returns:
-        The estimator. It may be vmapped and trained in a fleet; it is differentiable once.
+        The estimator, `size` samples at once. It may be vmapped and trained in a fleet; it is differentiable once.
 
     Raises:
-        ValueError: if the estimator is another.
+        ValueError: if the estimator is neither `pathwise` nor `doubly_reparameterized`.
     """
     size = positive_integer("size", size)
     if estimator not in (pathwise, doubly_reparameterized):

@@ -61,11 +61,8 @@ class Objective:
         With t = 1 - alpha, M the largest log-weight and e = log w - M it is M + log(mean exp(t e)) / t. Where the mean
         is above 1/2 the logarithm is log1p(mean expm1(t e)), which loses nothing to rounding however small t is.
 
-        Args:
-            log_w: log-weights (K, ...); half precision is computed in float32.
-
         Returns:
-            (...) in nats.
+            (...) in nats, of log-weights (K, ...); half precision is computed in float32.
         """
         if self.alpha == 1:
             return log_w.mean(0)

@@ -1,4 +1,8 @@
-"""One trial of a loss, before anything long is begun: what cannot be measured or trained is refused in one sentence."""
+"""One trial of a loss, before anything long is begun: what cannot be measured or trained is refused in one sentence.
+
+Every refusal is a ValueError. Data are (N, *event), as `check_input` takes and returns them; models and torch's
+generators are left as they were, bit for bit.
+"""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, loss_function, own_parameters
 from vaebench.models import VAE, LatentModel, as_input, check_input
 from vaebench.models.distributions import Gaussian
@@ -22,15 +27,10 @@ COARSE = 0.5  # the same relative to the gradient, in half precision
 def check_loss(loss: Loss, data: Any) -> Tensor:
     """Refuse a model, an estimator or data whose values would mean nothing. Synchronises: call it before a loop.
 
-    The estimator is called twice on a few rows, with fixed noise. The model and torch's generators
-    are left as they were, bit for bit.
-
-    Args:
-        loss: model, estimator and objective.
-        data: (N, *event), as `check_input` takes them.
+    The estimator is called twice on a few rows, with fixed noise.
 
     Returns:
-        (N, *event), as `check_input` returns them.
+        The data, as `check_input` returns them.
 
     Raises:
         ValueError: if the data do not fit; if a posterior, a likelihood or a surrogate has another shape than its
@@ -43,7 +43,7 @@ def check_loss(loss: Loss, data: Any) -> Tensor:
         )
     data = check_input(model, data)
     x, noise = _few(loss, data)
-    name = _estimator_name(loss)
+    name = estimator_name(loss.estimator)
     normal = noise[:FEW, :, : model.latents]
     require_repeatable(model, lambda: _values(model, x, normal), f"The model ({type(model).__name__})")
     require_repeatable(model, lambda: _surrogate(loss, x, noise, name), name)
@@ -53,12 +53,8 @@ def check_loss(loss: Loss, data: Any) -> Tensor:
 def check_gradient(loss: Loss, data: Any) -> Tensor:
     """Refuse, beside what `check_loss` refuses, a loss that cannot be differentiated under `torch.func.vmap`.
 
-    Args:
-        loss: model, estimator and objective.
-        data: (N, *event), as `check_input` takes them.
-
     Returns:
-        (N, *event), as `check_input` returns them.
+        The data, as `check_input` returns them.
 
     Raises:
         ValueError: also if nothing is to be trained, gradients cannot be had here, or torch.func misses a parameter.
@@ -70,17 +66,8 @@ def check_gradient(loss: Loss, data: Any) -> Tensor:
 
 
 def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
-    """Refuse a loss whose gradient under `torch.func.vmap` cannot be had, or is not that of autograd.
-
-    Args:
-        loss: model, estimator and objective; at the model's own parameters.
-        x: (B, *event); a few rows are enough.
-        noise: (K, B, D).
-
-    Raises:
-        ValueError: if so.
-    """
-    parameters, model, name = own_parameters(loss), loss.model, _estimator_name(loss)
+    """Refuse a loss whose gradient under `vmap`, at a few rows and noise, cannot be had or is not autograd's."""
+    parameters, model, name = own_parameters(loss), loss.model, estimator_name(loss.estimator)
     assert isinstance(model, nn.Module)
     stacked = {n: p.unsqueeze(0) for n, p in parameters.items()}
     with explaining(model, name), preserved(model), torch.enable_grad():
@@ -101,14 +88,7 @@ def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
 
 
 def require_trainable(loss: Loss) -> None:
-    """Refuse a loss without gradients.
-
-    Args:
-        loss: its parameters count.
-
-    Raises:
-        ValueError: if all parameters are frozen, or torch.inference_mode is on.
-    """
+    """Refuse a loss without gradients: all its parameters are frozen, or torch.inference_mode is on."""
     if torch.is_inference_mode_enabled():
         raise ValueError("Gradients cannot be had within torch.inference_mode; leave it, or use torch.no_grad there.")
     if not own_parameters(loss):
@@ -119,14 +99,7 @@ def require_trainable(loss: Loss) -> None:
 
 
 def require_alike(losses: Sequence[Loss]) -> None:
-    """Refuse losses that cannot be one member each of a fleet, which calls the first with the parameters of all.
-
-    Args:
-        losses: of one estimator and objective.
-
-    Raises:
-        ValueError: if their models differ in anything but the values of trained parameters.
-    """
+    """Refuse losses whose models differ in more than trained values: a fleet calls the first with the values of all."""
 
     def layout(loss: Loss) -> dict[str, tuple]:
         kinds = {name: (t.shape, t.dtype, t.device) for name, t in loss.state_dict().items()}
@@ -193,6 +166,6 @@ def _surrogate(loss: Loss, x: Tensor, noise: Tensor, name: str) -> Tensor:
     return found.detach()
 
 
-def _estimator_name(loss: Loss) -> str:
-    estimator = loss.estimator
+def estimator_name(estimator: Estimator) -> str:
+    """What messages call an estimator, as "Estimator 'mine'"."""
     return f"Estimator {getattr(estimator, '__name__', type(estimator).__name__)!r}"

@@ -1,11 +1,12 @@
 """What is measured of a gradient or a model, each with its standard error or exactly.
 
-`moments` gathers gradient replicates, `probes` computes from them (|grad f|^2, variance, SNR, curvature), `likelihood`
-estimates log p(x) by many samples, `cost` counts FLOPs, operations and bytes.
+`moments` gathers gradient replicates; `probes` computes from them (|grad f|^2, variance, SNR, curvature) with the
+errors of `jackknife`; `likelihood` averages a bound and log p(x) over data; `cost` counts FLOPs, operations and bytes.
 """
 
 from vaebench.measures.cost import Cost, clock, count, device_seconds, peak_bytes, saved_bytes
-from vaebench.measures.likelihood import log_likelihood
+from vaebench.measures.jackknife import jackknife
+from vaebench.measures.likelihood import bound, log_likelihood
 from vaebench.measures.moments import (
     Moments,
     Replicates,
@@ -14,14 +15,12 @@ from vaebench.measures.moments import (
     gather,
     gradient_moments,
     gradients,
-    jackknife,
     nested,
     parameter_groups,
     replicates,
 )
 from vaebench.measures.probes import (
     Split,
-    bound,
     ess,
     exact_gradient,
     grad_sq,

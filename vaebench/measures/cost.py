@@ -4,12 +4,14 @@ Counters are properties of the dispatched operations, the same on every run and 
 gate on them. Time is a measurement: record it.
 """
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -34,7 +36,7 @@ class Cost(NamedTuple):
     peak_bytes: int
 
 
-class _StorageLedger(TorchDispatchMode):
+class StorageLedger(TorchDispatchMode):
     """Counts operations and follows the storages they make; those made before weigh nothing."""
 
     def __init__(self):
@@ -54,9 +56,11 @@ class _StorageLedger(TorchDispatchMode):
         return result
 
     def live_bytes(self) -> int:
+        """Bytes of what was made and is still held."""
         return sum(self._bytes.values())
 
     def bytes_of(self, tensor: Tensor) -> int:
+        """Bytes of the storage of a tensor, 0 if it was made before."""
         return self._bytes.get(tensor.untyped_storage()) or 0
 
     @staticmethod
@@ -65,10 +69,7 @@ class _StorageLedger(TorchDispatchMode):
 
 
 def count(function: Callable[[], object]) -> Cost:
-    """Count one call exactly. It is called three times: warm-up, FLOPs, the rest.
-
-    Args:
-        function: the computation, able to run repeatedly; whatever it returns is dropped.
+    """Count one call of a computation exactly, whatever it returns. It is called three times: warm-up, FLOPs, the rest.
 
     Returns:
         The cost of one call after the first.
@@ -80,7 +81,7 @@ def count(function: Callable[[], object]) -> Cost:
     function()
     with FlopCounterMode(display=False) as flops:
         function()
-    with _StorageLedger() as ledger:
+    with StorageLedger() as ledger:
         function()
     return Cost(flops.get_total_flops(), ledger.ops, ledger.peak_bytes)
 
@@ -88,20 +89,15 @@ def count(function: Callable[[], object]) -> Cost:
 def peak_bytes(function: Callable[[], object]) -> int:
     """`Cost.peak_bytes` of one call alone, on any device.
 
-    It also serves where `count` cannot, as FLOPs are not counted of a backward pass inside of a backward pass, and on
-    the device "meta", which knows sizes and no numbers.
-
-    Args:
-        function: the computation, called once.
-
     Returns:
-        Bytes.
+        Bytes, also where `count` cannot, as FLOPs are not counted of a backward pass inside of a backward pass, and
+        on the device "meta", which knows sizes and no numbers.
 
     >>> a = torch.ones(4, 8, device="meta")
     >>> peak_bytes(lambda: a @ a.T)
     64
     """
-    with _StorageLedger() as ledger:
+    with StorageLedger() as ledger:
         function()
     return ledger.peak_bytes
 
@@ -116,18 +112,15 @@ class _Kept:
 def saved_bytes(forward: Callable[[], object]) -> int:
     """Bytes that a forward pass keeps for the backward one, each storage once, parameters and inputs aside.
 
-    Args:
-        forward: builds the graph; not under `torch.func` transforms, which know no saved-tensor hooks.
-
     Returns:
-        Bytes.
+        Bytes, of a graph that is not built under `torch.func` transforms, which know no saved-tensor hooks.
 
     >>> a = torch.ones(4, requires_grad=True)
     >>> saved_bytes(lambda: a.exp().sum())
     16
     """
     packed: WeakSet[_Kept] = WeakSet()  # an entry lives as long as the graph that holds it
-    with _StorageLedger() as ledger:
+    with StorageLedger() as ledger:
 
         def pack(tensor: Tensor) -> _Kept:
             packed.add(kept := _Kept(tensor))
@@ -142,14 +135,7 @@ def saved_bytes(forward: Callable[[], object]) -> int:
 
 
 def clock(device: str | torch.device) -> Callable[[], float]:
-    """A wall clock, in seconds, that waits for the device to finish before it reads.
-
-    Args:
-        device: where the timed work runs.
-
-    Returns:
-        The clock.
-    """
+    """A wall clock, in seconds, that waits for a device to finish before it reads."""
     device = available_device(device)
     if device.type != "cuda":
         return time.perf_counter
@@ -161,17 +147,41 @@ def clock(device: str | torch.device) -> Callable[[], float]:
     return synchronised
 
 
-def device_seconds(function: Callable[[], object], device: str | torch.device, repeats: int) -> list[float]:
-    """Time each of several calls on the device's own clock: CUDA events, or the wall clock on a CPU.
+def interleaved_seconds(
+    functions: Sequence[Callable[[], object]], tick: Callable[[], float], seconds: float, fewest: int, most: int
+) -> np.ndarray:
+    """Time several computations in turn, so that what else the machine does falls on all of them alike.
 
-    Args:
-        function: the computation.
-        device: where it runs.
-        repeats: number of timed calls, after one warm-up.
+    Each is called once before, untimed. The order is turned round at every round, and nothing is garbage-collected. The
+    clock `tick` is in seconds, such as `clock` makes or `time.process_time`.
 
     Returns:
-        Seconds, one per call.
+        Seconds, (rounds, functions), of `fewest` to `most` rounds; none begins later than `seconds` once there are
+        `fewest`.
     """
+    for function in functions:
+        function()
+    times, order, collecting = [], list(range(len(functions))), gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        end = tick() + seconds
+        while len(times) < fewest or (len(times) < most and tick() < end):
+            row = [0.0] * len(functions)
+            for place in order:
+                start = tick()
+                functions[place]()
+                row[place] = tick() - start
+            times.append(row)
+            order.reverse()
+    finally:
+        if collecting:
+            gc.enable()
+    return np.array(times)
+
+
+def device_seconds(function: Callable[[], object], device: str | torch.device, repeats: int) -> list[float]:
+    """Seconds of each of `repeats` calls after a warm-up, by CUDA events, or by the wall clock on a CPU."""
     device, repeats = available_device(device), positive_integer("repeats", repeats)
     function()
     if device.type != "cuda":

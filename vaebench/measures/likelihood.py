@@ -1,12 +1,12 @@
-"""The log-likelihood by many samples, in memory that does not grow with their number."""
+"""Values of a model, averaged over data (N, *event): its bound, and its log-likelihood by many samples."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from vaebench.gradients.estimators import pathwise
-from vaebench.gradients.loss import Loss, Parameters, function_of_parameters, own_parameters
+from vaebench.gradients.estimators import Estimator, pathwise
+from vaebench.gradients.loss import Loss, Parameters, function_of_parameters, loss_function, own_parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import check_loss
 from vaebench.models import LatentModel, as_input
@@ -16,6 +16,52 @@ from vaebench.support.statistics import Estimate
 
 ROWS = 64  # examples at once
 DECODED = 4096  # samples of them that are decoded at once: what a processor's cache holds
+
+
+def bound(
+    loss: Loss,
+    data: Tensor,
+    draws: int,
+    generator: torch.Generator,
+    parameters: Parameters | None = None,
+    batch_size: int = 1024,
+    reported: Estimator = pathwise,
+) -> Estimate:
+    """The bound's value, averaged over the data, whatever the estimator: only log-weights enter.
+
+    The value is that of the surrogate `reported`; of `pathwise`, `analytic_kl` and `exact` it is the bound.
+
+    Returns:
+        Mean over M >= 2 draws of the noise of all data in nats, and its standard error given the data.
+
+    Raises:
+        ValueError: if draws < 2.
+    """
+    if positive_integer("draws", draws) < 2:
+        raise ValueError("draws must be at least 2 for a standard error, got 1.")
+    values = bound_draws(Loss(loss.model, reported, loss.objective), data, draws, generator, parameters, batch_size)
+    return Estimate(float(values.mean()), float(values.std() / draws**0.5))
+
+
+def bound_draws(
+    loss: Loss,
+    data: Tensor,
+    draws: int,
+    generator: torch.Generator,
+    parameters: Parameters | None = None,
+    batch_size: int = 1024,
+) -> Tensor:
+    """What a surrogate is worth in nats, averaged over the data, once for each of M draws of all noise: (M,)."""
+    data, value, like = check_loss(loss, data), loss_function(loss), like_parameters(loss)
+    parameters = own_parameters(loss) if parameters is None else parameters
+    totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
+    with torch.no_grad():
+        for draw in range(draws):
+            for rows in data.split(batch_size):
+                x = as_input(rows, like)
+                noise = torch.randn(loss.noise_shape(len(x)), generator=generator, dtype=x.dtype, device=x.device)
+                totals[draw] -= value(parameters, x, noise).double() * len(x)
+    return totals / len(data)
 
 
 class _LogWeights(nn.Module):
@@ -33,17 +79,10 @@ class _LogWeights(nn.Module):
 def log_likelihood(
     loss: Loss, data: Tensor, samples: int, generator: torch.Generator, parameters: Parameters | None = None
 ) -> Estimate:
-    """The IWAE estimate of log p(x) with K samples (Burda et al., 2016), averaged over the data.
+    """The IWAE estimate of log p(x) with K >= 2 samples (Burda et al., 2016), averaged over the data (N, *event).
 
-    A lower bound in expectation, short of log p(x) by about Var(w / p(x)) / (2 K). Samples stream by: memory is that
-    of 4,096 decoded rows whatever K.
-
-    Args:
-        loss: its model; objective and estimator are not used.
-        data: (N, *event), as `check_input` takes them.
-        samples: K >= 2.
-        generator: source of the noise, on the device of the model.
-        parameters: where; default the module's own.
+    A lower bound in expectation, short of log p(x) by about Var(w / p(x)) / (2 K). Samples stream by: memory is that of
+    4,096 decoded rows whatever K. Of the loss, the model alone is used.
 
     Returns:
         Mean over the data in nats, and its standard error given the data, from the spread of the weights.

@@ -1,10 +1,11 @@
 """Gradient replicates and their first two moments, from which `vaebench.measures.probes` computes.
 
 What a replicate is decides what is measured: `fresh` draws minibatch and noise, `conditional` the noise alone.
-Parameters are dicts under the names of `Loss` ("model.W"); without any, the module's own are used.
+Parameters are dicts under the names of `Loss` ("model.W"); without any, the module's own are used. R is the number
+(count) of replicates, J that of their groups; generators are on the device of the model.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
@@ -20,7 +21,6 @@ from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import explaining, like_parameters
 from vaebench.support.repeatable import preserved
-from vaebench.support.statistics import Estimate
 
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
 CHUNK = 2**20  # numbers in gradients taken at once under vmap
@@ -61,18 +61,7 @@ def nested(loss: Loss, data: Tensor, batch_size: int, inner: int, generator: tor
 
 
 def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
-    """Replicates of any sampler's minibatches, with fresh noise.
-
-    Args:
-        loss: its model and objective give the noise its shape.
-        data: (N, *event).
-        sampler: makes indices (n, B).
-        batch_size: B.
-        generator: source of the noise, on the device of the model.
-
-    Returns:
-        The replicates.
-    """
+    """Replicates of minibatches (n, B) of any sampler's indices, with fresh noise."""
     return _replicates(loss, check_loss(loss, data), sampler, batch_size, generator)
 
 
@@ -82,15 +71,7 @@ def _replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, gen
 
 
 def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:
-    """Names of all trained parameters ("whole"), of those that posterior(x) depends on ("phi"), of the rest ("theta").
-
-    Args:
-        loss: the loss.
-        x: any data, (B, *event).
-
-    Returns:
-        Three tuples of names, as in `own_parameters`.
-    """
+    """Names of all trained parameters ("whole"), of those of posterior(x) ("phi"), and of the rest ("theta")."""
     x = as_input(check_input(loss.model, x)[:1], like_parameters(loss))
     require_trainable(loss)
     names, own = tuple(own_parameters(loss)), dict(loss.named_parameters())
@@ -106,12 +87,6 @@ def gradients(
     loss: Loss, draws: Replicates, count: int, parameters: Parameters | None = None
 ) -> Iterator[dict[str, Tensor]]:
     """Gradients of independent replicates, in chunks: many at once of small nets, one by one of large ones.
-
-    Args:
-        loss: the loss.
-        draws: what a replicate is.
-        count: number of replicates R.
-        parameters: where; default the module's own.
 
     Yields:
         Gradients by name, each (n, *shape), with n adding up to R.
@@ -154,21 +129,22 @@ class Moments:
     gram: dict[str, Tensor] = field(default_factory=dict)
 
     @property
+    def groups(self) -> int:
+        """The number of groups J."""
+        return len(next(iter(self.own.values())))
+
+    @property
     def count(self) -> int:
         """The number of replicates R."""
-        return self.group_size * len(next(iter(self.own.values())))
+        return self.group_size * self.groups
 
-    def squared_covariance(self, names: Iterable[str] | None = None) -> float:
+    def squared_covariance(self, names: Collection[str] | None = None) -> float:
         """tr(Cov^2) of one gradient, without bias: what the variance of |E g|^2 has where the gradient is zero.
 
-        Inner products of G group means, double-centred without their diagonal (U-centred: Szekely & Rizzo, 2014),
-        have a mean square over G (G - 3) of tr(Cov^2) / m^2, m the replicates of a group.
-
-        Args:
-            names: the parameters to count; default all.
-
         Returns:
-            The trace, not below 0; 0 if the groups' products were not kept.
+            The trace in the named parameters, not below 0; 0 if the groups' products were not kept. Inner products
+            of G group means, double-centred without their diagonal (U-centred: Szekely & Rizzo, 2014), have a mean
+            square over G (G - 3) of tr(Cov^2) / m^2, m the replicates of a group.
         """
         if not self.gram or not (names := tuple(self.gram if names is None else names)):
             return 0.0
@@ -182,39 +158,18 @@ class Moments:
 
 
 def gradient_moments(
-    loss: Loss,
-    draws: Replicates,
-    count: int,
-    parameters: Parameters | None = None,
-    groups: int | None = None,
+    loss: Loss, draws: Replicates, count: int, parameters: Parameters | None = None, groups: int | None = None
 ) -> Moments:
-    """Gather the moments of R gradient replicates, in memory of J times the parameters.
-
-    Args:
-        loss: the loss.
-        draws: what a replicate is.
-        count: number of replicates R.
-        parameters: where; default the module's own.
-        groups: J, the units of the jackknife, a divisor of R; default R, or 16 when R gradients are too
-            many to hold.
-
-    Returns:
-        The moments; `gather` says what it refuses.
-    """
+    """The moments of R gradient replicates, as `gather` makes them, in memory of J times the parameters."""
     parameters = own_parameters(loss) if parameters is None else parameters
     return gather(gradients(loss, draws, count, parameters), count, groups)
 
 
 def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | None = None) -> Moments:
-    """The moments of R gradients that were drawn elsewhere.
-
-    Args:
-        chunks: gradients by name, each (n, *shape), with n adding up to R.
-        count: R.
-        groups: J, as in `gradient_moments`.
+    """The moments of R = `count` gradients that were drawn elsewhere and come in chunks by name, (n, *shape).
 
     Returns:
-        The moments.
+        The moments in J groups, the units of the jackknife; default R, or 16 when R gradients are too many to hold.
 
     Raises:
         ValueError: if there are fewer than 3 groups, or R is not a multiple of J.
@@ -251,38 +206,3 @@ def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | Non
             means = owned.double().view(coarse, groups // coarse, -1).sum(1) * (coarse / count)
             gram[name] = means @ means.T
     return Moments(along, own, squares, mean, count // groups, gram)
-
-
-class Sums(NamedTuple):
-    """|sum g|^2, sum |g|^2 and the sum of squared group sums, over `number` replicates; leading axes broadcast."""
-
-    total: Tensor
-    squares: Tensor
-    groups: Tensor
-    number: int
-
-
-Statistic = Callable[[Sums], Tensor]
-
-
-def jackknife(moments: Moments, statistic: Statistic, names: Iterable[str] | None = None) -> Estimate:
-    """A statistic of the moments, with its jackknife standard error over the groups.
-
-    Args:
-        moments: the moments.
-        statistic: of their sums.
-        names: the parameters to count; default all.
-
-    Returns:
-        Value and standard error; 0 of no parameters.
-    """
-    names = tuple(moments.own if names is None else names)
-    if not names:
-        return Estimate(0.0, 0.0)
-    parts = (moments.along, moments.own, moments.squares)
-    along, own, squares = (torch.stack([part[name] for name in names]).sum(0) for part in parts)
-    groups, total = len(own), along.sum()
-    value = statistic(Sums(total, squares.sum(), own.sum(), groups * moments.group_size))
-    rest = (groups - 1) * moments.group_size
-    spread = statistic(Sums(total - 2 * along + own, squares.sum() - squares, own.sum() - own, rest))
-    return Estimate(float(value), float(((groups - 1) * spread.var(correction=0)).sqrt()))

@@ -7,13 +7,7 @@ from vaebench.models.adapters import EncoderDecoder, LearnedGaussian, OwnLikelih
 from vaebench.models.inputs import as_input, as_table, check_input, minibatch
 from vaebench.models.linear import LinearVAE, linear_vae
 from vaebench.models.mean_field import GaussianRegression, MeanFieldModel, PoissonRegression, mean_field
-from vaebench.models.protocol import (
-    MODELS,
-    ConjugateModel,
-    LatentModel,
-    gaussian,
-    largest_parameter,
-)
+from vaebench.models.protocol import MODELS, ConjugateModel, LatentModel, gaussian, largest_parameter
 from vaebench.models.vae import VAE, conv_vae, deep_gaussian_vae, mlp_vae
 
 __all__ = [

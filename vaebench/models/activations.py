@@ -66,24 +66,17 @@ class _SoftClip(torch.autograd.Function):
 
 
 class SoftClip(nn.Module):
-    """Generalised soft clipping, a smooth map of the real line onto (low, high).
+    """Generalised soft clipping, a smooth map of the real line onto (low, high), with corners about 1/s wide.
 
-    f(x) = (1/s) log((1 + e^{s(x - low)}) / (1 + e^{s(x - high)})) + low (Surendran, Godichon-Baggioni &
-    Le Corff, AISTATS 2025). It is the identity well inside, 0 < f' <= tanh(s(high - low)/4), |f''| <= s/4.
-    Exact and finite for every finite input, half precision included.
+    f(x) = (1/s) log((1 + e^{s(x - low)}) / (1 + e^{s(x - high)})) + low, s > 0 the sharpness (Surendran,
+    Godichon-Baggioni & Le Corff, AISTATS 2025). It is the identity well inside, 0 < f' <= tanh(s(high - low)/4), |f''|
+    <= s/4. Exact and finite for every finite input, half precision included.
+
+    Raises:
+        ValueError: if sharpness is not positive or the range is empty.
     """
 
     def __init__(self, sharpness: float, low: float, high: float):
-        """Set the range and how sharply it is reached.
-
-        Args:
-            sharpness: s > 0; the corners are about 1/s wide.
-            low: lower limit.
-            high: upper limit.
-
-        Raises:
-            ValueError: if sharpness is not positive or the range is empty.
-        """
         super().__init__()
         self.sharpness = within("sharpness", sharpness, 0)
         self.low, self.high = within("low", low, -math.inf), within("high", high, -math.inf)
@@ -93,22 +86,11 @@ class SoftClip(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Clip softly.
-
-        Args:
-            x: any shape.
-
-        Returns:
-            Same shape and dtype, values in [low, high].
-        """
+        """f(x), of the shape and dtype of x, in [low, high]."""
         return _SoftClip.apply(x, self.sharpness, self.low, self.high)  # pyright: ignore[reportReturnType]
 
     def extra_repr(self) -> str:
-        """Describe the module in its repr.
-
-        Returns:
-            The three settings.
-        """
+        """The three settings, for the module's repr."""
         return f"sharpness={self.sharpness:g}, low={self.low:g}, high={self.high:g}"
 
 
@@ -121,31 +103,16 @@ class Activations(NamedTuple):
 
 
 def relu() -> Activations:
-    """ReLU in hidden layers, unclipped heads.
-
-    Returns:
-        The activations.
-    """
+    """ReLU in hidden layers, unclipped heads."""
     return Activations(nn.ReLU(), nn.Identity(), nn.Identity())
 
 
 def tanh() -> Activations:
-    """Hyperbolic tangent in hidden layers, unclipped heads.
-
-    Returns:
-        The activations.
-    """
+    """Hyperbolic tangent in hidden layers, unclipped heads."""
     return Activations(nn.Tanh(), nn.Identity(), nn.Identity())
 
 
 def soft_clip(sharpness: float) -> Activations:
-    """The paper's soft clipping: hidden (0, 50), mean (-50, 50), log-variance (-20, 20).
-
-    Args:
-        sharpness: s, tried at 1, 2, 5 and 10 in the paper.
-
-    Returns:
-        The activations.
-    """
+    """The paper's soft clipping, s of 1 to 10: hidden (0, 50), mean (-50, 50), log-variance (-20, 20)."""
     ranges = ((0, 50), (-50, 50), (-20, 20))
     return Activations(*(SoftClip(sharpness, low, high) for low, high in ranges))

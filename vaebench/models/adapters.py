@@ -15,14 +15,9 @@ SPREADS = {"log_variance": 0.5, "log_std": 1.0}  # what the encoder's second out
 
 
 class LearnedGaussian(nn.Module):
-    """N(mean, c^2 I) whose one variance c^2 is a parameter, as in the sigma-VAE (Rybkin et al., 2021).
-
-    Attributes:
-        log_std: log c, a parameter of one number.
-    """
+    """N(mean, c^2 I) whose one variance c^2 is learned through log c, as in the sigma-VAE (Rybkin et al., 2021)."""
 
     def __init__(self, variance: float = 1.0):
-        """Start from a variance c^2 > 0."""
         super().__init__()
         self.log_std = nn.Parameter(gaussian(variance)(torch.zeros(1)).log_std.reshape(1))
 
@@ -72,12 +67,7 @@ class EncoderDecoder(nn.Module):
     """A `LatentModel` of two modules; see `from_encoder_decoder`."""
 
     def __init__(
-        self,
-        encoder: nn.Module,
-        decoder: nn.Module,
-        latents: int,
-        likelihood: Callable[..., Likelihood],
-        spread: float,
+        self, encoder: nn.Module, decoder: nn.Module, latents: int, likelihood: Callable[..., Likelihood], spread: float
     ):
         """Join the parts; `spread` is what the encoder's second output is multiplied with to be log std."""
         super().__init__()
@@ -125,8 +115,7 @@ def from_encoder_decoder(
 
     Args:
         encoder: (B, *event) -> a pair (mean, spread), each (B, D), or one tensor (B, 2 D) of both side by side.
-        decoder: (N, D) -> (N, *event): logits, means or log-rates; or several outputs, all of which the likelihood
-            takes.
+        decoder: (N, D) -> (N, *event): logits, means or log-rates; or several outputs, for the likelihood to take.
         latents: D.
         likelihood: "bernoulli" (from logits), "gaussian" (variance 1), "learned_gaussian" (one variance, a
             parameter), "poisson" (from log-rates); or a function of the decoder's outputs (K, B, ...), as

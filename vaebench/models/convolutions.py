@@ -1,9 +1,9 @@
 """Convolutions that are faster on a CPU in float32: the same functions and gradients, computed in better layouts.
 
 Measured against oneDNN's plain path (32-pixel net, 640 rows, one AVX-512 core): layouts with channels last take the
-transposed convolutions from 80-120 to 120-160 GFLOP/s and the gradients of their inputs to 170-190; that of the bias
-takes as long there as that of the input, and is summed here instead. A transposed convolution into three channels runs
-at 16 GFLOP/s; by phases, a convolution of half the kernel into four times the channels, at 40.
+transposed convolutions from 80-120 to 120-160 GFLOP/s and the gradients of their inputs to 170-190; the gradient of the
+bias takes as long there as that of the input, and is summed here instead. A transposed convolution into three channels
+runs at 16 GFLOP/s; by phases, a convolution of half the kernel into four times the channels, at 40.
 """
 
 from typing import Any, NamedTuple

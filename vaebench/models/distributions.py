@@ -29,46 +29,22 @@ class Likelihood(Protocol):
 
 
 def sum_event(elementwise: Tensor) -> Tensor:
-    """Sum everything behind the first two axes: (K, B, *event) -> (K, B).
-
-    Args:
-        elementwise: tensor of shape (K, B, *event).
-
-    Returns:
-        Tensor of shape (K, B).
-    """
+    """Sum everything behind the first two axes: (K, B, *event) -> (K, B)."""
     return elementwise.flatten(2).sum(2)
 
 
 class Gaussian(NamedTuple):
-    """Independent Gaussians.
-
-    `mean` has shape (B, *event) or (K, B, *event); `log_std` broadcasts against it.
-    """
+    """Independent Gaussians: `mean` is (B, *event) or (K, B, *event), `log_std` broadcasts against it."""
 
     mean: Tensor
     log_std: Tensor
 
     def transport(self, noise: Tensor) -> Tensor:
-        """Carry standard normal noise (K, B, *event) to samples of this distribution.
-
-        Args:
-            noise: standard normal draws, (K, B, *event).
-
-        Returns:
-            mean + std * noise, (K, B, *event), differentiable in the parameters.
-        """
+        """Samples mean + std * noise from standard normal noise (K, B, *event), differentiable in the parameters."""
         return torch.addcmul(self.mean, self.log_std.exp(), noise)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats.
-
-        Args:
-            value: points, broadcastable to (K, B, *event).
-
-        Returns:
-            (K, B).
-        """
+        """Log-density in nats, (K, B), of points that broadcast to (K, B, *event)."""
         standardised = (value - self.mean) * (-self.log_std).exp()
         if self.log_std.ndim == 0:  # as in a decoder: two passes over the event less
             size = math.prod(standardised.shape[2:])
@@ -76,20 +52,12 @@ class Gaussian(NamedTuple):
         return sum_event(-0.5 * standardised.square() - self.log_std - HALF_LOG_TWO_PI)
 
     def kl_to_standard_normal(self) -> Tensor:
-        """Kullback-Leibler divergence KL(self || N(0, I)) in nats (Kingma & Welling, 2014, appendix B).
-
-        Returns:
-            (B,), for parameters of shape (B, D).
-        """
+        """KL(q || N(0, I)) in nats, (B,), of parameters (B, D) (Kingma & Welling, 2014, appendix B)."""
         divergence = 0.5 * (self.mean.square() + torch.expm1(2 * self.log_std)) - self.log_std
         return divergence.flatten(1).sum(1)
 
     def detach(self) -> "Gaussian":
-        """The same distribution, frozen: no gradient reaches its parameters.
-
-        Returns:
-            A Gaussian of detached tensors.
-        """
+        """The same distribution, frozen: no gradient reaches its parameters."""
         return Gaussian(self.mean.detach(), self.log_std.detach())
 
 
@@ -104,14 +72,7 @@ class Bernoulli(NamedTuple):
         return self.logits.sigmoid()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, exact for any logit (no clamp).
-
-        Args:
-            value: (B, *event) in [0, 1].
-
-        Returns:
-            (K, B).
-        """
+        """Log-probability of x (B, *event) in [0, 1], in nats, (K, B); exact for any logit (no clamp)."""
         target = value.expand_as(self.logits)
         return -sum_event(F.binary_cross_entropy_with_logits(self.logits, target, reduction="none"))
 
@@ -127,24 +88,10 @@ class Poisson(NamedTuple):
         return self.log_rate.exp()
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability of counts in nats.
-
-        Args:
-            value: counts, (B, *event).
-
-        Returns:
-            (K, B).
-        """
+        """Log-probability of counts (B, *event) in nats, (K, B)."""
         return sum_event(value * self.log_rate - self.log_rate.exp() - torch.lgamma(value + 1))
 
 
 def standard_normal_log_prob(value: Tensor) -> Tensor:
-    """Log-density of N(0, I), the prior of every model, in nats.
-
-    Args:
-        value: (K, B, D).
-
-    Returns:
-        (K, B).
-    """
+    """Log-density of N(0, I), the prior of every model, in nats: (K, B, D) -> (K, B)."""
     return -0.5 * sum_event(value.square()) - HALF_LOG_TWO_PI * math.prod(value.shape[2:])

@@ -16,29 +16,12 @@ from vaebench.support.repeatable import preserved
 
 
 def as_input(x: Tensor, like: Tensor) -> Tensor:
-    """Data as a model takes it: stored bytes become pixels in [0, 1], on the model's device and in its dtype.
-
-    Args:
-        x: (..., *event), bytes (uint8) on any device, or floats, which are left alone.
-        like: a parameter of the model.
-
-    Returns:
-        (..., *event).
-    """
+    """Data as a model takes them: bytes become pixels in [0, 1], in the dtype and on the device of a parameter."""
     return x.to(like.device, non_blocking=True).to(like.dtype) / 255 if x.dtype == torch.uint8 else x
 
 
 def minibatch(data: Tensor, indices: Tensor, like: Tensor) -> Tensor:
-    """Rows of the data as a model takes them, in a quarter of the time of `data[indices]`.
-
-    Args:
-        data: (N, *event), bytes (uint8) on any device, or floats on the model's.
-        indices: (..., B), on any device.
-        like: a parameter of the model.
-
-    Returns:
-        (..., B, *event).
-    """
+    """Rows (..., B, *event) of the data (N, *event) as a model takes them, by indices (..., B) on any device."""
     rows = data.index_select(0, indices.to(data.device).flatten())
     return as_input(rows.unflatten(0, indices.shape), like)
 

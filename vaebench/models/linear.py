@@ -11,15 +11,10 @@ from vaebench.support.checks import available_device, positive_integer
 class LinearVAE(nn.Module):
     """p(x|z) = N(W z, s I) and q(z|x) = N(V x, diag e^eta), for centred x (Lucas et al., 2019).
 
-    Attributes:
-        W: decoder, (d, D).
-        V: encoder, (D, d).
-        eta: log-variances of q, (D,).
-        noise_variance: s, fixed.
+    W is (d, D), V (D, d), the log-variances eta (D,), and the noise variance s > 0 is fixed.
     """
 
     def __init__(self, W: Tensor, V: Tensor, eta: Tensor, noise_variance: float):
-        """Take the parameters W (d, D), V (D, d), eta (D,) and the noise variance s > 0."""
         super().__init__()
         self.W, self.V, self.eta = nn.Parameter(W), nn.Parameter(V), nn.Parameter(eta)
         self.latents = W.shape[1]
@@ -55,19 +50,7 @@ def linear_vae(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> LinearVAE:
-    """A linear VAE with W and V uniform in +-1/sqrt(fan_in) and eta = 0.
-
-    Args:
-        features: d.
-        latents: D.
-        noise_variance: s.
-        generator: draws the parameters.
-        dtype: of the parameters.
-        device: of the parameters.
-
-    Returns:
-        The model.
-    """
+    """A linear VAE with W (d, D) and V (D, d) uniform in +-1/sqrt(fan_in), eta = 0, and noise variance s."""
     features, latents = positive_integer("features", features), positive_integer("latents", latents)
     device = available_device(device)
 

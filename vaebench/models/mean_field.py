@@ -11,11 +11,7 @@ from vaebench.support.checks import available_device
 
 
 class Target(Protocol):
-    """A regression of y on z ~ N(0, I).
-
-    Attributes:
-        features: Phi, (n, D); a prior with standard deviation t is had by multiplying Phi by t.
-    """
+    """A regression of y on z ~ N(0, I) by `features` Phi (n, D); for a prior N(0, t^2 I), multiply Phi by t."""
 
     features: Tensor
 
@@ -29,12 +25,11 @@ class Target(Protocol):
 
 
 class GaussianRegression(nn.Module):
-    """y ~ N(Phi z, s^2 I): Bayesian linear regression."""
+    """y ~ N(Phi z, s^2 I), with the design Phi (n, D) and the noise variance s^2: Bayesian linear regression."""
 
     features: Tensor
 
     def __init__(self, features: Tensor, noise_variance: float):
-        """Take the design Phi (n, D) and the noise variance s^2."""
         super().__init__()
         self.register_buffer("features", features)
         self.noise_variance = float(noise_variance)
@@ -50,12 +45,11 @@ class GaussianRegression(nn.Module):
 
 
 class PoissonRegression(nn.Module):
-    """y ~ Poisson(e^{Phi z}): not conjugate, yet its ELBO has a closed form."""
+    """y ~ Poisson(e^{Phi z}), with the design Phi (n, D): not conjugate, yet its ELBO has a closed form."""
 
     features: Tensor
 
     def __init__(self, features: Tensor):
-        """Take the design Phi (n, D)."""
         super().__init__()
         self.register_buffer("features", features)
 
@@ -71,18 +65,12 @@ class PoissonRegression(nn.Module):
 
 
 class MeanFieldModel(nn.Module):
-    """q = N(mu, diag e^{2w}) for one fixed posterior (Ranganath et al., 2014).
+    """q = N(mu, diag e^{2w}), mu and w (D,), for one fixed posterior (Ranganath et al., 2014).
 
     The whole data set is one example: x is y as a row (1, n), or a batch of copies of it.
-
-    Attributes:
-        mu: means, (D,).
-        w: log standard deviations, (D,).
-        target: the posterior's likelihood.
     """
 
     def __init__(self, target: Target, mu: Tensor, w: Tensor):
-        """Take the target and the start, mu (D,) and w (D,)."""
         super().__init__()
         self.target = target
         self.mu, self.w = nn.Parameter(mu), nn.Parameter(w)
@@ -104,14 +92,6 @@ class MeanFieldModel(nn.Module):
 
 @MODELS.register
 def mean_field(target: Target, device: torch.device | str = "cpu") -> MeanFieldModel:
-    """Black-box VI started at the prior, mu = 0 and w = 0, in the dtype of the target's features.
-
-    Args:
-        target: `GaussianRegression`, `PoissonRegression`, or another `Target`.
-        device: of the parameters and the features.
-
-    Returns:
-        The model.
-    """
+    """Black-box VI of a target, started at the prior, mu = 0 and w = 0, in the dtype of the target's features."""
     zeros = target.features.new_zeros(target.features.shape[1])
     return MeanFieldModel(target, zeros, zeros.clone()).to(available_device(device))

@@ -1,7 +1,7 @@
 """Networks: multilayer perceptrons and the paper's convolutional nets.
 
-They are laid out on the meta device and get their parameters from `initialise`, which takes the generator:
-nothing reads torch's global one. Weights and biases are uniform in +-1/sqrt(fan_in), torch's own default.
+They are laid out on the meta device and get their parameters from `initialise`, which takes the generator: nothing
+reads torch's global one. Weights and biases are uniform in +-1/sqrt(fan_in), torch's own default.
 """
 
 import math
@@ -25,16 +25,9 @@ def initialise(
 ) -> Module:
     """Draw every weight and bias uniformly from +-1/sqrt(fan_in), on the CPU in float64, then move them.
 
-    So the same generator gives the same network, to rounding, in every dtype and on every device.
-
-    Args:
-        network: modules made on the meta device; layers have `weight` and `bias`.
-        generator: source of the draws; None gives them to torch's global generator.
-        dtype: dtype of the parameters.
-        device: where they are to live.
-
     Returns:
-        The network, on `device`.
+        The network, the same to rounding in every dtype and on every device; None gives torch's global generator
+        the draws.
     """
     network = network.to_empty(device="cpu").to(torch.float64)
     with torch.no_grad():
@@ -47,15 +40,7 @@ def initialise(
 
 
 def mlp(sizes: Sequence[int], activation: nn.Module) -> nn.Sequential:
-    """A multilayer perceptron on the meta device: linear layers with an activation between them.
-
-    Args:
-        sizes: widths from input to output.
-        activation: applied after every layer but the last.
-
-    Returns:
-        (..., sizes[0]) -> (..., sizes[-1]); give it parameters with `initialise`.
-    """
+    """A multilayer perceptron on the meta device, (..., sizes[0]) -> (..., sizes[-1]), linear at its end."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs, device="meta"), activation]
@@ -69,14 +54,7 @@ class ConvShape(NamedTuple):
     dense: int
 
     def side(self, size: int) -> int:
-        """Side of the innermost feature map, each layer halving it.
-
-        Args:
-            size: side of the image in pixels.
-
-        Returns:
-            Side in pixels.
-        """
+        """Side of the innermost feature map in pixels, of an image of `size` pixels a side: each layer halves it."""
         return size // 2 ** (len(self.channels) - 1)
 
 
@@ -84,16 +62,7 @@ CONV_SHAPES = {32: ConvShape((3, 32, 64, 128), 256), 64: ConvShape((3, 64, 128, 
 
 
 def conv_encoder(size: int, outputs: int, activation: nn.Module) -> nn.Sequential:
-    """The paper's convolutional encoder on the meta device: kernel 4, stride 2, padding 1, then one dense layer.
-
-    Args:
-        size: 32 or 64.
-        outputs: width of the last, linear layer.
-        activation: after every layer but the last.
-
-    Returns:
-        (N, 3, size, size) -> (N, outputs); give it parameters with `initialise`.
-    """
+    """The paper's encoder (N, 3, size, size) -> (N, outputs): kernel 4, stride 2, padding 1, and dense layers."""
     shape = CONV_SHAPES[size]
     layers: list[nn.Module] = []
     for inputs, features in pairwise(shape.channels):
@@ -109,16 +78,7 @@ def conv_encoder(size: int, outputs: int, activation: nn.Module) -> nn.Sequentia
 
 
 def conv_decoder(size: int, latents: int, activation: nn.Module) -> nn.Sequential:
-    """The mirror image of `conv_encoder`, by transposed convolutions, on the meta device.
-
-    Args:
-        size: 32 or 64.
-        latents: width of the input.
-        activation: after every layer but the last.
-
-    Returns:
-        (N, latents) -> (N, 3, size, size); give it parameters with `initialise`.
-    """
+    """The mirror image of `conv_encoder`, by transposed convolutions: (N, latents) -> (N, 3, size, size)."""
     shape = CONV_SHAPES[size]
     inner = (shape.channels[-1], shape.side(size), shape.side(size))
     layers: list[nn.Module] = [

@@ -16,11 +16,7 @@ MODELS: Registry[Callable[..., "LatentModel"]] = Registry("model", "vaebench.mod
 
 @runtime_checkable
 class LatentModel(Protocol):
-    """p(z) = N(0, I), p(x|z) and q(z|x): all that objectives and estimators ask of a model.
-
-    Attributes:
-        latents: D, the dimension of z.
-    """
+    """p(z) = N(0, I) of dimension D (latents), p(x|z), q(z|x): all that objectives and estimators ask of a model."""
 
     latents: int
 
@@ -43,17 +39,7 @@ class ConjugateModel(LatentModel, Protocol):
 
 
 def gaussian(variance: float) -> Callable[[Tensor], Gaussian]:
-    """A decoder head N(mean, c^2 I) with fixed variance.
-
-    Args:
-        variance: c^2 > 0.
-
-    Returns:
-        The map from a mean (K, B, *event) to the likelihood.
-
-    Raises:
-        ValueError: if the variance is not positive.
-    """
+    """A decoder head: the map from a mean (K, B, *event) to N(mean, variance I), the variance positive and fixed."""
     if within("variance", variance, 0) == 0:
         raise ValueError("variance must be positive, got 0; use a small positive value.")
     log_std = 0.5 * math.log(variance)
@@ -61,29 +47,12 @@ def gaussian(variance: float) -> Callable[[Tensor], Gaussian]:
 
 
 def expected_gaussian_log_likelihood(x: Tensor, q: Gaussian, weight: Tensor, variance: float) -> Tensor:
-    """E_q log N(x; weight z, variance I) for a Gaussian q, in closed form.
-
-    Args:
-        x: (B, n).
-        q: parameters (B, D).
-        weight: (n, D).
-        variance: of the noise.
-
-    Returns:
-        (B,) in nats.
-    """
+    """E_q log N(x; weight z, variance I) in nats, (B,), of x (B, n), q with parameters (B, D), weight (n, D)."""
     spread = (2 * q.log_std).exp() @ weight.square().sum(0)
     error = (x - q.mean @ weight.mT).square().sum(1) + spread
     return -0.5 * error / variance - x.shape[1] * (HALF_LOG_TWO_PI + 0.5 * math.log(variance))
 
 
 def largest_parameter(model: nn.Module) -> Tensor:
-    """The bound a = max |parameter| of the paper's assumption, as it is now.
-
-    Args:
-        model: any module.
-
-    Returns:
-        Scalar tensor.
-    """
+    """The bound a = max |parameter| of the paper's assumption as it is now, a scalar tensor."""
     return torch.stack([p.detach().abs().max() for p in model.parameters() if p.numel()]).max()

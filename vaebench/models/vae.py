@@ -14,7 +14,12 @@ from vaebench.support.checks import available_device, positive_integer
 
 
 class VAE(nn.Module):
-    """A variational autoencoder from any encoder, decoder and likelihood (Kingma & Welling, 2014)."""
+    """A variational autoencoder from any encoder, decoder and likelihood (Kingma & Welling, 2014).
+
+    The encoder maps (B, *event) to (B, 2 D), means then log-variances, to which the activations `mean` and
+    `log_variance` are applied (default none); the decoder maps (N, D) to (N, *event), and the likelihood the decoder's
+    output (K, B, *event) to p(x|z), as `Bernoulli` or `gaussian(variance)` does.
+    """
 
     def __init__(
         self,
@@ -24,15 +29,6 @@ class VAE(nn.Module):
         likelihood: Callable[[Tensor], Likelihood] = Bernoulli,
         activations: Activations | None = None,
     ):
-        """Join the parts.
-
-        Args:
-            encoder: (B, *event) -> (B, 2 D), means then log-variances.
-            decoder: (N, D) -> (N, *event).
-            latents: D.
-            likelihood: decoder output (K, B, *event) -> p(x|z): `Bernoulli` or `gaussian(variance)`.
-            activations: its `mean` and `log_variance` are applied to the encoder's output; default none.
-        """
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.latents = positive_integer("latents", latents)
@@ -62,18 +58,9 @@ def mlp_vae(
 ) -> VAE:
     """A VAE of multilayer perceptrons, by default the 200-200-50 net with tanh of Burda et al. (2016).
 
-    Args:
-        event: shape of one x.
-        hidden: widths of the encoder's hidden layers; the decoder mirrors them.
-        latents: D.
-        activations: default tanh in hidden layers, plain heads.
-        likelihood: p(x|z) from the decoder's output.
-        generator: draws the parameters.
-        dtype: of the parameters.
-        device: of the parameters.
-
     Returns:
-        The model.
+        The model of x of the shape `event`; `hidden` are the widths of the encoder's hidden layers, which the
+        decoder mirrors, and the likelihood is p(x|z) of the decoder's output.
     """
     activations = activations or tanh()
     latents, size = positive_integer("latents", latents), math.prod(event)
@@ -95,17 +82,8 @@ def conv_vae(
 ) -> VAE:
     """The convolutional VAE of the paper's experiments, for colour images (B, 3, size, size).
 
-    Args:
-        size: side of the images in pixels, 32 or 64.
-        latents: D.
-        activations: `relu()` (default) or `soft_clip(s)`.
-        likelihood: p(x|z) from the decoder's output.
-        generator: draws the parameters.
-        dtype: of the parameters.
-        device: of the parameters.
-
     Returns:
-        The model.
+        The model, for a size of 32 or 64, with the activations `relu()` (the default) or `soft_clip(s)`.
 
     Raises:
         ValueError: if there is no net for that size.
@@ -134,23 +112,10 @@ def deep_gaussian_vae(
 ) -> VAE:
     """The deep Gaussian VAE of the paper, p(x|z) = N(G(z), c^2 I): its assumptions hold by construction.
 
-    Soft clipping in every hidden layer (0, 50), on G (`output_range`), on the mean (-50, 50) and the
-    log-variance (-20, 20) of q: G and mu are bounded, the variance is bounded below, the activations are
-    smooth and Lipschitz. `largest_parameter` reports the bound on the parameters.
-
-    Args:
-        event: shape of one x.
-        hidden: widths of the encoder's hidden layers; the decoder mirrors them.
-        latents: D.
-        sharpness: s of every soft clipping.
-        variance: c^2.
-        output_range: limits of G.
-        generator: draws the parameters.
-        dtype: of the parameters.
-        device: of the parameters.
-
     Returns:
-        The model.
+        The model with soft clipping of one sharpness in every hidden layer (0, 50), on G (`output_range`), on the
+        mean (-50, 50) and the log-variance (-20, 20) of q: G and mu are bounded, the variance is bounded below, the
+        activations are smooth and Lipschitz. `largest_parameter` reports the bound on the parameters.
     """
     model = mlp_vae(event, hidden, latents, soft_clip(sharpness), gaussian(variance), generator, dtype, device)
     model.decoder = nn.Sequential(model.decoder, SoftClip(sharpness, *output_range))

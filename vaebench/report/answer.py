@@ -73,23 +73,12 @@ def is_trial(study: Study) -> bool:
 
 
 def found_in(study: Study, results: Sequence[Result]) -> list[Sentence]:
-    """What a page says came out of a study: the answers, or of a trial that there are none.
-
-    Args:
-        study: what was asked.
-        results: of its arms.
-
-    Returns:
-        Sentences.
-    """
+    """Sentences of what came out of a study: the answers, or of a trial that there are none."""
     return [TRIAL] if is_trial(study) else answers(results)
 
 
 def answers(results: Sequence[Result]) -> list[Sentence]:
     """The answer: best and worst arm, and whether seeds could make the difference; of one arm, what it reached.
-
-    Args:
-        results: of the arms.
 
     Returns:
         One sentence per quantity that was measured.
@@ -137,12 +126,7 @@ def distance(first: Entry, second: Entry) -> float:
 
 
 def chance(first: Entry, second: Entry, arms: int) -> float:
-    """Probability that the extremes of equal arms are as far apart (Games & Howell, 1976).
-
-    Args:
-        first: one extreme.
-        second: the other.
-        arms: how many arms they are the extremes of.
+    """Probability that the extremes of so many equal arms are as far apart (Games & Howell, 1976).
 
     Returns:
         The upper tail of the studentized range, with Welch's degrees of freedom.
@@ -157,9 +141,6 @@ def chance(first: Entry, second: Entry, arms: int) -> float:
 
 def trust(results: Sequence[Result]) -> Trust:
     """Count the checks, and name what speaks against the numbers.
-
-    Args:
-        results: of the arms.
 
     Returns:
         The outcome; good only if there were checks, all passed and nothing diverged.

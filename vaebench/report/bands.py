@@ -97,9 +97,6 @@ def on_log_axis(band: Band) -> Band:
     By the delta method the standard error of log(mean) is that of the mean over the mean, so the Student interval of
     the logarithm has the width of the band's, relative to the mean. To first order it is the same band.
 
-    Args:
-        band: mean and limits as measured, symmetric about the mean.
-
     Returns:
         The band; NaN where the mean is not above zero, which has no place on the axis.
     """

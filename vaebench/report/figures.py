@@ -83,15 +83,10 @@ def styled() -> AbstractContextManager[None]:
 
 
 def draw(curves: Sequence[Curve], scale: AxisScale, size: tuple[float, float] = SMALL) -> Figure:
-    """Draw curves over the logarithm of the step, from step 1 on.
-
-    Args:
-        curves: the legend lists them by their last value.
-        scale: the vertical axis; on a logarithmic one, values that are not above zero are left out.
-        size: in inches.
+    """Draw curves over the logarithm of the step, from step 1 on; the legend lists them by their last value.
 
     Returns:
-        The figure, for `svg` and `png`.
+        The figure, for `svg` and `png`. On a logarithmic axis values that are not above zero are left out.
     """
     with styled():
         figure = Figure(figsize=size)
@@ -110,27 +105,15 @@ def draw(curves: Sequence[Curve], scale: AxisScale, size: tuple[float, float] = 
 
 
 def below_zero(curves: Sequence[Curve], scale: AxisScale) -> int:
-    """How many means are left out of a logarithmic axis because they are not above zero.
-
-    Args:
-        curves: what is drawn.
-        scale: the vertical axis.
-
-    Returns:
-        Their number.
-    """
+    """How many means are left out of a logarithmic axis because they are not above zero."""
     return sum(int((part.band.mean <= 0).sum()) for part in map(_visible, curves)) if scale.logarithmic else 0
 
 
 def svg(figure: Figure, name: str) -> str:
-    """A figure as a file of its own; the bytes depend on nothing but what is drawn.
-
-    Args:
-        figure: of `draw`.
-        name: starts all ids, to tell the figures of a page apart.
+    """A figure as an SVG file of its own; the bytes depend on nothing but what is drawn.
 
     Returns:
-        SVG.
+        SVG, whose ids start with the name, to tell the figures of a page apart.
     """
     file = StringIO()
     with styled():
@@ -139,14 +122,7 @@ def svg(figure: Figure, name: str) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure for where SVG does not go.
-
-    Args:
-        figure: of `draw`.
-
-    Returns:
-        PNG.
-    """
+    """A figure for where SVG does not go."""
     file = BytesIO()
     with styled():
         figure.savefig(file, format="png", dpi=120, metadata={"Software": None})
@@ -154,15 +130,7 @@ def png(figure: Figure) -> bytes:
 
 
 def inline(vector: str, alt: str) -> str:
-    """A figure as part of a page: as wide as there is room, and said to those who do not see it.
-
-    Args:
-        vector: of `svg`.
-        alt: what it shows, escaped for an attribute.
-
-    Returns:
-        The SVG element.
-    """
+    """An SVG as part of a page: as wide as there is room, and said (`alt`, escaped) to those who do not see it."""
     head, body = vector[vector.index("<svg") :].split(">", 1)
     head = re.sub(r' (?:width|height|version|xmlns:\w+)="[^"]*"', "", head)
     return f'{head} role="img" aria-label="{alt}">{body}'.replace("xlink:href", "href")

@@ -27,14 +27,14 @@ def write_frontier(
     commits: Sequence[str],
     directory: str | os.PathLike[str],
 ) -> Path:
-    """Write the frontier's report, in place of an earlier one.
+    """Write the frontier's report, in place of an earlier one: index.html, report.json, figures and tables.
 
     Args:
         study: the runs that check the forecasts.
         found: forecasts of all candidates, the best first.
         reached: T_n of those that were run, by label.
         commits: of the code that ran them.
-        directory: is made; holds index.html, report.json, figures and tables.
+        directory: is made.
 
     Returns:
         The path of index.html.

@@ -26,12 +26,9 @@ class Written(NamedTuple):
 def write_index(root: str | os.PathLike[str]) -> Path:
     """Write `<root>/index.html` over the reports in the directories of root, and over the pages in Markdown there.
 
-    Args:
-        root: the reports are in `<root>/<name>/`; a directory without report.json or README.md is passed over, and
-            one whose report.json is no report's is named on the page.
-
     Returns:
-        The page's path.
+        The page's path. A directory without report.json or README.md is passed over, and one whose report.json is
+        no report's is named on the page.
     """
     root = Path(root)
     reports, broken = [], []
@@ -48,28 +45,14 @@ def write_index(root: str | os.PathLike[str]) -> Path:
 
 
 def write_contents(root: str | os.PathLike[str]) -> Path:
-    """Write `<root>/README.md`: every page in Markdown below root, by title, with what it says first.
-
-    Args:
-        root: of the pages.
-
-    Returns:
-        The page's path.
-    """
+    """Write `<root>/README.md`: every page in Markdown below root, by title, with what it says first."""
     root = Path(root)
     _replace(root / CONTENTS, contents(written_pages(root)))
     return root / CONTENTS
 
 
 def contents(pages: Sequence[Written]) -> str:
-    """A list of pages.
-
-    Args:
-        pages: in the order in which they are listed.
-
-    Returns:
-        Markdown.
-    """
+    """A list of pages, in Markdown."""
     text = "# Reports\n\nWhat was asked, what came out, and whether to trust it. Every page is generated or tested"
     text += " against its tables. The studies' own pages, with every figure, are made by `make studies`.\n"
     for page in pages:
@@ -79,9 +62,6 @@ def contents(pages: Sequence[Written]) -> str:
 
 def written_pages(root: Path) -> list[Written]:
     """The pages in Markdown that an index lists: those of root, but for the list itself, and each directory's first.
-
-    Args:
-        root: of the pages.
 
     Returns:
         Findings first, then the others by their path.

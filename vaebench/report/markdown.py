@@ -35,10 +35,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def opening(page: str) -> Opening:
-    r"""The title and the first paragraph or list of a page, by which an index tells what it is about.
-
-    Args:
-        page: Markdown, its first line a heading.
+    r"""The title and the first paragraph or list of a page in Markdown, by which an index tells what it is about.
 
     Returns:
         Both, as plain text; links are their words.

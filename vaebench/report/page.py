@@ -23,16 +23,7 @@ RECORDED = ("commit", "platform", "device", "threads")
 def contents(
     study: Study, results: Sequence[Result], progress: Callable[[str], None] | None = None
 ) -> dict[str, bytes]:
-    """Everything in a report's directory.
-
-    Args:
-        study: what was asked.
-        results: of its arms.
-        progress: told what is being drawn.
-
-    Returns:
-        Files by their paths in the directory.
-    """
+    """Everything in a report's directory, files by their paths in it; progress is told what is being drawn."""
     first, others, own = overview(results), comparisons(results), {}
     for place, one in enumerate(results, 1):
         if progress is not None:
@@ -147,16 +138,7 @@ def _provenance(results: Sequence[Result]) -> dict[str, list[str]]:
 
 
 def about(study: Study, name: str, found: Sequence[Sentence]) -> dict[str, Any]:
-    """What every report.json begins with.
-
-    Args:
-        study: what was asked.
-        name: of the report.
-        found: what came out.
-
-    Returns:
-        A JSON object.
-    """
+    """What the report.json of every study begins with: a JSON object."""
     words = {"format": FORMAT, "name": name, "scale": study.scale, "question": study.question}
     return words | {"answers": [sentence._asdict() for sentence in found]}
 

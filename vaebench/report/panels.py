@@ -13,7 +13,9 @@ from vaebench.report.study import Result, file_name
 from vaebench.report.wording import number, several, symbol
 
 BAND = (
-    "Lines are means over seeds, shading their 95 % Student band, on a logarithmic axis that of the mean's logarithm."
+    "Lines are means over seeds, shading their 95 % Student band, on a logarithmic axis that of the mean's logarithm. "
+    "Where seeds vary by up to half of their mean, the band covers the true mean with 0.91 to 0.96; where a "
+    "few large ones make the mean (by 1.2 of it), with 0.83 to 0.95."
 )
 GRADIENT = (
     "Squared norm of the whole gradient of f, the negative bound on the training data, after n steps. "
@@ -53,27 +55,13 @@ class Panel:
 
 
 def overview(results: Sequence[Result]) -> Panel:
-    """The squared gradient of all arms.
-
-    Args:
-        results: of the arms.
-
-    Returns:
-        The large figure of the first screen.
-    """
+    """The squared gradient of all arms, the large figure of the first screen."""
     curves = _of_arms(results, lambda summary: summary.gradient)
     return _panel("overview", "Squared gradient", f"{GRADIENT} {BAND}", curves, SQUARED, results, LARGE)
 
 
 def comparisons(results: Sequence[Result]) -> list[Panel]:
-    """All arms in one figure for every other quantity; of a single arm only what its own figures leave out.
-
-    Args:
-        results: of the arms.
-
-    Returns:
-        The figures.
-    """
+    """All arms in one figure for every other quantity; of a single arm only what its own figures leave out."""
     found = []
     if len(results) > 1:
         curves = _of_arms(results, lambda summary: summary.running)
@@ -89,14 +77,7 @@ def comparisons(results: Sequence[Result]) -> list[Panel]:
 
 
 def of_arm(result: Result) -> list[Panel]:
-    """One arm's own figures: squared gradient, running average against theory, bounds.
-
-    Args:
-        result: of the arm.
-
-    Returns:
-        The figures; none if every seed diverged.
-    """
+    """One arm's own figures: squared gradient, running average against theory, bounds; none if every seed diverged."""
     summary, name = result.summary, result.name
     if summary is None:
         return []

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from vaebench.experiments.studies import Study
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.gates.verdict import Verdict
 from vaebench.report.bands import Summary
-from vaebench.training.trajectory import Trajectory
 
 IDLE_LOAD = 0.5  # of a machine on which nothing else runs, beyond the threads of the run itself
 
@@ -76,12 +76,7 @@ class Result:
 
 
 def results(study: Study, trajectories: Mapping[str, Trajectory], summaries: Mapping[str, Summary]) -> list[Result]:
-    """Join a study's arms with what was recorded of them.
-
-    Args:
-        study: the study.
-        trajectories: by hash.
-        summaries: by hash; none for an experiment of which every seed diverged.
+    """Join a study's arms with what was recorded of them, by hash; of an arm all of whose seeds diverged, no summary.
 
     Returns:
         One result per arm, in the study's order.

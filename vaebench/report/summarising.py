@@ -19,12 +19,12 @@ import numpy as np
 from scipy import stats
 
 from vaebench.experiments.record import Record, read_record
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.gates.verdict import Verdict, detectable, judge
 from vaebench.report.bands import Line, Summary, band_of, final_of
 from vaebench.theory.constants import measured_smoothness
 from vaebench.theory.envelopes import uniform_telescoped
 from vaebench.theory.series import by_parts
-from vaebench.training.trajectory import Trajectory
 
 AGREEMENT = 0.1  # by which a prediction to second order in the step may be off
 FITTED = 0.1  # of the run, from which a measured rate constant is taken
@@ -41,10 +41,7 @@ EXTRA_PROBES = {
 
 
 def summarise(trajectory: Trajectory) -> Summary:
-    """Evaluate a recorded experiment.
-
-    Args:
-        trajectory: of `vaebench.experiments.run`.
+    """Evaluate a recorded experiment, a trajectory of `vaebench.experiments.run`.
 
     Returns:
         The summary. Members that diverged are left out of every mean, and fail the verdict that none did;
@@ -129,16 +126,16 @@ def _verdicts(
     if len(running) < FEWEST_SEEDS or envelope is None:
         return verdicts
     if prediction is None:
-        return [*verdicts, _rate_verdict(running)]
+        return [*verdicts, rate_growth(running)]
     margin = (running - envelope)[:, -1]
     constants = {"L": _smoothness(record), "T_n / envelope": float(running[:, -1].mean() / envelope[:, -1].mean())}
     claim = "T_n stays below the theorem's bound, given the constants measured on this run"
     verdicts.append(_at_most("envelope", claim, margin, 0.0, constants))
-    verdicts.append(_near(running[:, -1] / prediction[:, -1]))
+    verdicts.append(nearness(running[:, -1] / prediction[:, -1]))
     return verdicts
 
 
-def _near(ratio: np.ndarray) -> Verdict:
+def nearness(ratio: np.ndarray) -> Verdict:
     """T_n over its prediction, by seed: settled if its mean is near 1, or is not, at the level; else of no power."""
     mean, error = float(ratio.mean()), float(ratio.std(ddof=1)) / math.sqrt(len(ratio))
     off, freedom = abs(mean - 1), len(ratio) - 1
@@ -156,7 +153,7 @@ def _near(ratio: np.ndarray) -> Verdict:
     )
 
 
-def _rate_verdict(running: np.ndarray) -> Verdict:
+def rate_growth(running: np.ndarray) -> Verdict:
     """Growth of the log of the mean over seeds, with a jackknife error, since one seed's T_n may be negative."""
     level = running / _rate(running.shape[1])
     ends = level[:, -1], level[:, max(0, running.shape[1] // 10 - 1)]

@@ -32,9 +32,6 @@ class Table(NamedTuple):
 def side_by_side(results: Sequence[Result]) -> Table:
     """All arms: checks, seeds, estimates with standard errors, costs.
 
-    Args:
-        results: of the arms.
-
     Returns:
         The table; a number that an arm does not have is a dash.
     """
@@ -45,14 +42,7 @@ def side_by_side(results: Sequence[Result]) -> Table:
 
 
 def csv_files(results: Sequence[Result]) -> dict[str, bytes]:
-    """Every number of a report.
-
-    Args:
-        results: of the arms.
-
-    Returns:
-        By file name: one row per arm, and for every arm one row per quantity and step.
-    """
+    """Every number of a report, by file name: one row per arm, and for every arm one row per quantity and step."""
     made = {"arms.csv": csv(pd.DataFrame([_row(one) for one in results]))}
     for one in results:
         if one.summary:
@@ -120,16 +110,7 @@ def _curves(summary: Summary) -> Iterator[pd.DataFrame]:
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A table as a file, with ten digits of every number.
-
-    A text that a spreadsheet would take for a formula begins with an apostrophe.
-
-    Args:
-        frame: the table.
-
-    Returns:
-        The file's bytes.
-    """
+    """The bytes of a table, ten digits of every number, an apostrophe before what a spreadsheet takes for a formula."""
     texts = {name: frame[name].map(_no_formula) for name in frame if frame[name].dtype.kind not in "iufb"}
     return frame.assign(**texts).to_csv(index=False, float_format="%.10g", lineterminator="\n").encode()
 

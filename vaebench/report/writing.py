@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from vaebench.experiments.trajectory import Trajectory
 from vaebench.report.bands import Summary
 from vaebench.report.page import contents
 from vaebench.report.study import Study, results
-from vaebench.training.trajectory import Trajectory
 
 
 def write(
@@ -35,11 +35,7 @@ def write(
 
 
 def write_report(directory: str | os.PathLike[str], files: Mapping[str, bytes]) -> Path:
-    """Write a report's files, in place of those of an earlier one.
-
-    Args:
-        directory: is made.
-        files: by their paths in it; index.html and report.json among them.
+    """Write a report's files, by their paths, index.html and report.json among them, in place of an earlier one's.
 
     Returns:
         The path of index.html.
@@ -61,14 +57,7 @@ def write_report(directory: str | os.PathLike[str], files: Mapping[str, bytes]) 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A name beside a file or directory, to be written to; at the end it takes the place of what is there.
-
-    Args:
-        path: what is replaced, if everything goes well.
-
-    Yields:
-        The temporary name.
-    """
+    """A name beside a path, to be written to; at the end, if all went well, it takes the place of what is there."""
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in (".new", ".old"))
     try:
         yield temporary

@@ -13,17 +13,10 @@ T = TypeVar("T")
 
 
 def positive_integer(name: str, value: object) -> int:
-    """Return `value` as an int if it is an integer of at least 1.
-
-    Args:
-        name: what the value is called in the message.
-        value: the candidate; bools and floats are refused, numpy and torch integers are taken.
-
-    Returns:
-        The value as a Python int.
+    """Return a value as an int if it is an integer of at least 1; bools and floats are refused.
 
     Raises:
-        ValueError: if it is not an integer or is below 1.
+        ValueError: that names the value, if it is not.
 
     >>> positive_integer("samples", 3)
     3
@@ -38,20 +31,7 @@ def positive_integer(name: str, value: object) -> int:
 
 
 def within(name: str, value: float, low: float, high: float = math.inf) -> float:
-    """Return `value` as a float if it is a finite number in [low, high].
-
-    Args:
-        name: what the value is called in the message.
-        value: the candidate.
-        low: smallest value allowed.
-        high: largest value allowed.
-
-    Returns:
-        The value as a Python float.
-
-    Raises:
-        ValueError: if it is no number, not finite or outside the range.
-    """
+    """Return a value as a float if it is a finite number in [low, high]; else a ValueError names it."""
     try:
         holds = math.isfinite(value) and low <= value <= high
     except (TypeError, OverflowError):  # no number, or an integer too large for a float
@@ -63,15 +43,7 @@ def within(name: str, value: float, low: float, high: float = math.inf) -> float
 
 
 def one_of(name: str, value: T, options: Iterable[T]) -> T:
-    """Return `value` if it is one of the options.
-
-    Args:
-        name: what the value is called in the message.
-        value: the candidate.
-        options: what is allowed, at least two.
-
-    Returns:
-        The value, unchanged.
+    """Return a value if it is one of the options, of which there are at least two.
 
     Raises:
         ValueError: if it is none of them.
@@ -88,17 +60,7 @@ def one_of(name: str, value: T, options: Iterable[T]) -> T:
 
 
 def available_device(value: str | torch.device) -> torch.device:
-    """Return the device if this machine has it.
-
-    Args:
-        value: "cpu", "cuda", "cuda:1", ...
-
-    Returns:
-        The device.
-
-    Raises:
-        ValueError: if the name is not a device, or no such device is present.
-    """
+    """Return the device, "cpu", "cuda", "cuda:1", ..., if this machine has it; else it is a ValueError."""
     try:
         device = torch.device(value)
     except (RuntimeError, TypeError):
@@ -115,17 +77,7 @@ def available_device(value: str | torch.device) -> torch.device:
 
 
 def computing_device(value: str | torch.device) -> torch.device:
-    """Return the device if numbers can be computed on it here: "meta", which holds none, is refused too.
-
-    Args:
-        value: "cpu", "cuda", "cuda:1", ...
-
-    Returns:
-        The device.
-
-    Raises:
-        ValueError: as of `available_device`, or if it is the meta device.
-    """
+    """Return the device if numbers can be computed on it here: "meta", which holds none, is refused too."""
     device = available_device(value)
     if device.type == "meta":
         raise ValueError(f"{value!r} holds no numbers; use 'cpu', 'cuda' or 'cuda:N'.")

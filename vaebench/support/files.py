@@ -13,12 +13,7 @@ DEEPEST_JSON = 60  # objects and lists within each other
 
 
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file, replacing what was there in one rename; a crash leaves the old file as it was.
-
-    Args:
-        path: of the file; its directory is made if it is not there.
-        content: what it is to hold.
-    """
+    """Write a file, replacing what was there in one rename, and make its directory; a crash leaves the old file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -34,9 +29,6 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file whose every key stands once and whose texts are Unicode.
-
-    Args:
-        path: of the file.
 
     Returns:
         What it holds.
@@ -56,9 +48,6 @@ def read_json(path: Path) -> Any:
 
 def parse_json(text: str) -> Any:
     """Read JSON whose every key stands once and whose texts are Unicode.
-
-    Args:
-        text: the JSON.
 
     Returns:
         What it holds.

@@ -1,16 +1,19 @@
 """The names of torch that carry no promise to stay: all that vaebench uses, so that one module is to be mended."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
-Flat = Callable[..., list[Tensor]]
+Flat = Callable[..., Sequence[Tensor]]
+Build = Callable[[Flat, Sequence[Tensor]], Flat]
 NAMES: Mapping[str, str] = {
     "torch.fx.experimental.proxy_tensor.make_fx": "records the operations that tensors go through, hooks included",
     "torch._inductor.compile": "makes machine code of such a record",
+    "torch.jit.trace": "calls the operations of such a record from C++",
     "torch._C._are_functorch_transforms_active": "says whether vmap or grad of torch.func is at work",
 }
 
@@ -40,22 +43,54 @@ def transforming() -> bool:
 def compile_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
     """Machine code for a function of tensors, for inputs of these shapes, strides, dtypes and devices.
 
-    The function is run once on tensors without values; whatever it does to them, in hooks of a backward pass too, is
-    in the record. An operation that asks for a value is an error. Inductor keeps its code on the disk and finds it
-    there in another process, under a digest of the record.
+    Seconds, unless inductor finds the code on the disk, where it keeps it under a digest of the record.
 
     Args:
-        function: (tensors) -> tensors.
+        function: (tensors) -> tensors; `_recorded` says what is kept of it.
         inputs: examples.
 
     Returns:
         The same function of tensors laid out as the inputs are.
     """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     given = [tensor.detach() for tensor in inputs]
-    with torch.autograd.set_multithreading_enabled(False):  # what a backward pass does in other threads is not recorded
-        graph = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)
     # In C++, the calls between kernels take a fifth of a small net's step less.
     options = {"cpp_wrapper": True} if given[0].device.type == "cpu" else {}
-    return cast(Flat, torch._inductor.compile(graph, list(given), options))
+    return cast(Flat, torch._inductor.compile(_recorded(function, given), list(given), options))
+
+
+def interpret_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
+    """A function's operations as they were recorded, called from C++ one after the other.
+
+    It is ready after a fifth of a second, needs no compiler, and gives the function's results bit for bit. Small ones
+    come several times faster, since Python, `torch.func` and autograd are gone.
+
+    Args:
+        function: (tensors) -> tensors; `_recorded` says what is kept of it.
+        inputs: examples.
+
+    Returns:
+        The same function of tensors laid out as the inputs are.
+    """
+    given = [tensor.detach() for tensor in inputs]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what torch would rather have compiled, and of results in a list
+        return cast(Flat, torch.jit.trace(_recorded(function, given), tuple(given), check_trace=False))
+
+
+def _recorded(function: Flat, given: Sequence[Tensor]) -> fx.GraphModule:
+    """What a function does to tensors, as a graph.
+
+    The function is run once on tensors without values; whatever it does to them, in hooks of a backward pass too, is
+    in the record. An operation that asks for a value is an error.
+
+    Args:
+        function: (tensors) -> tensors.
+        given: examples, without a graph.
+
+    Returns:
+        The graph, a module that is called as the function is.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with torch.autograd.set_multithreading_enabled(False):  # what a backward pass does in other threads is not recorded
+        return make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*given)

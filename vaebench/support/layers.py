@@ -18,9 +18,6 @@ QUOTED = 200  # characters of another library's message
 def like_parameters(model: nn.Module) -> Tensor:
     """A tensor with the dtype and on the device that a model's data and noise must have.
 
-    Args:
-        model: any module.
-
     Returns:
         The first parameter of floating point, trained or frozen; else the first such buffer.
 
@@ -47,14 +44,7 @@ def describe(model: nn.Module, layer: nn.Module) -> str:
 
 
 def require_fixed_layers(model: nn.Module) -> None:
-    """Refuse layers that are known to mix the rows of a batch or to draw random numbers.
-
-    Args:
-        model: any module.
-
-    Raises:
-        ValueError: if there is a batch normalisation that uses the batch, or a dropout that is at work.
-    """
+    """Refuse a batch normalisation that uses the batch, and a dropout at work: they mix rows or draw numbers."""
     for layer in model.modules():
         if isinstance(layer, BATCH_NORMS) and (layer.training or layer.running_mean is None):
             how = "in training mode" if layer.training else "without running statistics"

@@ -45,28 +45,13 @@ class Registry(Mapping[str, T], Generic[T]):
     """
 
     def __init__(self, kind: str, group: str):
-        """Make an empty registry.
-
-        Args:
-            kind: what the parts are, for messages ("estimator").
-            group: the entry-point group that other packages use.
-        """
+        """Make an empty registry of a kind of parts, for messages ("estimator"), and of an entry-point group."""
         self.kind = kind
         self.group = group
         self._parts: dict[str, T] = {}
 
     def register(self, part: Callable) -> Callable:
-        """Register a function or class under its own name (a decorator).
-
-        Args:
-            part: the function or class.
-
-        Returns:
-            The part, unchanged.
-
-        Raises:
-            ValueError: if the name is taken.
-        """
+        """Register a function or class under its own name (a decorator); a name that is taken is a ValueError."""
         name = part.__name__
         if name in self._parts:
             raise ValueError(f"There is already a {self.kind} called {name!r}; choose another name.")
@@ -85,6 +70,10 @@ class Registry(Mapping[str, T], Generic[T]):
                 raise BrokenPartError(f"The {self.kind} {name!r} of {point.value} {_broke(trouble)}") from trouble
         raise UnknownNameError(f"There is no {self.kind} {shown(name)}{nearest(str(name), self)}")
 
+    def is_own(self, name: str) -> bool:
+        """Whether a part is vaebench's own: a pure function, where other people's may remember their calls."""
+        return getattr(self._parts.get(name), "__module__", "").startswith("vaebench.")
+
     def __iter__(self) -> Iterator[str]:
         own = list(self._parts)
         return iter(own + sorted({p.name for p in entry_points(group=self.group)} - set(own)))
@@ -96,12 +85,8 @@ class Registry(Mapping[str, T], Generic[T]):
 def imported(kind: str, name: str) -> Any:
     """The function that `package.module:function` names; its module is imported as Python imports any other.
 
-    Args:
-        kind: what the function is, for messages ("estimator").
-        name: with one colon; the module is installed, or lies where Python looks.
-
     Returns:
-        The function.
+        The function, of a kind such as "estimator", in a module that is installed or lies where Python looks.
 
     Raises:
         ValueError: if the name is not of that form, is in Python's own library, or does not name something to call.
@@ -143,15 +128,7 @@ def _broke(trouble: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that refuses a name: the nearest one that is known, and all of them.
-
-    Args:
-        name: what was asked for.
-        known: what there is.
-
-    Returns:
-        The words, from the punctuation on.
-    """
+    """The end of a sentence that refuses a name, from its punctuation on: the nearest known one, and all of them."""
     there = list(known)
     near = difflib.get_close_matches(name, there, n=1)
     listed = ", ".join(there[:MOST_LISTED]) + (", ..." if len(there) > MOST_LISTED else "")

@@ -128,6 +128,17 @@ def _same(first: Tensor, second: Tensor) -> bool:
 
 
 @contextmanager
+def torch_seeded(seed: int) -> Iterator[None]:
+    """Seed torch's own generator for the code within, and put it back: the one place where a torch global is touched.
+
+    Code of others (Pyro's programs, a loss or a factory of a user's) takes no generator and draws from that one.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def preserved(model: nn.Module) -> Iterator[_State]:
     """Whatever is called within leaves the module, and torch's generators, as they were, bit for bit."""
     state = _State.of(model)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 
@@ -22,16 +23,40 @@ class Interval(NamedTuple):
     high: float
 
 
-def log_interval(estimate: Estimate, freedom: int, level: float = 0.95) -> Interval:
-    """An interval of a positive quantity: Student's, of its logarithm.
+def stretched(skewness: float, freedom: int, level: float = 0.95) -> Interval:
+    """How many standard errors an interval reaches below and above a mean of skewed values.
 
-    Of a trace variance from R normal gradients, R - 1 degrees of freedom cover the truth with 0.95 to 0.97, at R = 16
-    and at R = 32; of strongly skewed ones with 0.83 and 0.86. A symmetric interval of 1.96 errors covers 0.87 to 0.94,
-    and 0.75 and 0.81.
+    Student's quantile t, on the side of the long tail times 1 + s (2 t + 1 / t) / (3 sqrt(n)), s the skewness of the
+    n values: twice the first term of Cornish & Fisher's expansion of the studentised mean (Johnson, 1978), for the
+    skewness of a sample is about half of its law's where that is large. Simulated coverages stand in
+    `tests/test_coverage.py`.
+
+    Args:
+        skewness: of the values, s.
+        freedom: n - 1.
+        level: of the interval.
+
+    Returns:
+        Two numbers of errors, both positive.
+
+    >>> [round(errors, 4) for errors in stretched(1.5, 15)]
+    [2.1314, 3.3922]
+    """
+    t = student_quantile((1 + level) / 2, freedom)
+    extra = abs(skewness) * (2 * t + 1 / t) / (3 * (freedom + 1) ** 0.5)
+    return Interval(t * (1 + extra * (skewness < 0)), t * (1 + extra * (skewness > 0)))
+
+
+def log_interval(estimate: Estimate, freedom: int, skewness: float = 0.0, level: float = 0.95) -> Interval:
+    """An interval of a positive quantity: Student's, of its logarithm, stretched along the long tail.
+
+    Of a trace variance from 32 to 1,024 gradients it covers the truth with 0.92 to 0.98, normal ones or as skewed as
+    exponential ones and squares of normal ones; without the skewness, with 0.80 to 0.96.
 
     Args:
         estimate: positive value, and its standard error.
         freedom: degrees of freedom of the standard error.
+        skewness: of the values whose mean it is, as by `vaebench.measures.jackknife.jackknife_skewness`.
         level: of the interval.
 
     Returns:
@@ -42,8 +67,8 @@ def log_interval(estimate: Estimate, freedom: int, level: float = 0.95) -> Inter
     """
     if not estimate.value > 0:
         return Interval(0.0, float("inf"))
-    width = float(_special().stdtrit(freedom, (1 + level) / 2)) * estimate.error / estimate.value
-    return Interval(estimate.value * float(np.exp(-width)), estimate.value * float(np.exp(width)))
+    below, above = (errors * estimate.error / estimate.value for errors in stretched(skewness, freedom, level))
+    return Interval(estimate.value * float(np.exp(-below)), estimate.value * float(np.exp(above)))
 
 
 class MeanTest(NamedTuple):
@@ -59,18 +84,13 @@ class MeanTest(NamedTuple):
 
 
 def hotelling(samples: Tensor, mean: Tensor, tolerance: float = 1e-9) -> MeanTest:
-    """Test that independent samples have a given mean (Hotelling, 1931).
+    """Test that independent samples (R, p), R > p, have a given mean (p,), known exactly (Hotelling, 1931).
 
-    Directions in which the samples do not vary must agree to rounding, and do not enter the statistic. Samples
-    that are not all finite have no mean, and never pass.
-
-    Args:
-        samples: (R, p), R > p; for an accurate p-value R >= 20 p.
-        mean: (p,), the claimed mean, known exactly.
-        tolerance: rounding allowed in directions without variance, relative to the largest coordinate.
+    Directions in which the samples do not vary must agree to rounding, a `tolerance` relative to the largest
+    coordinate, and do not enter the statistic. Samples that are not all finite have no mean, and never pass.
 
     Returns:
-        T^2 = R d' S^{-1} d and its p-value from F(p, R - p).
+        T^2 = R d' S^{-1} d and its p-value from F(p, R - p), which is accurate for R >= 20 p.
     """
     samples, mean = samples.double(), mean.double()
     return _t_squared(
@@ -79,18 +99,13 @@ def hotelling(samples: Tensor, mean: Tensor, tolerance: float = 1e-9) -> MeanTes
 
 
 def hotelling_two_sample(first: Tensor, second: Tensor, tolerance: float = 1e-9) -> MeanTest:
-    """Test that two independent sets of samples have one mean, without assuming one covariance.
+    """Test that two independent sets of samples, (R, p) and (R', p), have one mean, without assuming one covariance.
 
-    The covariance of the difference is estimated from both; the degrees of freedom are those of the smaller
-    set, which is conservative.
-
-    Args:
-        first: (R, p).
-        second: (R', p).
-        tolerance: as in `hotelling`.
+    The covariance of the difference is estimated from both; the degrees of freedom are those of the smaller set, which
+    is conservative.
 
     Returns:
-        The test.
+        The test, with the tolerance of `hotelling`.
     """
     first, second = first.double(), second.double()
     size = min(len(first), len(second))
@@ -100,16 +115,9 @@ def hotelling_two_sample(first: Tensor, second: Tensor, tolerance: float = 1e-9)
 
 
 def smallest_shift(covariance: Tensor, direction: Tensor, size: int, level: float, power: float = 0.9) -> float:
-    """The length of the smallest shift along a direction that Hotelling's test finds with a given probability.
+    """The length of the smallest shift along a direction that Hotelling's test finds with a given probability (power).
 
     R (size) samples with covariance S and a shift d give F(p, R - p) the noncentrality R d' S^{-1} d.
-
-    Args:
-        covariance: S, (p, p).
-        direction: (p,), of any length.
-        size: R.
-        level: of the test.
-        power: the probability.
 
     Returns:
         The length; 0 along a direction in which the samples do not vary.
@@ -154,8 +162,41 @@ def _t_squared(difference: Tensor, covariance: Tensor, size: int, freedom: int, 
     return MeanTest(statistic, float(_special().fdtrc(rank, freedom - rank + 1, scaled)))
 
 
+def student_quantile(probability: float, freedom: float) -> float:
+    """Where Student's t lies below with a given probability.
+
+    Args:
+        probability: of lying below.
+        freedom: degrees of freedom; infinite ones are the normal's.
+
+    Returns:
+        The quantile.
+
+    >>> round(student_quantile(0.975, 9), 6), round(student_quantile(0.975, float("inf")), 6)
+    (2.262157, 1.959964)
+    """
+    special = _special()
+    return float(special.ndtri(probability) if np.isinf(freedom) else special.stdtrit(freedom, probability))
+
+
+def student_tail(t: ArrayLike, freedom: float) -> np.ndarray:
+    """The probability that Student's t exceeds numbers.
+
+    Args:
+        t: the numbers.
+        freedom: degrees of freedom, finite.
+
+    Returns:
+        The probabilities, of the shape of t.
+
+    >>> float(student_tail(2.262157, 9).round(6))
+    0.025
+    """
+    return np.asarray(_special().stdtr(freedom, -np.asarray(t, dtype=np.float64)))
+
+
 def _special() -> ModuleType:
-    """scipy.special, which a machine that only times gradients need not have."""
+    """scipy.special, which a machine that only times gradients need not have, and scipy.stats takes long to load."""
     from scipy import special
 
     return special

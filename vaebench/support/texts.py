@@ -9,13 +9,10 @@ LONGEST_SHOWN = 80
 
 
 def shown(value: object) -> str:
-    """A value for a message, cut short if it is long.
-
-    Args:
-        value: anything.
+    """A value's `repr` for a message, of at most 80 characters, without control characters.
 
     Returns:
-        Its `repr`, of at most 80 characters, without control characters.
+        The text.
 
     >>> shown("a" * 1000)[-10:]
     'aaaaaaa...'
@@ -29,9 +26,6 @@ def shown(value: object) -> str:
 def escaped(text: str) -> str:
     r"""A text with whatever is not printable written as an escape: nothing in it moves a cursor or rings a bell.
 
-    Args:
-        text: any text.
-
     Returns:
         The text; line breaks and tabs become spaces.
 
@@ -44,13 +38,6 @@ def escaped(text: str) -> str:
 
 def file_like_name(what: str, value: object) -> str:
     """Return a name that is safe as a file's: letters, digits and, inside, hyphens, underscores and dots.
-
-    Args:
-        what: what the name is of, for the message.
-        value: the candidate.
-
-    Returns:
-        The name.
 
     Raises:
         ValueError: if it is no such text, or is longer than 100 characters.
@@ -70,13 +57,6 @@ def file_like_name(what: str, value: object) -> str:
 def printable(what: str, value: object) -> str:
     r"""Return a text of one printable line.
 
-    Args:
-        what: what the text is, for the message.
-        value: the candidate.
-
-    Returns:
-        The text.
-
     Raises:
         ValueError: if it is no text, empty, longer than 1,000 characters or has a character that is not printable.
 
@@ -93,9 +73,6 @@ def printable(what: str, value: object) -> str:
 
 def sentence(trouble: BaseException) -> str:
     """What an exception says, as one line: of the operating system's, the file and what is wrong with it.
-
-    Args:
-        trouble: the exception.
 
     Returns:
         The sentence, without control characters.

@@ -1,9 +1,12 @@
 """A-priori bounds for Adam, and the floor they keep.
 
-They are in the convention of Défossez, Bottou, Bach & Usunier (2022): m = b1 m + g,
-v = b2 v + g^2, x -= alpha (1-b1) sqrt((1-b2^k)/(1-b2)) m / sqrt(eps + v), under |g|_inf <= R - sqrt(eps)
-almost surely. The floor at fixed b2 exceeds the trivial d R^2 for b1 = 0.9, b2 = 0.999, and Gaussian
-reparameterised gradients have no R: a largest gradient seen is not a bound. See `ledger` for one that holds.
+They are in the convention of Défossez, Bottou, Bach & Usunier (2022): m = b1 m + g, v = b2 v + g^2, x -= alpha (1-b1)
+sqrt((1-b2^k)/(1-b2)) m / sqrt(eps + v), under |g|_inf <= R - sqrt(eps) almost surely. The floor at fixed b2 exceeds the
+trivial d R^2 for b1 = 0.9, b2 = 0.999, and Gaussian reparameterised gradients have no R: a largest gradient seen is not
+a bound. See `ledger` for one that holds.
+
+Names are those of `envelopes`: a_0 = f(x_0) - f_* is the initial gap, L the smoothness. Every function raises
+ValueError unless 0 <= beta1 < beta2 < 1.
 """
 
 import math
@@ -17,12 +20,8 @@ from vaebench.theory.series import Array, inverse_sqrt_steps
 class AdamConstants(NamedTuple):
     """Adam's constants and the problem's.
 
-    Attributes:
-        beta1: decay of the first moment, 0 <= beta1 < beta2.
-        beta2: decay of the second moment, < 1.
-        epsilon: inside the root, in squared gradient units.
-        bound: R, with |g|_inf <= R - sqrt(eps) almost surely.
-        dimension: d.
+    Decays 0 <= beta1 < beta2 < 1, epsilon inside the root (in squared gradient units), the bound R with |g|_inf <= R -
+    sqrt(eps) almost surely, and the dimension d.
     """
 
     beta1: float
@@ -57,21 +56,12 @@ def _ordered(moments: AdamConstants) -> None:
 def constant_step(initial_gap: float, step: float, smoothness: float, moments: AdamConstants, horizon: int) -> float:
     """(D): E|grad f(x_tau)|^2 at constant alpha (Défossez et al., 2022, Theorems 2 and 4).
 
-    2 R a_0 / (alpha N') + E [ln(1 + R^2/((1-b2) eps)) / N' - (N/N') ln b2], N' = N - b1/(1-b1), where
-    P(tau = j) is proportional to 1 - b1^{N-j}: uniform for b1 = 0.
-
-    Args:
-        initial_gap: a_0 = f(x_0) - f_*.
-        step: alpha.
-        smoothness: L.
-        moments: Adam's constants.
-        horizon: N > b1 / (1 - b1).
-
     Returns:
-        The bound.
+        The bound 2 R a_0 / (alpha N') + E [ln(1 + R^2/((1-b2) eps)) / N' - (N/N') ln b2], N' = N - b1/(1-b1), N the
+        horizon and alpha the step, where P(tau = j) is proportional to 1 - b1^{N-j}: uniform for b1 = 0.
 
     Raises:
-        ValueError: if the horizon is too short for N' > 0, or not 0 <= beta1 < beta2 < 1.
+        ValueError: also if the horizon is too short for N' > 0.
     """
     _ordered(moments)
     effective = horizon - moments.beta1 / (1 - moments.beta1)
@@ -85,25 +75,17 @@ def constant_step(initial_gap: float, step: float, smoothness: float, moments: A
 def decreasing_step(gap: float, scale: float, smoothness: float, moments: AdamConstants, horizon: int) -> Array:
     """(D'): T_n at alpha_k = C / sqrt(k) without momentum; (D)'s lemmas over alpha_k, summed by parts.
 
-    T_n <= (2R/n) {D sqrt(n)/C + d [A (2R/sqrt(1-b2) + L C/(2(1-b2)))
-    + lam (2 R n/sqrt(1-b2) + L sum gamma_k/(2(1-b2)))]}, A the transient and lam = -ln b2.
-
-    Derived from Lemmas 5.1 and 5.2 of Défossez et al. (2022): a step lowers E f by at least
-    gamma_k [G_k/(2R) - 2R u_k/sqrt(1-b2)] - L gamma_k^2 u_k/(2(1-b2)), u_k = E|g/sqrt(eps+v)|^2, and
-    sum_{k<=n} u_k <= d (A + lam n). For beta1 > 0 no such bound is known to us.
-
-    Args:
-        gap: D >= max_k E f(x_k) - f_*.
-        scale: C.
-        smoothness: L.
-        moments: Adam's constants, beta1 = 0.
-        horizon: n.
+    Derived from Lemmas 5.1 and 5.2 of Défossez et al. (2022): a step lowers E f by at least gamma_k [G_k/(2R) - 2R
+    u_k/sqrt(1-b2)] - L gamma_k^2 u_k/(2(1-b2)), u_k = E|g/sqrt(eps+v)|^2, and sum_{k<=n} u_k <= d (A + lam n). For
+    beta1 > 0 no such bound is known to us.
 
     Returns:
-        The bound for every horizon 1 .. n.
+        The bound (2R/n) {D sqrt(n)/C + d [A (2R/sqrt(1-b2) + L C/(2(1-b2))) + lam (2 R n/sqrt(1-b2) + L sum
+        gamma_k/(2(1-b2)))]} for n = 1 .. horizon, A the transient, lam = -ln b2 and the gap D >= max_k E f(x_k) -
+        f_*.
 
     Raises:
-        ValueError: if beta1 is not zero or beta2 is outside (0, 1).
+        ValueError: also if beta1 is not zero.
     """
     _ordered(moments)
     if moments.beta1 != 0:
@@ -118,17 +100,11 @@ def decreasing_step(gap: float, scale: float, smoothness: float, moments: AdamCo
 def floor(moments: AdamConstants) -> float:
     """What (D) and (D') leave at fixed beta2 as steps vanish and n grows, in units of squared gradients.
 
-    Args:
-        moments: Adam's constants.
+    >>> [round(floor(AdamConstants(beta1, 0.999, 1e-8, 1.0, 1)), 3) for beta1 in (0.0, 0.9)]
+    [0.127, 3.849]
 
     Returns:
         4 d R^2 ln(1/b2) / sqrt(1-b2) for beta1 = 0, its counterpart in (D) otherwise.
-
-    Raises:
-        ValueError: if not 0 <= beta1 < beta2 < 1.
-
-    >>> [round(floor(AdamConstants(beta1, 0.999, 1e-8, 1.0, 1)), 3) for beta1 in (0.0, 0.9)]
-    [0.127, 3.849]
     """
     _ordered(moments)
     return -_price(moments, 0.0, 0.0) * math.log(moments.beta2)

@@ -1,9 +1,9 @@
 """Smoothness and noise constants, certified or measured: two types, so that neither passes for the other.
 
-A certified constant is proved from a description of the model. For deep networks it is also far too large to
-assert with (thousands of times the curvature met), so log it. A measured constant comes from one run; an
-inequality checked with it is conditional: given this smoothness and noise, measured and not proved, the
-inequality holds, and a violation means a biased gradient, another step, or an underestimated constant.
+A certified constant is proved from a description of the model; for deep networks it is far too large to assert with
+(thousands of times the curvature met), so log it. A measured one comes from one run; an inequality checked with it is
+conditional: given this smoothness and noise, it holds, and a violation means a biased gradient, another step, or an
+underestimated constant.
 """
 
 import math
@@ -13,17 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import integrate, stats
+
+from vaebench.support.statistics import student_quantile
 
 
 @dataclass(frozen=True)
 class Certified:
-    """A constant that is proved.
-
-    Attributes:
-        value: the constant.
-        source: the argument that proves it.
-    """
+    """A constant that is proved, and the argument that proves it."""
 
     value: float
     source: str
@@ -34,12 +30,7 @@ class Certified:
 
 @dataclass(frozen=True)
 class Measured:
-    """A constant that was seen on a run.
-
-    Attributes:
-        value: the constant, its safety factor included.
-        source: how it was measured.
-    """
+    """A constant that was seen on a run, its safety factor included, and how it was measured."""
 
     value: float
     source: str
@@ -52,17 +43,10 @@ Constant = Certified | Measured
 
 
 class Layer(NamedTuple):
-    """A layer phi(W h + b) with the generalised soft clipping phi, weights within a ball.
+    """A layer phi(W h + b), weights within a ball, with the soft clipping phi of a `sharpness` s into (low, high).
 
-    The activation (1/s) log((1 + e^{s(x-low)}) / (1 + e^{s(x-high)})) + low maps into (low, high), with slope
-    in (0, tanh(s (high-low) / 4)] and |curvature| <= s/4.
-
-    Attributes:
-        norm: bound on the spectral norm of W.
-        width: number of outputs.
-        low: lower end of the range.
-        high: upper end of the range.
-        sharpness: s.
+    The slope of (1/s) log((1 + e^{s(x-low)}) / (1 + e^{s(x-high)})) + low is in (0, tanh(s (high-low) / 4)], and
+    |curvature| <= s/4. The norm bounds the spectral norm of W, the width is the number of outputs.
     """
 
     norm: float
@@ -73,13 +57,7 @@ class Layer(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """Bounds on a function of the parameters.
-
-    Attributes:
-        value: on its norm.
-        first: on its first derivative, |dh| <= first |d params|.
-        second: on its second, |d^2 h| <= second |d params|^2.
-    """
+    """Bounds on a function h of the parameters: on |h|, on |dh| / |d params| and on |d^2 h| / |d params|^2."""
 
     value: float
     first: float = 0.0
@@ -87,18 +65,12 @@ class Reach(NamedTuple):
 
 
 def propagate(layers: Sequence[Layer], reach: Reach) -> Reach:
-    """Carry bounds through layers, all of whose weights and biases are parameters.
-
-    For u = W h + b, by Cauchy-Schwarz: |du|^2 <= |h|^2 + 1 + |W|^2 J^2 =: J_u^2 and
-    |d^2 u| <= |W| K + J =: K_u (from 2 |dW| J |d rest| <= J |d params|^2); then for phi(u) the first
-    derivative is at most slope J_u and the second (s/4) J_u^2 + slope K_u.
-
-    Args:
-        layers: in order.
-        reach: of the input, in the parameters so far.
+    """Carry bounds of an input through layers, all of whose weights and biases are parameters, to their output's.
 
     Returns:
-        Bounds of the output in all parameters together.
+        Bounds in all parameters together. For u = W h + b, by Cauchy-Schwarz: |du|^2 <= |h|^2 + 1 + |W|^2 J^2 =:
+        J_u^2 and |d^2 u| <= |W| K + J =: K_u (from 2 |dW| J |d rest| <= J |d params|^2); then for phi(u) the first
+        derivative is at most slope J_u and the second (s/4) J_u^2 + slope K_u.
     """
     for layer in layers:
         slope = math.tanh(layer.sharpness * (layer.high - layer.low) / 4)
@@ -112,14 +84,8 @@ def propagate(layers: Sequence[Layer], reach: Reach) -> Reach:
 class DeepGaussian(NamedTuple):
     """A deep Gaussian VAE: q = N(mu, diag e^l), p(x|z) = N(G(z), c^2 I), all layers soft-clipped.
 
-    Attributes:
-        trunk: layers shared by mu and l, or none.
-        mean: layers of mu after the trunk, at least one.
-        log_variance: layers of l after the trunk, at least one.
-        decoder: layers of G, at least one.
-        input_norm: the largest |x|.
-        noise_variance: c^2.
-        beta: KL weight.
+    The trunk is shared by mu and l and may be empty; mean, log_variance and decoder have at least one layer each.
+    `input_norm` is the largest |x|, `noise_variance` c^2, beta the KL weight.
     """
 
     trunk: Sequence[Layer]
@@ -134,21 +100,18 @@ class DeepGaussian(NamedTuple):
 def certified_smoothness(model: DeepGaussian) -> Certified:
     """A smoothness constant of the negative averaged beta-ELBO over all weights within the layers' norms.
 
-    L <= E[(J_G^2 + |x - G| K_G) / c^2]
-    + beta {J_mu^2 + |mu| K_mu + (e^{lmax} J_l^2 + |e^l - 1| K_l) / 2}, where the decoder is fed
-    J_z = J_mu + sd |eps| J_l / 2 and K_z = K_mu + sd |eps| (K_l / 2 + J_l^2 / 4), sd = e^{lmax/2}, |eps| has
-    the chi law: the layerwise product bound, from triangle inequalities and Cauchy-Schwarz's alone.
-
     A constant to log, never to assert with: every layer is taken at its worst at once, and the worst log-variance
-    enters as e^{lmax}. It is some 7,000 times the largest curvature met on a net of 250 parameters with a modest
-    range, and 10^14 times with the paper's (-20, 20), so that any run lies inside its envelope.
-
-    Args:
-        model: the description.
+    enters as e^{lmax}. It is some 7,000 times the largest curvature met on a net of 250 parameters with a modest range,
+    and 10^14 times with the paper's (-20, 20), so that any run lies inside its envelope.
 
     Returns:
-        L, in nats per squared parameter.
+        L <= E[(J_G^2 + |x - G| K_G) / c^2] + beta {J_mu^2 + |mu| K_mu + (e^{lmax} J_l^2 + |e^l - 1| K_l) / 2}, in
+        nats per squared parameter, where the decoder is fed J_z = J_mu + sd |eps| J_l / 2 and K_z = K_mu + sd |eps|
+        (K_l / 2 + J_l^2 / 4), sd = e^{lmax/2}, |eps| has the chi law: the layerwise product bound, from triangle
+        inequalities and Cauchy-Schwarz's alone.
     """
+    from scipy import integrate, stats  # half a second, for this one function
+
     shared = propagate(model.trunk, Reach(model.input_norm))
     mean, log_variance = propagate(model.mean, shared), propagate(model.log_variance, shared)
     head = model.log_variance[-1]
@@ -171,11 +134,7 @@ def certified_smoothness(model: DeepGaussian) -> Certified:
 
 
 def measured_smoothness(curvatures: ArrayLike, factor: float = 1.5) -> Measured:
-    """The largest Hessian eigenvalue over checkpoints, times a safety factor.
-
-    Args:
-        curvatures: largest eigenvalues (by power iteration on Hessian-vector products), any shape.
-        factor: safety factor; the maximum over checkpoints is not a supremum.
+    """The largest of curvatures met at checkpoints, times a safety factor, for their maximum is no supremum.
 
     Returns:
         L-hat.
@@ -188,18 +147,11 @@ def measured_smoothness(curvatures: ArrayLike, factor: float = 1.5) -> Measured:
 
 
 def measured_noise(gradients: ArrayLike, mean: ArrayLike | None = None, level: float = 0.999) -> Measured:
-    """An upper confidence limit on sigma^2 = E|g - E g|^2 from replicate gradients.
-
-    The t limit of the mean of |g_r - mean|^2, with R/(R-1) where the mean is estimated. Replicates must be
-    fresh in minibatch and noise; heavy tails make the limit optimistic.
-
-    Args:
-        gradients: replicates, (R, p).
-        mean: the exact gradient, (p,), if known.
-        level: confidence.
+    """An upper confidence limit on sigma^2 = E|g - E g|^2 from R >= 2 replicate gradients (R, p).
 
     Returns:
-        The limit.
+        The t limit of the mean of |g_r - mean|^2, with R/(R-1) where the mean (p,) is estimated. Replicates must be
+        fresh in minibatch and noise; heavy tails make the limit optimistic.
 
     Raises:
         ValueError: if there are fewer than two replicates.
@@ -212,5 +164,5 @@ def measured_noise(gradients: ArrayLike, mean: ArrayLike | None = None, level: f
     if mean is None:
         squared = squared * count / (count - 1)
     error = squared.std(ddof=1) / math.sqrt(count)
-    limit = squared.mean() + stats.t.ppf(level, count - 1) * error
+    limit = squared.mean() + student_quantile(level, count - 1) * error
     return Measured(float(limit), f"upper {level:.1%} limit from {count} replicates")

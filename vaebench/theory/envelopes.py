@@ -4,13 +4,15 @@ For f with L-Lipschitz gradient, steps gamma_k and E|g_k - grad_k|^2 <= sigma^2,
 
     gamma_k (1 - L gamma_k / 2) G_k <= a_{k-1} - a_k + (L/2) gamma_k^2 sigma^2,                         (*)
 
-G_k = E|grad f(x_{k-1})|^2, a_k = E f(x_k) - f_*. All below are sums of (*); T_n = (1/n) sum_{k<=n} G_k is the
-expected squared gradient at a uniformly chosen iterate, the quantity of Surendran, Godichon-Baggioni & Le
-Corff (2025) and of Ghadimi & Lan (2013). Nothing here bounds the last iterate: (*) does not.
+G_k = E|grad f(x_{k-1})|^2, a_k = E f(x_k) - f_*. All below are sums of (*); T_n = (1/n) sum_{k<=n} G_k is the expected
+squared gradient at a uniformly chosen iterate, the quantity of Surendran, Godichon-Baggioni & Le Corff (2025) and of
+Ghadimi & Lan (2013). Nothing here bounds the last iterate: (*) does not.
 
-Arrays have the step on their last axis and any leading (seed) axes. The sides are linear in what is
-recorded, so evaluate per seed and test the mean of `margin`. f is in nats, C scales gamma_k = C / sqrt(k),
-`noise` is sigma^2, `smoothness` L, `gap` D >= max_k a_k. The a-priori bounds return every horizon 1 .. n.
+Arguments are the same everywhere. `steps` are gamma_1 .. gamma_n, `squared_gradients` |grad f(x_{k-1})|^2, (..., n),
+`values` f(x_0) .. f(x_n), (..., n + 1), in nats; `smoothness` is L, `noise` sigma^2, `initial_gap` a_0 and `gap` D >=
+max_k a_k; `scale` is C of gamma_k = C / sqrt(k) and `horizon` n. Arrays have the step on their last axis and any
+leading (seed) axes. The sides are linear in what is recorded, so evaluate per seed and test the mean of `margin`. Every
+bound and both sides of every inequality are returned for each horizon 1 .. n.
 """
 
 import math
@@ -38,20 +40,11 @@ def weighted(
     noise: ArrayLike,
     minimum: float | None = None,
 ) -> Inequality:
-    """(A-w): the mean of G_k weighted by w_k = gamma_k (1 - L gamma_k / 2); telescoped descent lemma.
-
-    sum w_k G_k / sum w_k <= [f(x_0) - f(x_n) + (L/2) sum gamma_k^2 sigma_k^2] / sum w_k, any steps.
-
-    Args:
-        steps: gamma_1 .. gamma_n.
-        squared_gradients: |grad f(x_{k-1})|^2, (..., n).
-        values: f(x_0) .. f(x_n), (..., n + 1).
-        smoothness: L along the path.
-        noise: sigma^2, or sigma_k^2 per step.
-        minimum: if given, stands for f(x_n): weaker, and needs only f(x_0).
+    """(A-w): the mean of G_k weighted by w_k = gamma_k (1 - L gamma_k / 2); telescoped descent lemma, any steps.
 
     Returns:
-        Both sides for every horizon.
+        Both sides of sum w_k G_k / sum w_k <= [f(x_0) - f(x_n) + (L/2) sum gamma_k^2 sigma_k^2] / sum w_k; a
+        `minimum`, if given, stands for f(x_n): weaker, and needs only f(x_0).
 
     Raises:
         ValueError: if L max gamma >= 2, where the weights are not positive.
@@ -71,17 +64,9 @@ def gamma_weighted(
 ) -> Inequality:
     """(A-gamma): the mean of G_k weighted by gamma_k; (*) with 1 - L gamma_k / 2 >= 1 - L gamma_1 / 2.
 
-    sum gamma_k G_k / sum gamma_k <= [a_0 + (L/2) sigma^2 sum gamma_k^2] / [(1 - L gamma_1 / 2) sum gamma_k].
-
-    Args:
-        steps: gamma_1 .. gamma_n.
-        squared_gradients: |grad f(x_{k-1})|^2, (..., n).
-        initial_gap: a_0 = f(x_0) - f_*.
-        smoothness: L.
-        noise: sigma^2.
-
     Returns:
-        Both sides for every horizon.
+        Both sides of sum gamma_k G_k / sum gamma_k <= [a_0 + (L/2) sigma^2 sum gamma_k^2] / [(1 - L gamma_1 / 2)
+        sum gamma_k].
 
     Raises:
         ValueError: if L max gamma >= 2.
@@ -97,17 +82,8 @@ def gamma_weighted(
 def uniform_log(initial_gap: float, scale: float, smoothness: float, noise: float, horizon: int) -> Array:
     """(A-u): T_n for gamma_k = C / sqrt(k), the rate n^{-1/2} log n of Surendran et al. (2025).
 
-    T_n <= [a_0 / C + (L/2) C sigma^2 H_n] / [sqrt(n) (1 - L C / (2 sqrt(n)))], H_n the harmonic number.
-
-    Args:
-        initial_gap: a_0 = f(x_0) - f_*.
-        scale: C.
-        smoothness: L.
-        noise: sigma^2.
-        horizon: n.
-
     Returns:
-        The bound, (n,).
+        The bound [a_0 / C + (L/2) C sigma^2 H_n] / [sqrt(n) (1 - L C / (2 sqrt(n)))], H_n the harmonic number.
 
     Raises:
         ValueError: if L C > 1, where the weights of (A-w) need not decrease.
@@ -124,13 +100,6 @@ def uniform_log(initial_gap: float, scale: float, smoothness: float, noise: floa
 def largest_gap(initial_gap: float, scale: float, smoothness: float, noise: float, horizon: int) -> float:
     """The bound a_0 + (L/2) sigma^2 C^2 H_n on max_{k<=n} a_k that (*) itself gives.
 
-    Args:
-        initial_gap: a_0.
-        scale: C, of gamma_k = C / sqrt(k).
-        smoothness: L.
-        noise: sigma^2.
-        horizon: n.
-
     Returns:
         D for `uniform_bounded` and `biased` when no better bound on E f is known.
 
@@ -144,18 +113,9 @@ def largest_gap(initial_gap: float, scale: float, smoothness: float, noise: floa
 def uniform_bounded(gap: float, scale: float, smoothness: float, noise: float, horizon: int) -> Array:
     """(B-u): T_n without the logarithm, where a_k <= D for all k; (*) over gamma_k, summed by parts.
 
-    T_n <= [D / gamma_n + (L/2) sigma^2 sum gamma_k] / [n (1 - L C / 2)]
-        <= (D / C + L C sigma^2) / [sqrt(n) (1 - L C / 2)], gamma_k = C / sqrt(k); the first is returned.
-
-    Args:
-        gap: D.
-        scale: C.
-        smoothness: L.
-        noise: sigma^2.
-        horizon: n.
-
     Returns:
-        The bound, (n,).
+        The bound [D / gamma_n + (L/2) sigma^2 sum gamma_k] / [n (1 - L C / 2)], which is at most (D / C + L C
+        sigma^2) / [sqrt(n) (1 - L C / 2)].
 
     Raises:
         ValueError: if L C >= 2.
@@ -168,20 +128,12 @@ def uniform_bounded(gap: float, scale: float, smoothness: float, noise: float, h
 def uniform_telescoped(
     steps: ArrayLike, squared_gradients: ArrayLike, values: ArrayLike, smoothness: ArrayLike, noise: ArrayLike
 ) -> Inequality:
-    """(C-u): the uniform mean, telescoped, with per-step constants; the tightest bound, without f_*.
-
-    (1/n) sum (1 - L_k gamma_k / 2) G_k <= (1/n) {sum (f(x_{k-1}) - f(x_k)) / gamma_k
-    + (1/2) sum gamma_k L_k sigma_k^2}. Any steps, no condition on L C.
-
-    Args:
-        steps: gamma_1 .. gamma_n.
-        squared_gradients: |grad f(x_{k-1})|^2, (..., n).
-        values: f(x_0) .. f(x_n), (..., n + 1).
-        smoothness: L_k on the segment of step k; a number, (n,) or (..., n).
-        noise: sigma_k^2 at x_{k-1}; likewise.
+    """(C-u): the uniform mean, telescoped, with per-step constants; the tightest bound, without f_*, for any steps.
 
     Returns:
-        Both sides for every horizon.
+        Both sides of (1/n) sum (1 - L_k gamma_k / 2) G_k <= (1/n) {sum (f(x_{k-1}) - f(x_k)) / gamma_k + (1/2) sum
+        gamma_k L_k sigma_k^2}. L_k, on the segment of step k, and sigma_k^2, at x_{k-1}, are numbers, (n,) or (...,
+        n).
     """
     gamma, g, curve = as_array(steps), as_array(squared_gradients), as_array(smoothness)
     n = np.arange(1, gamma.shape[-1] + 1)
@@ -193,18 +145,9 @@ def uniform_telescoped(
 def biased(gap: float, scale: float, smoothness: float, noise: float, squared_bias: ArrayLike, horizon: int) -> Array:
     """(Bias): T_n when E[g_k | past] = grad_k + b_k; (*) with <grad, grad + b> completed to squares.
 
-    T_n <= [2 D / gamma_n + L sigma^2 sum gamma_k] / n + (1/n) sum E|b_k|^2, gamma_k = C / sqrt(k).
-
-    Args:
-        gap: D >= max a_k.
-        scale: C.
-        smoothness: L.
-        noise: sigma^2, about the biased mean.
-        squared_bias: E|b_k|^2, a number or one per step.
-        horizon: n.
-
     Returns:
-        The bound for every horizon 1 .. n; it does not vanish unless the bias does.
+        The bound [2 D / gamma_n + L sigma^2 sum gamma_k] / n + (1/n) sum E|b_k|^2, gamma_k = C / sqrt(k), sigma^2
+        about the biased mean, E|b_k|^2 a number or one per step. It does not vanish unless the bias does.
 
     Raises:
         ValueError: if L C > 1.

@@ -44,14 +44,7 @@ class AdamLedger(NamedTuple):
 
     @classmethod
     def begin(cls, like: Tensor) -> "AdamLedger":
-        """An empty ledger.
-
-        Args:
-            like: a tensor of the parameters' shape, (..., p).
-
-        Returns:
-            The ledger before the first step.
-        """
+        """The ledger before the first step, for parameters of the shape (..., p) of `like`."""
         zero, total = torch.zeros_like(like), torch.zeros_like(like[..., 0])
         return cls(zero, zero, zero, zero, 0, total, total, total)
 
@@ -66,17 +59,10 @@ def record_step(
     epsilon: float = 1e-8,
     start: int = 50,
 ) -> AdamLedger:
-    """Enter one step of torch's Adam.
+    """Enter one step of torch's Adam, with its betas and epsilon, outside the root, in the ledger of the steps before.
 
-    Args:
-        ledger: after the previous step.
-        estimate: g_k, as given to the optimizer, (..., p).
-        gradient: the exact gradient at x_{k-1}, (..., p).
-        step: gamma_k, the learning rate of this step.
-        smoothness: L_k, (...) or a number.
-        betas: Adam's decay rates.
-        epsilon: Adam's epsilon, outside the root.
-        start: k0 >= 1; sums run over k > k0.
+    The estimate g_k, as given to the optimizer, and the exact gradient at x_{k-1} are (..., p); the step is gamma_k,
+    the learning rate, the smoothness L_k, (...) or a number. Sums run over k > k0, the `start`, at least 1.
 
     Returns:
         The ledger after this step.
@@ -104,28 +90,11 @@ def record_step(
 
 
 def offset(ledger: AdamLedger, beta1: float = 0.9) -> Tensor:
-    """y_k - x_k = b1/(1-b1) (x_k - x_{k-1}): add it to the parameters to evaluate f(y_k).
-
-    Args:
-        ledger: after step k.
-        beta1: Adam's first decay rate.
-
-    Returns:
-        (..., p).
-    """
+    """y_k - x_k = b1/(1-b1) (x_k - x_{k-1}), (..., p): add it to the parameters to evaluate f(y_k)."""
     return beta1 / (1 - beta1) * ledger.move
 
 
 def sides(ledger: AdamLedger, value_at_start: Tensor, value_at_end: Tensor) -> Inequality:
-    """Both sides of (T), per member; the mean margin over members is not negative in expectation.
-
-    Args:
-        ledger: after step n.
-        value_at_start: f(y_{k0}), (...).
-        value_at_end: f(y_n), (...).
-
-    Returns:
-        Left and right side, (...).
-    """
+    """Both sides of (T), per member (...), of f(y_{k0}) and f(y_n); the mean margin is not negative in expectation."""
     right = value_at_start - value_at_end + ledger.drift + ledger.curvature
     return Inequality(ledger.left.cpu().numpy(), right.cpu().numpy())

@@ -1,16 +1,17 @@
 """Two-sided laws: what a correct run does, not only what it may not exceed.
 
-Steps are gamma_k on x_k = x_{k-1} - gamma_k g_k; G_k = E|grad f(x_{k-1})|^2; T_n the mean of G_1 .. G_n.
-Derivations are in the docstrings. Signal-to-noise laws hold for many samples K and conditionally on the data
-batch: under minibatch sampling a part of the variance, that of the data, does not fall with K.
+Steps are gamma_k on x_k = x_{k-1} - gamma_k g_k; G_k = E|grad f(x_{k-1})|^2; T_n the mean of G_1 .. G_n; arguments are
+named as those of `envelopes`. Derivations are in the docstrings. Signal-to-noise laws hold for many samples K and
+conditionally on the data batch: under minibatch sampling a part of the variance, that of the data, does not fall with
+K.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
+from vaebench.support.statistics import student_quantile
 from vaebench.theory.series import Array, as_array, by_parts, inverse_sqrt_steps
 
 
@@ -19,18 +20,12 @@ def mean_squared_gradient(
 ) -> Array:
     """The second-order identity for T_n, equal up to O(gamma^2) where a bound would be one-sided.
 
-    Taylor: E f(x_k) = E f(x_{k-1}) - gamma_k G_k + (gamma_k^2/2) E[tr(H_k Sigma_k) + grad' H_k grad]
-    + O(gamma^3); divide by gamma_k and sum:
-    T_n = (1/n) {sum (f(x_{k-1}) - f(x_k)) / gamma_k + (1/2) sum gamma_k [tr(H_k Sigma_k) + grad' H_k grad]}.
-
-    Args:
-        steps: gamma_1 .. gamma_n.
-        values: f(x_0) .. f(x_n), (..., n + 1).
-        curved_noise: tr(H Sigma) at x_{k-1}, (..., n).
-        curved_gradient: grad' H grad at x_{k-1}, (..., n).
+    Taylor: E f(x_k) = E f(x_{k-1}) - gamma_k G_k + (gamma_k^2/2) E[tr(H_k Sigma_k) + grad' H_k grad] + O(gamma^3);
+    divide by gamma_k and sum. The curved noise tr(H Sigma) and the curved gradient grad' H grad are at x_{k-1}.
 
     Returns:
-        The prediction of the running mean of |grad f|^2 for every horizon, (..., n).
+        T_n = (1/n) {sum (f(x_{k-1}) - f(x_k)) / gamma_k + (1/2) sum gamma_k [tr(H_k Sigma_k) + grad' H_k grad]} for
+        every horizon, (..., n).
     """
     gamma, curved = as_array(steps), as_array(curved_noise) + as_array(curved_gradient)
     total = by_parts(gamma, values) + np.cumsum(gamma * curved, -1) / 2
@@ -38,13 +33,7 @@ def mean_squared_gradient(
 
 
 class NoiseDominated(NamedTuple):
-    """The law of SGD started at a minimum, for every horizon, (n,) each.
-
-    Attributes:
-        squared_gradient: G_k.
-        mean: T_n.
-        limit: C tr(H Sigma) / sqrt(n), to which T_n tends.
-    """
+    """G_k, T_n and the limit C tr(H Sigma) / sqrt(n) of T_n for SGD from a minimum, at every horizon, (n,) each."""
 
     squared_gradient: Array
     mean: Array
@@ -54,18 +43,11 @@ class NoiseDominated(NamedTuple):
 def noise_dominated(hessian: ArrayLike, covariance: ArrayLike, scale: float, horizon: int) -> NoiseDominated:
     """SGD with gamma_k = C / sqrt(k) from a minimum, linearised there.
 
-    The covariance of x_k - x_* follows P_k = (I - gamma H) P_{k-1} (I - gamma H) + gamma^2 Sigma, P_0 = 0,
-    and G_k = tr(H^2 P_{k-1}) -> (gamma_k / 2) tr(H Sigma): the rate n^{-1/2} is attained. Only the diagonal
-    of P in the eigenbasis of H is needed.
-
-    Args:
-        hessian: H at the minimum, (p, p).
-        covariance: Sigma of the gradient estimate there, (p, p).
-        scale: C.
-        horizon: n.
-
     Returns:
-        The predictions.
+        The law by the Hessian H at the minimum and the covariance Sigma of the gradient there, (p, p). The
+        covariance of x_k - x_* follows P_k = (I - gamma H) P_{k-1} (I - gamma H) + gamma^2 Sigma, P_0 = 0, and G_k
+        = tr(H^2 P_{k-1}) -> (gamma_k / 2) tr(H Sigma): the rate n^{-1/2} is attained. Only the diagonal of P in the
+        eigenbasis of H is needed.
 
     >>> law = noise_dominated([[2.0]], [[3.0]], 0.1, 10_000)
     >>> round(float(law.mean[-1] / law.limit[-1]), 2)
@@ -88,16 +70,11 @@ def adam_fixed_point(
 ) -> Array:
     """The gradient at which Adam with fixed betas comes to rest: not zero under skewed noise.
 
-    As steps vanish x settles where E[m / sqrt(v)] = 0; to first order in 1 - b2, expanding 1/sqrt(v) about
-    V = E g^2, that is grad_j = kappa mu3_j / (2 V_j), kappa = (1-b1)(1-b2) / (1 - b1 b2).
-
-    Args:
-        third_moment: mu3, third central moment of each coordinate of the noise.
-        second_moment: V = E g^2.
-        betas: Adam's decay rates.
+    As steps vanish x settles where E[m / sqrt(v)] = 0; to first order in 1 - b2, expanding 1/sqrt(v) about V = E g^2.
 
     Returns:
-        The gradient, coordinate by coordinate; its square is a floor for |grad f|^2.
+        grad_j = kappa mu3_j / (2 V_j), kappa = (1-b1)(1-b2) / (1 - b1 b2), mu3 the third central moment of each
+        coordinate of the noise; its square is a floor for |grad f|^2.
 
     >>> float(adam_fixed_point(8.0, 1.0, (0.9, 0.99)).round(4))
     0.0367
@@ -107,12 +84,7 @@ def adam_fixed_point(
 
 
 class Exponents(NamedTuple):
-    """Log-log slopes in K, the number of importance samples, as K grows.
-
-    Attributes:
-        signal: of |E g|.
-        variance: of the variance of g.
-    """
+    """Log-log slopes of |E g| and of the variance of g in K, the number of importance samples, as K grows."""
 
     signal: float
     variance: float
@@ -124,20 +96,15 @@ class Exponents(NamedTuple):
 
 
 def importance_exponents(estimator: str, block: str, alpha: float = 0.0) -> Exponents:
-    """Slopes in K of an estimator's signal, variance and signal-to-noise ratio.
+    """Slopes in K of the signal, variance and signal-to-noise ratio of an estimator's encoder or decoder block.
 
-    In B, independent replicates of a fixed data batch, every variance has slope -1 and every ratio +1/2.
-    Sources: Rainforth et al. (2018) for IWAE, Tucker et al. (2019) for the doubly reparameterised encoder,
-    Daudel et al. (2023) for alpha > 0.
-
-    Args:
-        estimator: "pathwise", "doubly_reparameterized" or "sticking_the_landing" (biased for
-            K > 1 unless alpha = 1).
-        block: "encoder" or "decoder"; the estimators differ in the encoder only.
-        alpha: of the VR-IWAE bound, 0 for IWAE.
+    In B, independent replicates of a fixed data batch, every variance has slope -1 and every ratio +1/2. Sources:
+    Rainforth et al. (2018) for IWAE, Tucker et al. (2019) for the doubly reparameterised encoder, Daudel et al. (2023)
+    for alpha > 0.
 
     Returns:
-        The slopes.
+        The slopes; the estimators "pathwise", "doubly_reparameterized" and "sticking_the_landing" (biased for K > 1
+        unless alpha = 1) differ in the encoder only.
 
     Raises:
         ValueError: if no law is recorded for the estimator or the block.
@@ -155,29 +122,15 @@ def importance_exponents(estimator: str, block: str, alpha: float = 0.0) -> Expo
 
 
 def importance_gap(relative_variance: ArrayLike, samples: ArrayLike) -> Array:
-    """The bias log p(x) - L_K = Var(w / p(x)) / (2 K) + O(1/K^2) of IWAE (Maddison et al., 2017).
-
-    Args:
-        relative_variance: Var_q(w / p(x)), finite.
-        samples: K.
-
-    Returns:
-        The gap in nats, broadcast.
-    """
+    """The bias Var_q(w / p(x)) / (2 K) + O(1/K^2) of IWAE in nats, log p(x) - L_K (Maddison et al., 2017)."""
     return as_array(relative_variance) / (2 * as_array(samples))
 
 
 def loglog_slope(abscissa: ArrayLike, ordinate: ArrayLike) -> Array:
-    """Least-squares slope of log y against log x along the last axis.
-
-    No error is returned: running means are correlated in n, so take it over seeds (`lower_limit`).
-
-    Args:
-        abscissa: x > 0, (n,).
-        ordinate: y > 0, (..., n).
+    """Least-squares slope of log y (..., n) against log x (n,), both positive.
 
     Returns:
-        (...).
+        (...). No error: running means are correlated in n, so take it over seeds (`lower_limit`).
 
     >>> float(loglog_slope([1, 10, 100], [5, 0.5, 0.05]).round(6))
     -1.0
@@ -188,15 +141,7 @@ def loglog_slope(abscissa: ArrayLike, ordinate: ArrayLike) -> Array:
 
 
 def lower_limit(samples: ArrayLike, false_alarm: float = 1e-4) -> float:
-    """One-sided t limit mean - t_{S-1} se: below the expectation but for the false-alarm rate.
-
-    Args:
-        samples: one number per seed, (S,).
-        false_alarm: probability of lying above the expectation, for normal samples.
-
-    Returns:
-        The limit; a rate test fails when that of the slopes exceeds -1/2 plus a tolerance.
-    """
+    """One-sided t limit mean - t_{S-1} se of a number per seed: below the expectation but for the false-alarm rate."""
     values = as_array(samples)
     error = values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() + stats.t.ppf(false_alarm, len(values) - 1) * error)
+    return float(values.mean() + student_quantile(false_alarm, len(values) - 1) * error)

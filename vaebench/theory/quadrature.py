@@ -1,13 +1,13 @@
 """Exact multi-sample bounds by quadrature: ELBO, IWAE and VR-IWAE, for any number of samples.
 
-Log weights are evaluated at the nodes of a rule for the noise, N(0, I) in one or two dimensions. For K
-draws S = (1/K) sum_k w_k / c with any constant c > 0, Frullani's integral
-log S = ∫ (e^{-t} - e^{-tS}) dt/t and t = e^u give
+Log weights (..., Q), in nats, are evaluated at the nodes of a rule for the noise, N(0, I) in one or two dimensions. For
+K draws S = (1/K) sum_k w_k / c with any constant c > 0, Frullani's integral log S = ∫ (e^{-t} - e^{-tS}) dt/t and t =
+e^u give
 
     E log (1/K) sum_k w_k = log c + ∫_R [exp(-e^u) - phi(e^u/K)^K] du,    phi(t) = E_q exp(-t w/c).
 
-The bound is IWAE's (Burda et al., 2016); applied to w^{1-alpha} and divided by 1 - alpha it is VR-IWAE's
-(Daudel et al., 2023). Everything is differentiable, so the exact gradient follows by autograd.
+The bound is IWAE's (Burda et al., 2016); applied to w^{1-alpha} and divided by 1 - alpha it is VR-IWAE's (Daudel et
+al., 2023). Everything is differentiable, so the exact gradient follows by autograd.
 """
 
 import math
@@ -19,12 +19,7 @@ from torch import Tensor
 
 
 class Rule(NamedTuple):
-    """A quadrature rule for the standard normal: E h(eps) ~ sum_i weights_i h(nodes_i).
-
-    Attributes:
-        nodes: (Q, dimension).
-        weights: (Q,), positive, of sum one.
-    """
+    """E h(eps) ~ sum_i weights_i h(nodes_i) for eps ~ N(0, I): nodes (Q, dimension), weights (Q,) of sum one."""
 
     nodes: Tensor
     weights: Tensor
@@ -41,18 +36,9 @@ def _tensor_rule(nodes: Tensor, weights: Tensor, dimension: int) -> Rule:
 def gauss_hermite(points: int, dimension: int = 1, dtype: torch.dtype = torch.float64) -> Rule:
     """Gauss-Hermite: exact for polynomials of degree 2 points - 1 in each dimension.
 
-    Best for smooth integrands, such as one draw's log weight or its gradient under a smooth decoder.
-
-    Args:
-        points: nodes per dimension.
-        dimension: 1 or 2.
-        dtype: of the rule.
-
     Returns:
-        The rule, with points ** dimension nodes.
-
-    Raises:
-        ValueError: if the dimension is neither 1 nor 2.
+        The rule of one dimension or two, with points ** dimension nodes: best for smooth integrands, such as one
+        draw's log weight or its gradient under a smooth decoder.
 
     >>> rule = gauss_hermite(3)
     >>> round(float(rule.weights @ rule.nodes[:, 0] ** 4), 12)
@@ -67,19 +53,10 @@ def gauss_hermite(points: int, dimension: int = 1, dtype: torch.dtype = torch.fl
 def trapezoid(points: int, dimension: int = 1, radius: float = 9.0, dtype: torch.dtype = torch.float64) -> Rule:
     """The trapezoid rule on [-radius, radius]: geometric convergence for analytic integrands.
 
-    Best under `importance_bound`, whose integrands resemble steps for large t, where Gauss-Hermite is slow.
-
-    Args:
-        points: nodes per dimension.
-        dimension: 1 or 2.
-        radius: where the normal density is cut; 9 leaves 2e-19.
-        dtype: of the rule.
-
     Returns:
-        The rule, with points ** dimension nodes.
-
-    Raises:
-        ValueError: if the dimension is neither 1 nor 2.
+        The rule of one dimension or two, with points ** dimension nodes: best under `importance_bound`, whose
+        integrands resemble steps for large t, where Gauss-Hermite is slow. A radius of 9 leaves 2e-19 of the
+        density.
     """
     nodes = torch.linspace(-radius, radius, points, dtype=torch.float64, device="cpu")
     weights = torch.softmax(-nodes.square() / 2, 0)
@@ -89,12 +66,8 @@ def trapezoid(points: int, dimension: int = 1, radius: float = 9.0, dtype: torch
 def expectation(integrand: Callable[[Tensor], Tensor], rule: Rule) -> Tensor:
     """E h(eps) for eps ~ N(0, I): the exact ELBO, or its gradient, of any decoder with one or two latents.
 
-    Args:
-        integrand: h, from nodes (Q, dimension) to (Q, ...).
-        rule: the quadrature.
-
     Returns:
-        (...), differentiable in whatever the integrand depends on.
+        (...), of an integrand from nodes (Q, dimension) to (Q, ...); differentiable in whatever that depends on.
 
     >>> round(float(expectation(lambda eps: eps[:, 0].exp(), gauss_hermite(20))), 6)  # e^{1/2}
     1.648721
@@ -103,46 +76,23 @@ def expectation(integrand: Callable[[Tensor], Tensor], rule: Rule) -> Tensor:
 
 
 def log_evidence(log_weights: Tensor, rule: Rule) -> Tensor:
-    """Log p(x) = log E_q w, the limit of every bound with alpha < 1 as K grows.
-
-    Args:
-        log_weights: (..., Q), at the rule's nodes, in nats.
-        rule: the quadrature.
-
-    Returns:
-        (...), in nats.
-    """
+    """Log p(x) = log E_q w in nats, (...), the limit of every bound with alpha < 1 as K grows."""
     return (log_weights + rule.weights.log()).logsumexp(-1)
 
 
 def elbo(log_weights: Tensor, rule: Rule) -> Tensor:
-    """The ELBO E_q log w: VR-IWAE at alpha = 1, any K, and IWAE at K = 1.
-
-    Args:
-        log_weights: (..., Q), at the rule's nodes, in nats.
-        rule: the quadrature.
-
-    Returns:
-        (...), in nats.
-    """
+    """The ELBO E_q log w in nats, (...): VR-IWAE at alpha = 1, any K, and IWAE at K = 1."""
     return log_weights @ rule.weights
 
 
 def importance_bound(log_weights: Tensor, rule: Rule, samples: float, alpha: float = 0.0, points: int = 320) -> Tensor:
-    """The exact VR-IWAE bound E log[(1/K) sum_k w_k^{1-alpha}] / (1-alpha), IWAE's at alpha = 0.
+    """The exact VR-IWAE bound E log[(1/K) sum_k w_k^{1-alpha}] / (1-alpha), IWAE's at alpha = 0; `elbo` is its limit.
 
-    The trapezoid rule in u errs by about exp(-pi^2 / h), h the spacing: below 1e-12 while the weights within
-    the rule span less than e^60 or so; raise `points` beyond. Peak memory is points * Q * batch numbers.
-
-    Args:
-        log_weights: (..., Q), at the rule's nodes, in nats; for gradients, a function of the parameters.
-        rule: the quadrature; prefer `trapezoid`.
-        samples: K >= 1, not necessarily an integer.
-        alpha: in [0, 1); use `elbo` at 1.
-        points: nodes in u.
+    The trapezoid rule of so many points in u errs by about exp(-pi^2 / h), h the spacing: below 1e-12 while the weights
+    within the rule span less than e^60 or so; raise `points` beyond. Peak memory is points * Q * batch numbers.
 
     Returns:
-        (...), in nats, differentiable.
+        (...), in nats, differentiable. K need not be an integer; prefer `trapezoid` for the latents.
 
     Raises:
         ValueError: if K < 1 or alpha lies outside [0, 1).

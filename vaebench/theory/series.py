@@ -9,12 +9,7 @@ Array = NDArray[np.float64]
 
 
 class Inequality(NamedTuple):
-    """Both sides of left <= right, for every horizon n = 1, 2, ... on the last axis.
-
-    Attributes:
-        left: a (weighted) mean of squared gradients.
-        right: its bound.
-    """
+    """Both sides of left <= right for n = 1, 2, ... on the last axis: a mean of squared gradients and its bound."""
 
     left: Array
     right: Array
@@ -26,38 +21,15 @@ class Inequality(NamedTuple):
 
 
 def as_array(values: ArrayLike) -> Array:
-    """Numbers, arrays or CPU tensors without history as a float64 array.
-
-    Args:
-        values: anything numpy converts.
-
-    Returns:
-        The array.
-    """
+    """Numbers, arrays or CPU tensors without history as a float64 array."""
     return np.asarray(values, dtype=np.float64)
 
 
 def inverse_sqrt_steps(scale: float, horizon: int) -> Array:
-    """The theorem's steps gamma_k = C / sqrt(k).
-
-    Args:
-        scale: C.
-        horizon: n.
-
-    Returns:
-        gamma_1 .. gamma_n.
-    """
+    """The theorem's steps gamma_k = C / sqrt(k), (n,), of n = `horizon`."""
     return scale / np.sqrt(np.arange(1, horizon + 1))
 
 
 def by_parts(steps: ArrayLike, values: ArrayLike) -> Array:
-    """The sums of (f(x_{k-1}) - f(x_k)) / gamma_k over k <= n, for every n; f_* cancels.
-
-    Args:
-        steps: gamma_1 .. gamma_n.
-        values: f(x_0) .. f(x_n), (..., n + 1).
-
-    Returns:
-        (..., n).
-    """
+    """The sums of (f(x_{k-1}) - f(x_k)) / gamma_k over k <= n, for every n, (..., n); f_* cancels."""
     return np.cumsum(-np.diff(as_array(values), axis=-1) / as_array(steps), -1)

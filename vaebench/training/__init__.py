@@ -1,8 +1,7 @@
 """Training: one run is a fleet of one.
 
 `schedules` and `optimizers` say how far and where to, `steps` takes a step (eager, or compiled by `compilation`),
-`fleet` trains every seed at once, `records` and `snapshots` are what it hands out and goes on from; `trajectory`, the
-file of a run, is imported by name: it needs pandas.
+`fleet` trains every seed at once, `records` and `snapshots` are what it hands out and goes on from.
 """
 
 from vaebench.training import optimizers

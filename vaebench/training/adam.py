@@ -20,36 +20,21 @@ def _evaluated(closure: Callable[[], Any] | None) -> Any:
 class TheoremAdam(Optimizer):
     """Adam as its convergence is proved (Defossez et al., 2022, A Simple Convergence Proof of Adam and Adagrad).
 
-    m <- b1 m + g, v <- b2 v + g^2, x <- x - lr (1 - b1) sqrt((1 - b2^n)/(1 - b2)) m / sqrt(eps + v).
+    m <- b1 m + g, v <- b2 v + g^2, x <- x - lr (1 - b1) sqrt((1 - b2^n)/(1 - b2)) m / sqrt(eps + v), b1 < b2 < 1.
     torch's Adam takes this step times 1/(1 - b1^n), as eps -> 0.
+
+    Raises:
+        ValueError: unless 0 <= b1 < b2 < 1.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, betas: tuple[float, float], eps: float):
-        """Set up.
-
-        Args:
-            parameters: tensors to update.
-            lr: gamma.
-            betas: b1 < b2 < 1.
-            eps: inside the root.
-
-        Raises:
-            ValueError: unless 0 <= b1 < b2 < 1.
-        """
         if not 0 <= betas[0] < betas[1] < 1:
             raise ValueError(f"theorem_adam needs 0 <= beta1 < beta2 < 1, got {betas!r}.")
         super().__init__(parameters, {"lr": within("lr", lr, 0), "betas": betas, "eps": within("eps", eps, 0)})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Take one step.
-
-        Args:
-            closure: evaluates the loss again, as in torch.
-
-        Returns:
-            The closure's value, or None.
-        """
+        """Take one step; the value of the closure, which evaluates the loss again, or None."""
         loss = _evaluated(closure)
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]

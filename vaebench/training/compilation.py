@@ -7,6 +7,8 @@ tensors go through it: what depends on their values is an error, and the first r
 """
 
 import os
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from vaebench.gradients.loss import Parameters
 from vaebench.gradients.memory import Differentiator
-from vaebench.support.internals import compile_flat
+from vaebench.support.internals import Build, compile_flat
 
 Result = tuple[Parameters, Tensor]
 CACHE = "TORCHINDUCTOR_CACHE_DIR"  # torch's name of the variable that says where inductor keeps its code
@@ -27,20 +29,15 @@ class CompilationError(RuntimeError):
 
 
 class Compiler:
-    """Compiles gradients, and goes on with the eager ones, saying so once, where that fails.
+    """Compiles gradients, and goes on with the eager ones, telling `say` why, once, where that fails.
 
     Attributes:
         failure: why it failed, a sentence; None if it did not.
     """
 
-    def __init__(self, say: Callable[[str], None] | None = None):
-        """Set up.
-
-        Args:
-            say: told why steps are eager, if they are.
-        """
+    def __init__(self, say: Callable[[str], None] | None = None, build: Build = compile_flat, after: int = 0):
         self.failure: str | None = None
-        self._say = say
+        self._say, self._build, self._after = say, build, after
 
     @property
     def outcome(self) -> str:
@@ -48,15 +45,8 @@ class Compiler:
         return "compiled" if self.failure is None else f"eager: {self.failure}"
 
     def __call__(self, differentiate: Differentiator) -> Differentiator:
-        """The compiled gradient, or the eager one after a failure.
-
-        Args:
-            differentiate: as of `compiled`.
-
-        Returns:
-            The same function, to rounding.
-        """
-        fast = compiled(differentiate)
+        """The same gradient compiled, to rounding, or the eager one after a failure."""
+        fast = compiled(differentiate, self._build, self._after)
 
         def run(parameters: Parameters, x: Tensor, noise: Tensor) -> Result:
             if self.failure is None:
@@ -71,15 +61,14 @@ class Compiler:
         return run
 
 
-def compiled(differentiate: Differentiator) -> Differentiator:
+def compiled(differentiate: Differentiator, build: Build = compile_flat, after: int = 0) -> Differentiator:
     """A gradient by inductor, one compilation for each layout of its inputs: seconds, fewer if it is on the disk.
 
-    Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet.
-
-    Args:
-        differentiate: (parameters, x, noise) -> gradients by name and values, such as
-            `torch.func.grad_and_value` of `loss_function`. It must not draw random numbers, and what
-            else it depends on must stay as it is at the first call: changes are not looked for.
+    Compile what is repeated: a micro-batch rather than the batch, `vmap` of a gradient for a fleet. The gradient must
+    not draw random numbers, and what else it depends on must stay as it is at the first call: changes are not looked
+    for. `build` makes the code, from a function of tensors and examples of them: inductor, or `interpret_flat`, which
+    is ready at once, needs no compiler and gains less. `after` calls with a layout are eager, so that no code is made
+    for a few steps.
 
     Returns:
         The same function, to rounding, of tensors without a graph. On its first call with new layouts it raises a
@@ -87,12 +76,16 @@ def compiled(differentiate: Differentiator) -> Differentiator:
         from the eager one by more than rounding explains, which switches a share of ReLUs too.
     """
     ready: dict[tuple[Any, ...], Differentiator] = {}
+    calls: Counter[tuple[Any, ...]] = Counter()
 
     def run(parameters: Parameters, x: Tensor, noise: Tensor) -> Result:
         key = _layout(parameters, x, noise)
+        if calls[key] < after:
+            calls[key] += 1
+            return differentiate(parameters, x, noise)
         with torch.no_grad():
             if key not in ready:
-                fast = _compile(differentiate, parameters, x, noise)
+                fast = _compile(differentiate, build, parameters, x, noise)
                 _compare_results(fast(parameters, x, noise), differentiate(parameters, x, noise))
                 ready[key] = fast
             return ready[key](parameters, x, noise)
@@ -103,8 +96,8 @@ def compiled(differentiate: Differentiator) -> Differentiator:
 def keep_code() -> None:
     """Let inductor keep its code in the user's cache directory; for commands, since it sets an environment variable.
 
-    A directory that the variable names already stays. Where there is none to write to, torch's own choice, in the
-    directory of temporary files, stays.
+    A directory that the variable names already stays. Where there is none to write to, or its path has a space, which
+    inductor's compiler does not take, torch's own choice, in the directory of temporary files, stays.
     """
     from platformdirs import user_cache_path
 
@@ -112,15 +105,36 @@ def keep_code() -> None:
         with suppress(OSError):
             directory = user_cache_path("vaebench") / "compiled"
             directory.mkdir(parents=True, exist_ok=True)
-            if os.access(directory, os.W_OK):
+            if os.access(directory, os.W_OK) and not _has_space(str(directory)):
                 os.environ[CACHE] = str(directory)
+
+
+def _has_space(path: str) -> bool:
+    return any(letter.isspace() for letter in path)
+
+
+def _reason(error: Exception) -> str:
+    """In a few words: a path that the compiler is given and does not take, or else what it said."""
+    said = " ".join(str(error).split())
+    paths = {
+        CACHE: os.environ.get(CACHE, ""),
+        "TMPDIR": tempfile.gettempdir(),
+        "torch": os.path.dirname(torch.__file__),
+    }
+    for name, path in paths.items():
+        if "C++ compile error" in said and _has_space(path):
+            what = "install torch elsewhere" if name == "torch" else f"set {name} to another"
+            return f"inductor's compiler takes no path with a space, such as {path!r}: {what}"
+    return said[:200]
 
 
 def _layout(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Any, ...]:
     return (*parameters, *((t.shape, t.stride(), t.dtype, t.device) for t in (x, noise, *parameters.values())))
 
 
-def _compile(differentiate: Differentiator, parameters: Parameters, x: Tensor, noise: Tensor) -> Differentiator:
+def _compile(
+    differentiate: Differentiator, build: Build, parameters: Parameters, x: Tensor, noise: Tensor
+) -> Differentiator:
     names, results = list(parameters), []
 
     def flat(*tensors: Tensor) -> list[Tensor]:
@@ -129,10 +143,9 @@ def _compile(differentiate: Differentiator, parameters: Parameters, x: Tensor, n
         return [*found.values(), values]
 
     try:
-        fast = compile_flat(flat, [*parameters.values(), x, noise])
+        fast = build(flat, [*parameters.values(), x, noise])
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CompilationError(f"Compilation failed ({reason}); use eager code.") from error
+        raise CompilationError(f"Compilation failed ({_reason(error)}); use eager code.") from error
 
     def run(parameters: Parameters, x: Tensor, noise: Tensor) -> Result:
         *found, values = fast(*parameters.values(), x, noise)
@@ -143,11 +156,11 @@ def _compile(differentiate: Differentiator, parameters: Parameters, x: Tensor, n
 
 def _compare_results(found: Result, expected: Result) -> None:
     """Values are those of sums that may cancel: below 1, their errors are not relative."""
-    _compare("gradient of", found[0], expected[0])
-    _compare("value", *(dict(enumerate(torch.atleast_1d(values))) for _, values in (found, expected)), least=1)
+    require_agreement("gradient of", found[0], expected[0])
+    require_agreement("value", *(dict(enumerate(torch.atleast_1d(values))) for _, values in (found, expected)), least=1)
 
 
-def _compare(what: str, found: Mapping[Any, Tensor], expected: Mapping[Any, Tensor], least: float = 0) -> None:
+def require_agreement(what: str, found: Mapping[Any, Tensor], expected: Mapping[Any, Tensor], least: float = 0) -> None:
     """Whether compiled tensors are the eager ones but for rounding, which switches a share of ReLUs too.
 
     Numbers that are not finite, as those of members that diverged, must be so in both.

@@ -21,6 +21,7 @@ from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import check_gradient, require_alike
 from vaebench.models import minibatch
 from vaebench.support.layers import like_parameters
+from vaebench.support.seeding import KEPT
 from vaebench.training.optimizers import OptimizerFactory, check_elementwise
 from vaebench.training.records import Checkpoint, State, Step, divergences, geometric
 from vaebench.training.schedules import Schedule
@@ -80,14 +81,18 @@ def train(
     if len(marks) < 2 or marks[0] != 0 or marks[-1] != steps or any(a >= b for a, b in pairwise(marks)):
         raise ValueError(f"checkpoints must increase from 0 to steps = {steps}, got {list(marks)}.")
     models = list(model) if isinstance(model, Sequence) else [model] * len(seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or len(models) != len(seeds):
-        raise ValueError(f"seeds must be distinct, one per model, got {list(seeds)} for {len(models)} model(s).")
+    if not seeds or len({seed % KEPT for seed in seeds}) < len(seeds) or len(models) != len(seeds):
+        raise ValueError(
+            f"seeds must be distinct in their lowest 32 bits, all that torch keeps of them, and one per model, got "
+            f"{list(seeds)} for {len(models)} model(s)."
+        )
     if len(seeds) > 1:
         check_elementwise(optimizer)
-    losses = [Loss(one, estimator, objective) for one in models]  # pyright: ignore[reportArgumentType]
+    made = {id(one): Loss(one, estimator, objective) for one in models}  # pyright: ignore[reportArgumentType]
+    losses = [made[id(one)] for one in models]
     data = check_gradient(losses[0], data)
     parameters = _stack(losses)
-    streams = [_stream(losses[0], data, batch_size, sampler, seed) for seed in seeds]
+    streams = _streams(losses[0], data, batch_size, sampler, seeds)
     rule = optimizer(list(parameters.values()), schedule(1))
     if start is not None:
         restore(start, parameters, rule, streams)
@@ -104,10 +109,10 @@ def train(
     return _report(live, moves, marks, dict(probes or {}), start, save)
 
 
-def _stream(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seed: int) -> Stream:
-    like = like_parameters(loss)
-    generator = torch.Generator(device=like.device).manual_seed(seed)
-    return Stream(sampler(len(data), batch_size, generator), loss.noise_shape(batch_size), like.dtype, generator)
+def _streams(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seeds: Sequence[int]) -> list[Stream]:
+    like, shape = like_parameters(loss), loss.noise_shape(batch_size)
+    generators = [torch.Generator(device=like.device).manual_seed(seed) for seed in seeds]
+    return [Stream(sampler(len(data), batch_size, one), shape, like.dtype, one) for one in generators]
 
 
 def _moves(
@@ -168,5 +173,6 @@ def _copy(parameters: Parameters) -> Parameters:
 
 def _stack(losses: Sequence[Loss]) -> Parameters:
     require_alike(losses)
-    members = [own_parameters(loss) for loss in losses]
+    own = {id(loss): own_parameters(loss) for loss in losses}
+    members = [own[id(loss)] for loss in losses]
     return {name: torch.stack([member[name] for member in members]).requires_grad_() for name in members[0]}

@@ -1,7 +1,9 @@
 """Optimizers by name: torch.optim's, and the Adam of a theorem.
 
-All update elementwise, so that one optimizer on stacked parameters is one optimizer per member of a fleet.
-`foreach` is chosen explicitly: torch's automatic choice depends on the device and would move the counted cost.
+Each takes the tensors to update and lr, the step size gamma, which a schedule overwrites at every step; betas are the
+decays of the moments, eps is added to the root. All update elementwise, so that one optimizer on stacked parameters is
+one optimizer per member of a fleet. `foreach` is chosen explicitly: torch's automatic choice depends on the device and
+would move the counted cost.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,15 +21,7 @@ OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimizer", "vaebench
 
 @OPTIMIZERS.register
 def sgd(parameters: Iterable[Tensor], lr: float) -> Optimizer:
-    """x <- x - lr g.
-
-    Args:
-        parameters: tensors to update.
-        lr: gamma; a schedule overwrites it at every step.
-
-    Returns:
-        The optimizer.
-    """
+    """x <- x - lr g."""
     return torch.optim.SGD(parameters, lr=lr, foreach=True)
 
 
@@ -35,17 +29,7 @@ def sgd(parameters: Iterable[Tensor], lr: float) -> Optimizer:
 def adam(
     parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> Optimizer:
-    """Adam (Kingma & Ba, 2015).
-
-    Args:
-        parameters: tensors to update.
-        lr: gamma.
-        betas: decay of the two moments.
-        eps: added to the root.
-
-    Returns:
-        The optimizer.
-    """
+    """Adam (Kingma & Ba, 2015)."""
     return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, foreach=True)
 
 
@@ -55,19 +39,9 @@ def fused_adam(
 ) -> Optimizer:
     """`adam` in one kernel: steps of small nets are shorter by up to a third.
 
-    Its vectorised loop rounds the last elements of a tensor otherwise than those before.
-
-    Args:
-        parameters: tensors to update.
-        lr: gamma.
-        betas: decay of the two moments.
-        eps: added to the root.
-
     Returns:
-        The optimizer.
-
-    Raises:
-        ValueError: at a step, if a parameter has gaps in memory.
+        The optimizer, which rounds the last elements of a tensor otherwise than those before, as its loop is
+        vectorised, and refuses parameters with gaps in memory at its first step.
     """
     rule = torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, fused=True)
     rule.register_step_pre_hook(_lay_out)
@@ -78,48 +52,19 @@ def fused_adam(
 def amsgrad(
     parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> Optimizer:
-    """Adam with the running maximum of the second moment (Reddi et al., 2018).
-
-    Args:
-        parameters: tensors to update.
-        lr: gamma.
-        betas: decay of the two moments.
-        eps: added to the root.
-
-    Returns:
-        The optimizer.
-    """
+    """Adam with the running maximum of the second moment (Reddi et al., 2018)."""
     return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, amsgrad=True, foreach=True)
 
 
 @OPTIMIZERS.register
 def adagrad(parameters: Iterable[Tensor], lr: float, eps: float = 1e-10) -> Optimizer:
-    """Adagrad (Duchi et al., 2011).
-
-    Args:
-        parameters: tensors to update.
-        lr: gamma.
-        eps: added to the root.
-
-    Returns:
-        The optimizer.
-    """
+    """Adagrad (Duchi et al., 2011)."""
     return torch.optim.Adagrad(parameters, lr=lr, eps=eps, foreach=True)
 
 
 @OPTIMIZERS.register
 def rmsprop(parameters: Iterable[Tensor], lr: float, alpha: float = 0.99, eps: float = 1e-8) -> Optimizer:
-    """RMSprop (Tieleman & Hinton, 2012).
-
-    Args:
-        parameters: tensors to update.
-        lr: gamma.
-        alpha: decay of the second moment.
-        eps: added to the root.
-
-    Returns:
-        The optimizer.
-    """
+    """RMSprop (Tieleman & Hinton, 2012); alpha is the decay of the second moment."""
     return torch.optim.RMSprop(parameters, lr=lr, alpha=alpha, eps=eps, foreach=True)
 
 
@@ -127,17 +72,7 @@ def rmsprop(parameters: Iterable[Tensor], lr: float, alpha: float = 0.99, eps: f
 def theorem_adam(
     parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> Optimizer:
-    """The Adam of Defossez et al. (2022).
-
-    Args:
-        parameters: tensors to update.
-        lr: gamma.
-        betas: b1 < b2 < 1.
-        eps: inside the root.
-
-    Returns:
-        The optimizer.
-    """
+    """The Adam of Defossez et al. (2022), b1 < b2 < 1 and eps inside the root."""
     return TheoremAdam(parameters, lr, betas, eps)
 
 
@@ -166,14 +101,7 @@ def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 def check_elementwise(optimizer: OptimizerFactory) -> None:
-    """Refuse an optimizer that mixes members of a fleet: one's step must not change with another's gradient.
-
-    Args:
-        optimizer: (parameters, lr) -> optimizer.
-
-    Raises:
-        ValueError: if it does.
-    """
+    """Refuse an optimizer that mixes members of a fleet: one's step must not change with another's gradient."""
 
     def first_member(other: float) -> Tensor:
         stacked = [torch.zeros(shape, dtype=torch.float64, device="cpu") for shape in ((2, 2), (2,))]

@@ -50,14 +50,9 @@ class State:
     def each_seed(self, probe: Callable[[Parameters, int], Any]) -> Tensor:
         """The same of parameters and seed."""
         members = zip(range(len(self.seeds)), self.seeds, self.finite().tolist(), strict=True)
-        found = [probe(self.member(s), seed) if fine else None for s, seed, fine in members]
-        known = [
-            None if value is None else torch.as_tensor(value, dtype=torch.float64, device="cpu") for value in found
-        ]
-        missing = torch.full_like(
-            next((value for value in known if value is not None), torch.zeros((), device="cpu")), math.nan
-        )
-        return torch.stack([missing.double() if value is None else value for value in known])
+        found = [probe(self.member(s), seed) if fine else math.nan for s, seed, fine in members]
+        values = [torch.as_tensor(value, dtype=torch.float64, device="cpu") for value in found]
+        return torch.stack(torch.broadcast_tensors(*values))
 
 
 class Step(NamedTuple):
@@ -124,16 +119,7 @@ class Checkpoint:
 
 
 def divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergence]:
-    """Members with a non-finite loss since a step, or with a non-finite parameter now.
-
-    Args:
-        state: the fleet now.
-        losses: of the steps since then, (n, S).
-        start: that step.
-
-    Returns:
-        Their divergences by seed.
-    """
+    """By seed, the members with a non-finite loss (n, S) since step `start`, or with a non-finite parameter now."""
     sums = torch.stack([p.reshape(len(p), -1).sum(1) for p in state.parameters.values()]).sum(0)
     table = torch.cat([losses, sums.unsqueeze(0)])
     bad = ~torch.cat([losses.isfinite(), state.finite().unsqueeze(0)])
@@ -146,14 +132,10 @@ def divergences(state: State, losses: Tensor, start: int) -> dict[int, Divergenc
 
 
 def geometric(steps: int, per_decade: int = 8) -> tuple[int, ...]:
-    """Steps 0, 1, ... up to `steps`, equally spaced in the logarithm, without repetition.
-
-    Args:
-        steps: the last.
-        per_decade: how many in a factor of ten.
+    """Steps 0, 1, ... up to `steps`, equally spaced in the logarithm.
 
     Returns:
-        The steps.
+        The steps, `per_decade` in a factor of ten, without repetition.
 
     >>> geometric(100, 2)
     (0, 1, 3, 10, 32, 100)

@@ -34,10 +34,7 @@ class Schedule:
         positive_integer("period", self.period)
 
     def __call__(self, step: int) -> float:
-        """Step size at a step.
-
-        Args:
-            step: n >= 1.
+        """Step size at step n >= 1.
 
         Returns:
             gamma_n.
@@ -50,14 +47,7 @@ class Schedule:
         return self.scale * (1 + (positive_integer("step", step) - 1) // self.period) ** -self.exponent
 
     def first(self, steps: int) -> np.ndarray:
-        """gamma_1 .. gamma_n.
-
-        Args:
-            steps: n.
-
-        Returns:
-            float64 (n,).
-        """
+        """gamma_1 .. gamma_n of n = `steps`, float64 (n,)."""
         return self.scale * (1.0 + np.arange(steps) // self.period) ** -self.exponent
 
     def to_dict(self) -> dict[str, float]:
@@ -72,50 +62,20 @@ class Schedule:
 
 
 def constant(scale: float) -> Schedule:
-    """gamma_n = C.
-
-    Args:
-        scale: C.
-
-    Returns:
-        The schedule.
-    """
+    """gamma_n = C."""
     return Schedule(scale, 0.0)
 
 
 def inverse_sqrt(scale: float) -> Schedule:
-    """gamma_n = C / sqrt(n), the schedule of the paper's theorems.
-
-    Args:
-        scale: C.
-
-    Returns:
-        The schedule.
-    """
+    """gamma_n = C / sqrt(n), the schedule of the paper's theorems."""
     return Schedule(scale, 0.5)
 
 
 def per_epoch(scale: float, steps: int) -> Schedule:
-    """gamma_n = C / sqrt(epoch), epochs counted from 1: the schedule of the paper's experiments, by its authors' code.
-
-    Args:
-        scale: C, the step size throughout the first epoch.
-        steps: in an epoch.
-
-    Returns:
-        The schedule.
-    """
+    """gamma_n = C / sqrt(epoch), epochs of so many steps counted from 1: that of the paper's code and experiments."""
     return Schedule(scale, 0.5, steps)
 
 
 def polynomial(scale: float, exponent: float) -> Schedule:
-    """gamma_n = C / n^exponent (Robbins & Monro, 1951, for exponents in (1/2, 1]).
-
-    Args:
-        scale: C.
-        exponent: decay.
-
-    Returns:
-        The schedule.
-    """
+    """gamma_n = C / n^exponent (Robbins & Monro, 1951, for exponents in (1/2, 1])."""
     return Schedule(scale, exponent)

@@ -1,7 +1,6 @@
 """Snapshots: everything that the future of a fleet depends on, as tensors by name.
 
-A fleet that is started from a snapshot goes on exactly as the one it was taken of: same minibatches, same noise,
-same checkpoints.
+A fleet that is started from one goes on exactly as that it was taken of: same minibatches, noise and checkpoints.
 """
 
 import hashlib
@@ -45,19 +44,7 @@ class Snapshot(NamedTuple):
 def capture(
     step: int, parameters: Parameters, optimizer: Optimizer, streams: Sequence[Stream], taken: Taken, diverged: Found
 ) -> Snapshot:
-    """Take a snapshot, of copies.
-
-    Args:
-        step: steps taken.
-        parameters: stacked.
-        optimizer: of one parameter group; its step size is the schedule's and is left out.
-        streams: one per member, between two blocks of draws.
-        taken: losses and squared gradients (S,) of the steps since the last checkpoint, at least one.
-        diverged: members found to have diverged.
-
-    Returns:
-        The snapshot.
-    """
+    """A snapshot, of copies; of `taken`, the steps since the last checkpoint, there is at least one."""
     losses, squares = (torch.stack(part) for part in zip(*taken, strict=True))
     states = optimizer.state_dict()["state"]
     return Snapshot(
@@ -79,22 +66,34 @@ def capture(
 
 
 def restore(snapshot: Snapshot, parameters: Parameters, optimizer: Optimizer, streams: Sequence[Stream]) -> None:
-    """Bring a fleet that was set up afresh to where it was.
+    """Bring a fleet that was set up afresh, of the same models, optimizer and seeds, to where it was, in place.
 
-    Args:
-        snapshot: of a fleet of the same models, optimizer and seeds.
-        parameters: stacked; changed in place.
-        optimizer: freshly made on them.
-        streams: freshly made.
+    Raises:
+        ValueError: if other parameters are trained than were when the snapshot was taken, or of other shapes.
     """
+    _require_same(snapshot.parameters, parameters)
     with torch.no_grad():
         for name, stacked in parameters.items():
             stacked.copy_(snapshot.parameters[name])
-    optimizer.load_state_dict(
-        {"state": _nested(snapshot.optimizer), "param_groups": optimizer.state_dict()["param_groups"]}
-    )
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": _nested(snapshot.optimizer), "param_groups": groups})
     for stream, state in zip(streams, snapshot.generators, strict=True):
         stream.generator.set_state(state.clone().cpu())  # torch ignores the offset of a view
+
+
+def _require_same(kept: Parameters, trained: Parameters) -> None:
+    """Refuse a fleet of other trained parameters, or of other numbers of members, than the snapshot's."""
+    if odd := sorted(kept.keys() ^ trained.keys()):
+        states = ("is trained in the snapshot and not here", "is trained here and was not in the snapshot")
+        raise ValueError(
+            f"{odd[0]!r} {states[odd[0] in trained]}: freeze the same parameters as when it was taken, or start anew."
+        )
+    for name, stacked in trained.items():
+        if kept[name].shape != stacked.shape:
+            raise ValueError(
+                f"{name!r} is of shape {tuple(stacked.shape)} here and {tuple(kept[name].shape)} in the snapshot (the "
+                "first number is that of the seeds): go on with the same model and seeds, or start anew."
+            )
 
 
 def _nested(saved: Mapping[str, Tensor]) -> dict[int, dict[str, object]]:
@@ -106,15 +105,7 @@ def _nested(saved: Mapping[str, Tensor]) -> dict[int, dict[str, object]]:
 
 
 def digest_of(words: str, tensors: Mapping[str, Tensor]) -> str:
-    """A digest of everything that a snapshot's file says.
-
-    Args:
-        words: what is not a tensor.
-        tensors: by name, on the CPU.
-
-    Returns:
-        The sha256 of words, names, dtypes, shapes and bytes, 64 hexadecimal digits.
-    """
+    """The sha256, 64 hexadecimal digits, of words and of the names, dtypes, shapes and bytes of tensors on the CPU."""
     found = hashlib.sha256(words.encode())
     for name, tensor in sorted(tensors.items()):
         found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

@@ -2,7 +2,9 @@
 
     found, (losses, squares) = step(parameters, x, noise)
 
-Parameters are stacked, (S, *shape), x is (S, B, *event) and noise (S, K, B, D); losses and squares are (S,).
+Parameters are stacked, (S, *shape), x is (S, B, *event) and noise (S, K, B, D); losses and squares are (S,). The loss
+is that of one member; the compiler is given the gradient of one micro-batch, of `size` examples if that is set, else of
+as many as `vaebench.gradients.memory.examples_at_once` says.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,15 +30,9 @@ def eager(differentiate: Differentiator) -> Differentiator:
 def step_taker(loss: Loss, optimizer: Optimizer, compiler: Compile = eager, size: int | None = None) -> StepTaker:
     """Steps of a fleet: the gradient, by micro-batches where the batch is large, is handed to the optimizer.
 
-    Args:
-        loss: of one member.
-        optimizer: of the stacked parameters, in their order; its step sizes are read at every step.
-        compiler: of the gradient of one micro-batch.
-        size: examples of a micro-batch, as of `vaebench.gradients.memory.examples_at_once`.
-
     Returns:
         (parameters, x, noise) -> gradients by name, and losses and squared norms of the gradients, (2, S), all as
-        they were before the parameters were updated.
+        they were before the parameters were updated. Step sizes of the optimizer are read at every step.
     """
     gradient = recorded_gradient(loss, compiler, size)
 
@@ -53,16 +49,7 @@ def step_taker(loss: Loss, optimizer: Optimizer, compiler: Compile = eager, size
 
 
 def recorded_gradient(loss: Loss, compiler: Compile = eager, size: int | None = None) -> Differentiator:
-    """Gradients of a fleet by name, (S, *shape), and their losses and squared norms, (2, S).
-
-    Args:
-        loss: of one member.
-        compiler: of the gradient of one micro-batch.
-        size: examples of a micro-batch.
-
-    Returns:
-        (parameters, x, noise) -> gradients and record.
-    """
+    """The function from (parameters, x, noise) to gradients by name, and losses and squared norms, (2, S)."""
     one = compiler(_recorded(fleet_gradient(loss)))
 
     def run(parameters: Parameters, x: Tensor, noise: Tensor) -> tuple[Parameters, Tensor]:
@@ -76,14 +63,7 @@ def recorded_gradient(loss: Loss, compiler: Compile = eager, size: int | None = 
 
 
 def fleet_gradient(loss: Loss) -> Differentiator:
-    """Each member's own gradient and loss: `vmap` of one member's, inside of which no hook of an estimator is lost.
-
-    Args:
-        loss: of one member.
-
-    Returns:
-        (parameters, x, noise) -> gradients by name, (S, *shape), and losses (S,); one member needs no `vmap`.
-    """
+    """Each member's own gradient and loss (S,): `vmap` of one member's, in which no hook of an estimator is lost."""
     function = loss_function(loss)
     alone, together = gradient_and_value(function), vmap(grad_and_value(function))
 
@@ -98,11 +78,8 @@ def fleet_gradient(loss: Loss) -> Differentiator:
 
 def squared_norms(gradients: Mapping[str, Tensor]) -> Tensor:
     """|g|^2 of each member, (S,), over all parameters, of gradients (S, *shape)."""
-    return (
-        torch.stack([torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients.values()])
-        .square()
-        .sum(0)
-    )
+    norms = [torch.linalg.vector_norm(g.reshape(len(g), -1), dim=1) for g in gradients.values()]
+    return torch.stack(norms).square().sum(0)
 
 
 def _recorded(differentiate: Differentiator) -> Differentiator:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from asv.util import UserError
 
 from benchmarks.harness import gate
-from benchmarks.harness.comment import comment, section
 from benchmarks.harness.compare.job import LAUNCHES, PAIRS, SCRATCH, Finding, compare, export
+from vaebench.support.comments import Section, comment
 from vaebench.support.files import write_whole
 
 
@@ -42,10 +42,10 @@ def markdown(findings: Sequence[Finding]) -> str:
         by_verdict[finding.verdict].append((finding.benchmark, change, finding.reason or finding.span))
     header, worse = ("benchmark", "time", "interval"), by_verdict["slower"] + by_verdict["fails"]
     sections = [
-        section("Regressions", header, worse),
-        section("Improvements", header, by_verdict["faster"]),
-        section("Unchanged", header, by_verdict["same"], fold=True),
-        section("Not compared", header, by_verdict["n/a"], fold=True),
+        Section("Regressions", header, worse),
+        Section("Improvements", header, by_verdict["faster"]),
+        Section("Unchanged", header, by_verdict["same"], folded=True),
+        Section("Not compared", header, by_verdict["n/a"], folded=True),
     ]
     return comment(f"Times, HEAD and BASE in turn: {len(worse)} of {len(findings)} benchmarks got slower", sections)
 

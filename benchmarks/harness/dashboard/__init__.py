@@ -130,6 +130,6 @@ class Dashboard(OutputPublisher):
             {entry["machine"]: entry for entry in map(load_json, iter_machine_files(conf.results_dir))},
             {name: benchmark.get("unit", "") for name, benchmark in dict(benchmarks).items()},
             commits,
-            reports.copy(html_dir.parent, html_dir),
+            reports.copy(Path(conf.repo), html_dir),
             notes,
         )

@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import median, quantiles
 
 from benchmarks.harness.dashboard.history import Reading
-from benchmarks.harness.kinds import moved
+from vaebench.support.kinds import moved
 
 LATEST = 3
 """So many runs in a row must lie above the fence."""

@@ -11,7 +11,7 @@ from typing import Any
 from asv.results import Results, iter_results
 
 from benchmarks.harness import conditions
-from benchmarks.harness.kinds import kind
+from vaebench.support.kinds import kind
 
 HARDWARE = {"machine", "os", "arch", "cpu", "num_cpu", "ram", "gpu", "vectors", "version"}
 UNKNOWN = "nothing is known about what else used the machine"

@@ -13,7 +13,7 @@ from benchmarks.harness.dashboard import charts
 from benchmarks.harness.dashboard.changes import EARLIER, LATEST, Change
 from benchmarks.harness.dashboard.charts import Curve, Point, human
 from benchmarks.harness.dashboard.history import Reading
-from benchmarks.harness.dashboard.reports import Report
+from benchmarks.harness.dashboard.reports import Written
 from benchmarks.harness.dashboard.runs import machines, timings
 
 TEMPLATE = "overview.html"
@@ -162,7 +162,7 @@ def write(
     described: Mapping[str, Mapping[str, Any]],
     units: Mapping[str, str],
     commits: Mapping[int, str],
-    reports: Sequence[Report],
+    written: Written,
     notes: Sequence[str],
 ) -> None:
     """Write the page.
@@ -176,7 +176,7 @@ def write(
         described: machines, by name.
         units: of the benchmarks, by name.
         commits: by revision, in full.
-        reports: pages that there are.
+        written: what there is to read.
         notes: what a reader must know about the results as a whole.
     """
     ratios, measured = guarantee(readings, ENVELOPE)
@@ -204,7 +204,7 @@ def write(
         latest_runs=LATEST,
         earlier_runs=EARLIER,
         machines=machines(readings, described),
-        reports=reports,
+        written=written,
         notes=notes,
         measured=list(dict.fromkeys((reading.revision, reading.commit) for reading in reversed(readings))),
     )

@@ -1,9 +1,12 @@
-"""`python -m tests.convergence.faults [sgd] [adam] [nulls] [calibration] [table]`: run what is missing, then write."""
+"""`python -m tests.convergence.faults [sgd] [adam] [nulls] [calibration] [detection] [table]`.
+
+What is missing of each is run, then the page is written.
+"""
 
 import sys
 from pathlib import Path
 
-from tests.convergence.faults import calibration
+from tests.convergence.faults import calibration, detection
 from tests.convergence.faults.catalogue import FAULTS
 from tests.convergence.faults.matrix import chosen, run
 from tests.convergence.faults.table import table
@@ -26,8 +29,9 @@ def main(wanted: list[str]) -> None:
         run(REPORTS / "nulls.csv", jobs, say)
     if "calibration" in wanted:
         calibration.run(REPORTS, say)
-    if wanted != ["calibration"]:
-        table(REPORTS)
+    if "detection" in wanted:
+        detection.run(REPORTS, say)
+    table(REPORTS)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def problem(examples: int, latents: int) -> tuple[LinearVAE, Tensor]:
 
 
 def elbo() -> dict[str, Any]:
-    """What certify is given for a correct run on the ELBO."""
+    """What `run_gates` is given for a correct run on the ELBO."""
     model, data = problem(256, 2)
     shared = {"model": model, "data": data, "objective": Objective(), "batch_size": 8, "replicates": 2000}
     return shared | {"estimator": analytic_kl, "reported": analytic_kl, "schedule": inverse_sqrt(0.03), "steps": 600}

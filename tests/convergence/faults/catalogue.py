@@ -15,7 +15,7 @@ class Fault:
     Attributes:
         name: of the fault.
         bed: "elbo" or "iwae".
-        plant: (arguments of certify) -> the changed ones.
+        plant: (arguments of `run_gates`) -> the changed ones.
         source: "listed", "control" (a correct run) or "further".
         rule: the optimizer that it concerns; "any" for both.
         note: why it may survive, if it is known to.
@@ -29,7 +29,7 @@ class Fault:
     note: str = ""
 
     def arguments(self, optimizer: str) -> dict[str, Any]:
-        """What certify is given, under a claimed optimizer."""
+        """What `run_gates` is given, under a claimed optimizer."""
         base = BEDS[self.bed]() | {"optimizer": optimizer, "law": BEDS[self.bed]()["estimator"].__name__}
         return base | self.plant(base)
 

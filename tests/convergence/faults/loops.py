@@ -116,7 +116,7 @@ loop("weight decay 1e-3, recorded so", source="further")(stepping(decay, in_plac
 loop(
     "every 50th gradient dropped, recorded so",
     source="further",
-    note="2 % less progress is below the resolution of 600 steps; after the first 8 no gradients_at_rest sees it",
+    note="2 % less progress is below the resolution of 600 steps",
 )(stepping(skip, in_place=True))
 
 

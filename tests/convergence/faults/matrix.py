@@ -1,4 +1,4 @@
-"""Run faults through certify and keep one row each: resumable, and written in one rename."""
+"""Run faults through `run_gates` and keep one row each: resumable, and written in one rename."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import torch
 
 from tests.convergence.faults import elbo, iwae, loops  # noqa: F401 (importing them registers the faults)
 from tests.convergence.faults.catalogue import FAULTS, Fault
-from vaebench.gates import Verdict, certify
+from vaebench.gates import Verdict, run_gates
 from vaebench.support.files import write_whole
 
 GATES = (
@@ -39,14 +39,14 @@ GATES = (
     "Adam's ledger",
 )
 COLUMNS = ("source", "bed", "fault", "seed", "settings", "seconds", "caught", *GATES)
-SETTINGS = "3"  # raise when certify or the beds change: rows of other settings are run again
+SETTINGS = "3"  # raise when the gates or the beds change: rows of other settings are run again
 Row = dict[str, str]
 
 
 def examine(fault: Fault, optimizer: str, seed: int, **options: Any) -> tuple[Row, list[Verdict]]:
     """One row: the statistic of every gate that ran, alarms marked with a star."""
     began = time.perf_counter()
-    verdicts = certify(**(fault.arguments(optimizer) | options), seed=seed)
+    verdicts = run_gates(**(fault.arguments(optimizer) | options), seed=seed)
     cells = {v.gate: f"{v.statistic:.3g}{'*' if v.outcome == 'fail' else ''}" for v in verdicts}
     about = {"source": fault.source, "bed": fault.bed, "fault": fault.name, "seed": str(seed), "settings": SETTINGS}
     about["seconds"] = f"{time.perf_counter() - began:.1f}"

@@ -3,16 +3,17 @@
 The whole matrix takes many minutes: `make faults`, or `pytest -m slow` here.
 """
 
-import csv
+from pathlib import Path
 
 import pytest
 from scipy import stats
 
-from tests.convergence.faults import calibration
+from tests.convergence.faults import calibration, detection
 from tests.convergence.faults.catalogue import FAULTS
 from tests.convergence.faults.matrix import chosen, examine, read, write
 from vaebench.gates.verdict import LEVEL, judge, two_sided
 
+KEPT = Path(__file__).parents[3] / "reports/faults"
 FAST = {"steps": 150, "members": 4, "replicates": 800}
 LISTED = {"elbo": 19, "iwae": 14}
 
@@ -77,9 +78,31 @@ def test_p_values_of_verdicts_by_hand():
 
 def test_correct_runs_that_are_kept_have_no_alarm_and_no_p_values_that_are_too_small():
     """Fourteen gates or so, each with a one-sided Kolmogorov-Smirnov test at 1e-4."""
-    with open("reports/faults/calibration.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = calibration.read(KEPT / "calibration.csv")
     assert {row["bed"] for row in rows} == set(calibration.BEDS)
     assert not [row for row in rows if row["outcome"] == "fail"]
     for gate, p in calibration.by_gate(rows).items():
         assert stats.kstest(p, "uniform", alternative="greater").pvalue > 1e-4, gate
+
+
+def test_rates_of_detection_have_the_limits_of_clopper_and_pearson():
+    """5 of 5: at least 0.025^(1/5) = 0.4782; 0 of 5: at most 1 - that; 9 of 10: 0.5550 to 0.9975 (tables of 1934)."""
+    assert detection.rate(5, 5) == pytest.approx((0.025 ** (1 / 5), 1))
+    assert detection.rate(0, 5) == pytest.approx((0, 1 - 0.025 ** (1 / 5)))
+    assert detection.rate(9, 10) == pytest.approx((0.5550, 0.9975), abs=1e-4)
+
+
+def test_small_faults_are_found_as_often_as_is_claimed():
+    """Every run that is kept: the control has no alarm, and the limits of no fault's rate lie below 0.9."""
+    found = detection.summary(detection.read(KEPT / "detection.csv"))
+    assert [row[0] for row in found] == list(detection.EFFECTS)
+    for effect, count, runs, _, high, _ in found:
+        assert runs >= 5
+        assert count == 0 if "control" in effect else high >= 0.9, effect
+
+
+@pytest.mark.parametrize("effect", ["a tenth of the gradient lost for fifty steps"])
+def test_what_a_loop_does_to_gradients_is_found_in_a_short_run(effect, monkeypatch):
+    monkeypatch.setattr(detection, "STEPS", 200)
+    row = detection.examine(effect, 0, members=2, replicates=800)
+    assert row["found"] == "1" and "replay" in row["gates"].split("; ")

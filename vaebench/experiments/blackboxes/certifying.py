@@ -18,7 +18,7 @@ from vaebench.experiments.certifying.noise import Noise, NoisePoint, ratio_of, s
 from vaebench.experiments.certifying.question import LEVELS, Question
 from vaebench.experiments.certifying.right import Judged
 from vaebench.experiments.certifying.theory_run import Curve, band
-from vaebench.measures.cost import count
+from vaebench.measures.cost import clock, count, interleaved_seconds
 from vaebench.measures.moments import gather
 from vaebench.measures.probes import grad_sq
 from vaebench.support.checks import one_of
@@ -108,16 +108,11 @@ def _costs(claim: Claim, x: np.ndarray, q: Question) -> list[CostPoint]:
     def call(box: BlackBox) -> Callable[[], object]:
         return lambda: box.value_and_gradient(claim.box.parameters, x, q.seed)
 
-    times: dict[str, list[float]] = {name: [] for name in boxes}
-    for _ in range(q.level.rounds):
-        for name, box in boxes.items():
-            begun = time.perf_counter()
-            call(box)()
-            times[name].append(time.perf_counter() - begun)
-    base = np.array(times[TRUSTED])
-    found = []
-    for name, box in boxes.items():
-        mine, counted = np.array(times[name]), count(call(box))
+    rounds = q.level.rounds
+    times = interleaved_seconds(list(map(call, boxes.values())), clock("cpu"), 0.0, rounds, rounds).T
+    base, found = times[list(boxes).index(TRUSTED)], []
+    for (name, box), mine in zip(boxes.items(), times, strict=True):
+        counted = count(call(box))
         found.append(
             CostPoint(OWN, name, q.objective.samples, len(x), *counted, 0, median(mine), median(mine / base))
         )  # fmt: skip

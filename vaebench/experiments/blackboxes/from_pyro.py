@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vaebench.experiments.blackboxes.protocol import Arrays, Claim
 from vaebench.gradients import Objective
+from vaebench.support.repeatable import torch_seeded
 
 Program = Callable[[Tensor], Any]
 
@@ -53,8 +54,7 @@ class PyroBox:
         """The loss that Pyro reports and the gradients that it leaves, a row of the data."""
         batch = torch.tensor(x, dtype=self.dtype)
         rows, leaves, elbo = self._rows(batch), _at(parameters), cast(Any, self.elbo)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_seeded(seed):
             value = elbo.loss_and_grads(self.model, self.guide, batch)
         found = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in leaves.items()}
         gradient = {name: g.detach().numpy() / rows for name, g in found.items()}
@@ -79,8 +79,7 @@ class TraceBox:
     def value_and_gradient(self, parameters: Arrays, x: np.ndarray, seed: int) -> tuple[float, Arrays]:
         """Minus the bound, averaged over the rows."""
         leaves, rows = _at(parameters), torch.tensor(x, dtype=self.box.dtype)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_seeded(seed):
             log_w, score = self._log_weights(rows)
         bound = self.objective.bound(log_w)
         surrogate = -(bound + (bound.detach() * score).sum(0)).mean()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.gradients import Loss, Objective, draw_noise, pathwise
+from vaebench.support.repeatable import torch_seeded
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -65,8 +66,7 @@ class TorchBox:
     def value_and_gradient(self, parameters: Arrays, x: np.ndarray, seed: int) -> tuple[float, Arrays]:
         """The loss and its gradient; zeros for a parameter that does not enter."""
         leaves = {name: torch.tensor(value, dtype=self.dtype, requires_grad=True) for name, value in parameters.items()}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_seeded(seed):
             loss = self.loss(leaves, torch.tensor(x, dtype=self.dtype))
         found = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
         return float(loss.detach()), {name: g.numpy() for name, g in zip(leaves, found, strict=True)}

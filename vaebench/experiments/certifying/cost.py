@@ -1,19 +1,18 @@
 """What does it cost? Exact counters and interleaved times of a gradient, beside the built-in estimators."""
 
-import gc
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vaebench.data import digits
 from vaebench.experiments.certifying.intervals import Interval, median
-from vaebench.experiments.certifying.question import Level, Question, Say
+from vaebench.experiments.certifying.question import Question, Say
 from vaebench.gradients import Estimator, Loss, Objective, doubly_reparameterized, draw_noise, pathwise
-from vaebench.measures.cost import clock, count, saved_bytes
+from vaebench.measures.cost import clock, count, interleaved_seconds, saved_bytes
 from vaebench.models import mlp_vae
 from vaebench.support.layers import explaining
 
@@ -155,7 +154,9 @@ def _at(
         return
     counters = {name: count(lambda one=one: _gradient(one[0], x, one[1], parameters)) for name, one in losses.items()}
     saved = {name: saved_bytes(lambda one=one: one[0](x, one[1])) for name, one in losses.items()}
-    times = _interleaved(losses, x, parameters, q.level)
+    runs = [partial(_gradient, loss, x, drawn, parameters) for loss, drawn in losses.values()]
+    columns = interleaved_seconds(runs, tick, q.level.timing, min(FEWEST, q.level.rounds), q.level.rounds).T
+    times = dict(zip(losses, columns, strict=True))
     for name, found in counters.items():
         ratios = times[name] / times["pathwise"]
         yield CostPoint(
@@ -165,27 +166,6 @@ def _at(
 
 def _gradient(loss: Loss, x: Tensor, noise: Tensor, parameters: Sequence[Tensor]) -> None:
     torch.autograd.grad(loss(x, noise), parameters, allow_unused=True)
-
-
-def _interleaved(
-    losses: Mapping[str, tuple[Loss, Tensor]], x: Tensor, parameters: Sequence[Tensor], level: Level
-) -> dict[str, np.ndarray]:
-    """Seconds of one gradient each, in turn, the order turned round at every round."""
-    tick, names = clock(x.device), list(losses)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    begun, collecting = tick(), gc.isenabled()
-    gc.disable()
-    try:
-        while len(times[names[0]]) < level.rounds and (tick() - begun < level.timing or len(times[names[0]]) < FEWEST):
-            for name in names:
-                before = tick()
-                _gradient(losses[name][0], x, losses[name][1], parameters)
-                times[name].append(tick() - before)
-            names.reverse()
-    finally:
-        if collecting:
-            gc.enable()
-    return {name: np.array(found) for name, found in times.items()}
 
 
 def _scalings(points: Sequence[CostPoint], question: Question) -> Iterator[Scaling]:

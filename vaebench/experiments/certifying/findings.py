@@ -14,8 +14,8 @@ from vaebench.experiments.certifying.noise import Noise, measure_noise
 from vaebench.experiments.certifying.question import Question
 from vaebench.experiments.certifying.right import Judged, judge_all, warm_point
 from vaebench.experiments.running import commit
+from vaebench.experiments.trajectory import environment
 from vaebench.gates.verdict import Outcome, Verdict, overall
-from vaebench.training.trajectory import environment
 
 Progress = Callable[[str, str], None]
 SECTIONS = {"right": "Is it right?", "cost": "What does it cost?", "noise": "How noisy?", "guarantee": "Guarantee?"}

@@ -5,15 +5,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from scipy import stats
-
 from vaebench.experiments.certifying.cost import grid
-from vaebench.experiments.certifying.intervals import CONFIDENCE, Interval
+from vaebench.experiments.certifying.intervals import Interval
 from vaebench.experiments.certifying.question import Level, Question, Say
 from vaebench.gradients import Estimator, Loss, Objective, Parameters, analytic_kl, doubly_reparameterized, pathwise
 from vaebench.gradients.estimators import leave_one_out
 from vaebench.measures.moments import Moments, Replicates, conditional, gradient_moments, parameter_groups
-from vaebench.measures.probes import grad_sq, gradient_variance
+from vaebench.measures.probes import grad_sq, gradient_variance, snr_limits, variance_limits
 
 GROUPS = 16  # units of the jackknife, at least
 BLOCKS = {"whole": "whole", "encoder": "phi", "decoder": "theta"}
@@ -131,8 +129,6 @@ def affordable(loss: Loss, draws: Replicates, point: Parameters, level: Level) -
 def variance_interval(moments: Moments, names: Sequence[str]) -> tuple[Interval, int]:
     """A trace variance with its 95 % interval, and the degrees of freedom of its error.
 
-    The interval is Student's on the logarithm, with the jackknife's error over the groups.
-
     Args:
         moments: of replicates.
         names: of the parameters.
@@ -140,12 +136,10 @@ def variance_interval(moments: Moments, names: Sequence[str]) -> tuple[Interval,
     Returns:
         The interval; the groups less one.
     """
-    value, error = gradient_variance(moments, names)
-    freedom = len(next(iter(moments.own.values()))) - 1
+    value, freedom = gradient_variance(moments, names).value, moments.groups - 1
     if not value > 0:
         return Interval(max(value, 0.0), 0.0, max(value, 0.0)), freedom
-    wide = float(stats.t.isf((1 - CONFIDENCE) / 2, freedom)) * error / value
-    return Interval(value, value * math.exp(-wide), value * math.exp(wide)), freedom
+    return Interval(value, *variance_limits(moments, names)), freedom
 
 
 def ratio_of(own: Interval, base: Interval) -> Interval:
@@ -160,13 +154,14 @@ def ratio_of(own: Interval, base: Interval) -> Interval:
     """
     if not (own.value > 0 and base.value > 0):
         return Interval(0.0 if base.value > 0 else 1.0, 0.0, 0.0 if base.value > 0 else math.inf)
-    wide = math.hypot(math.log(own.high / own.value), math.log(base.high / base.value))
+    below = math.hypot(math.log(own.value / own.low), math.log(base.high / base.value))
+    above = math.hypot(math.log(own.high / own.value), math.log(base.value / base.low))
     value = own.value / base.value
-    return Interval(value, value * math.exp(-wide), value * math.exp(wide))
+    return Interval(value, value * math.exp(-below), value * math.exp(above))
 
 
 def snr_interval(moments: Moments, names: Sequence[str]) -> Interval:
-    """|E g| / sqrt(tr Cov g) with an interval from that of |E g|^2; never a certain zero.
+    """|E g| / sqrt(tr Cov g) with its 95 % interval; never a certain zero.
 
     Args:
         moments: of replicates.
@@ -175,13 +170,10 @@ def snr_interval(moments: Moments, names: Sequence[str]) -> Interval:
     Returns:
         The interval; its lower end is 0 where the signal is not told from none.
     """
-    square, variance = grad_sq(moments, names), gradient_variance(moments, names).value
-    freedom = len(next(iter(moments.own.values()))) - 1
-    wide = float(stats.t.isf((1 - CONFIDENCE) / 2, freedom)) * square.error
+    variance = gradient_variance(moments, names).value
     if not variance > 0:
         return Interval(math.inf, math.inf, math.inf)
-    ends = (square.value, square.value - wide, square.value + wide)
-    return Interval(*(math.sqrt(max(end, 0.0) / variance) for end in ends))
+    return Interval(math.sqrt(max(grad_sq(moments, names).value, 0.0) / variance), *snr_limits(moments, names))
 
 
 def frontier(efforts: dict[tuple[str, int, int], tuple[float, float]]) -> list[tuple[str, int, int]]:

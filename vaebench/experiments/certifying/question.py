@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import grad
@@ -15,6 +14,7 @@ from vaebench.models import LatentModel, as_input, check_input, linear_vae
 from vaebench.support.checks import one_of, positive_integer, within
 from vaebench.support.layers import like_parameters
 from vaebench.support.repeatable import copy_of, preserved
+from vaebench.support.seeding import derived_seed
 from vaebench.training.optimizers import OPTIMIZERS
 
 Say = Callable[[str], None]
@@ -63,7 +63,7 @@ BEDS = ("one latent", "two latents", "deep Gaussian")
 LEVELS = {
     "fast": Level(120, 64, 1200, 60, (), 256, (1,), (4, 8), False, 5, 0.05, 64, 0.3, 3, 20),
     "quick": Level(800, 24, 2000, 800, BEDS, 1000, (1, 4, 16), (8, 32, 128), False, 25, 0.4, 256, 0.35, 4, 200),
-    "default": Level(2500, 16, 4000, 1000, BEDS, 4000, (1, 4, 16), (8, 32, 128), True, 60, 1.5, 1024, 3.0, 8, 1000),
+    "default": Level(2500, 40, 4000, 1000, BEDS, 4000, (1, 4, 16), (8, 32, 128), True, 60, 1.5, 1024, 3.0, 8, 1000),
 }
 
 
@@ -100,9 +100,8 @@ class Question:
     level: Level
 
     def generator(self, salt: int) -> torch.Generator:
-        """A generator of the question's seed; another salt, another stream (torch's own keeps 32 bits of a seed)."""
-        mixed = int(np.random.SeedSequence([self.seed, salt]).generate_state(1)[0])
-        return torch.Generator(self.data.device).manual_seed(mixed)
+        """A generator of the question's seed; another salt, another stream."""
+        return torch.Generator(self.data.device).manual_seed(derived_seed(self.seed, salt))
 
 
 def ask(

@@ -7,7 +7,7 @@ import torch
 
 from vaebench.experiments.certifying import beds
 from vaebench.experiments.certifying.question import Question, Say, at_precision
-from vaebench.gates import Verdict, certify
+from vaebench.gates import Verdict, run_gates
 from vaebench.gates.means import PER_PARAMETER, exact_at, gradient_mean
 from vaebench.gates.paired import closest, differences, paired_mean
 from vaebench.gates.reference import exact_reference
@@ -90,7 +90,7 @@ def _gates(q: Question, place: str, bed: beds.Bed, steps: int, left_out: list[st
         said = line.removeprefix("left out: ")
         left_out.extend([f"{place}: {said}"] if said != line else [])
 
-    found = certify(
+    found = run_gates(
         bed.model,
         q.estimator,
         q.objective,

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 Value = float | int | str | None
-Kind = Literal["crossed", "lost", "recovered", "moved", "unjudged", "appeared", "gone", "time", "differs", "same"]
+Kind = Literal[
+    "crossed", "lost", "recovered", "improved", "moved", "unjudged", "appeared", "gone", "time", "differs", "same"
+]
 FAILURES: frozenset[Kind] = frozenset({"crossed", "lost"})
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-EXACT = frozenset({"flops", "ops", "peak_bytes", "saved_bytes"})
 LARGE = 2.0  # standard errors
 TOLERANCE = 1e-3  # relative, where no standard error is known
 ROUNDING = 1e-9  # relative, where one is
@@ -28,9 +29,10 @@ class Change:
         error: standard error of the difference; None if unknown.
         kind: "crossed": within its bound before and not after; "lost": a claim or an exact counter that is not there
             after, is no finite number, or has a bound that bounds nothing; "recovered": a claim that failed and
-            stands; "moved": by more than two standard errors, or by 0.1 % where none is known; "unjudged": other than
-            before, but of a single seed, where chance cannot be told from change; "appeared"; "gone"; "time": took a
-            different time, beyond the spread of either; "differs": a circumstance, not a result; "same".
+            stands; "improved": an exact counter that fell; "moved": by more than two standard errors, or by 0.1 %
+            where none is known; "unjudged": other than before, but of a single seed, where chance cannot be told from
+            change; "appeared"; "gone"; "time": took a different time, beyond the spread of either; "differs": a
+            circumstance, not a result; "same".
         note: bounds, ratios and whatever else a reader wants beside it.
     """
 
@@ -76,12 +78,7 @@ Q = TypeVar("Q", bound=Quantity)
 
 
 def align(before: Mapping[str, Q], after: Mapping[str, Q], judge: Callable[[str, Q, Q], Change]) -> list[Change]:
-    """Compare what is on both sides by name, and list what is on one only.
-
-    Args:
-        before: quantities by name.
-        after: the same, measured again.
-        judge: (name, before, after) -> what became of it.
+    """Compare quantities measured twice, by name, and list what is on one side only.
 
     Returns:
         One row per name, in the order of `before`; what appeared comes last.
@@ -98,18 +95,7 @@ def align(before: Mapping[str, Q], after: Mapping[str, Q], judge: Callable[[str,
 
 
 def number(name: str, before: float, after: float, error: float | None = None, note: str = "") -> Change:
-    """Two values of one number: moved, or the same.
-
-    Args:
-        name: of the number.
-        before: its first value.
-        after: its second.
-        error: standard error of the difference, if known.
-        note: for the row.
-
-    Returns:
-        The row.
-    """
+    """Two values of one number, moved or the same, given the standard error of their difference if it is known."""
     if before == after or (math.isnan(before) and math.isnan(after)):
         return Change(name, before, after, error, "same", note)
     allowed = TOLERANCE * abs(before) if error is None else max(LARGE * error, ROUNDING * abs(before))
@@ -125,19 +111,13 @@ def counter(name: str, before: float, after: float) -> Change:
     """Two values of an exact counter, lower being better: a rise by more than 0.1 % crosses its bound."""
     if after - before > TOLERANCE * before:
         return Change(name, before, after, None, "crossed", f"an exact counter rose{ratio(before, after, ' x ')}")
+    if before - after > TOLERANCE * before:
+        return Change(name, before, after, None, "improved", f"an exact counter fell{ratio(before, after, ' x ')}")
     return number(name, before, after, note=ratio(before, after) if before != after else "")
 
 
 def settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """The circumstances that differ.
-
-    Args:
-        before: what the first was measured with; anything that JSON holds.
-        after: what the second was measured with.
-
-    Returns:
-        One row for each that differs, those within objects by dotted names.
-    """
+    """The circumstances that differ, anything that JSON holds, one row each; those within objects by dotted names."""
     first, second = dict(_flat("", before)), dict(_flat("", after))
     names = [*first, *(name for name in second if name not in first)]
     rows = [(name, _text(first.get(name)), _text(second.get(name))) for name in names]
@@ -150,25 +130,13 @@ def ratio(before: float, after: float, times: str = "x ") -> str:
 
 
 def lost(rows: Iterable[Change], names: Iterable[str]) -> list[Change]:
-    """Rows in which what has gone is lost, if it is one of some names.
-
-    Args:
-        rows: of a comparison.
-        names: of claims and exact counters.
-
-    Returns:
-        The rows.
-    """
+    """Rows in which what has gone is lost, if it is one of the names of claims and exact counters."""
     watched = frozenset(names)
     return [replace(row, kind="lost") if row.kind == "gone" and row.name in watched else row for row in rows]
 
 
 def on_purpose(rows: Sequence[Change], patterns: Sequence[str]) -> list[Change]:
-    """Rows in which what was lost on purpose is gone.
-
-    Args:
-        rows: of a comparison.
-        patterns: names of what was lost on purpose, with * for any letters.
+    """Rows in which what was lost on purpose, by names with * for any letters, is gone.
 
     Returns:
         The rows.

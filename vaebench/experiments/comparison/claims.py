@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.experiments.comparison.change import (
-    EXACT,
     Change,
     align,
     counter,
@@ -18,6 +17,7 @@ from vaebench.experiments.comparison.change import (
     settings,
 )
 from vaebench.support.files import read_json
+from vaebench.support.kinds import COUNTERS
 from vaebench.support.texts import shown
 
 ROUNDS = 5  # the fewest whose quartiles say something
@@ -94,17 +94,7 @@ class Report:
 
 
 def read(path: Path) -> Report:
-    """Read a report that `pytest --benchmark-json` wrote.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        The report.
-
-    Raises:
-        ValueError: if the file is damaged or is something else.
-    """
+    """Read a report that `pytest --benchmark-json` wrote; a file that is damaged or something else is a ValueError."""
     document = read_json(path)
     try:
         machine = document["machine_info"]
@@ -122,14 +112,10 @@ def read(path: Path) -> Report:
 def compare(before: Report, after: Report) -> list[Change]:
     """Compare two reports.
 
-    Args:
-        before: the first.
-        after: the second.
-
     Returns:
-        The rows. A claim that stood and fails, and an exact counter that rose, have crossed their bounds; a claim or
-        an exact counter that is gone is lost, and so is a claim whose statistic is no number any more, or whose bound
-        was loosened to more than twice what it was.
+        The rows. A claim that stood and fails, and an exact counter that rose, have crossed their bounds; a claim
+        or an exact counter that is gone is lost, and so is a claim whose statistic is no number any more, or whose
+        bound was loosened to more than twice what it was.
     """
     rows = align(before.quantities, after.quantities, _judge)
     watched = [name for name, one in before.quantities.items() if isinstance(one, Claim) or _is_counter(one)]
@@ -149,7 +135,7 @@ def _quantities(entry: Mapping[str, Any]) -> Iterator[tuple[str, Claim | Number 
         yield name, _claim(kept)
     else:
         numbers = {key: value for key, value in kept.items() if type(value) in (int, float)}
-        yield from ((f"{name}: {key}", Number(_float(value), key in EXACT)) for key, value in numbers.items())
+        yield from ((f"{name}: {key}", Number(_float(value), key in COUNTERS)) for key, value in numbers.items())
     spread = (_float(times["q1"]), _float(times["q3"]))
     yield f"{name}: time", Time(_float(times["median"]), _float(times["min"]), spread, int(_float(times["rounds"])))
 

@@ -3,13 +3,14 @@
 import math
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product, repeat
 from pathlib import Path
 from typing import Any
 
-from vaebench.experiments.comparison.change import EXACT, Change, align, counter, lost, number, ratio
+from vaebench.experiments.comparison.change import Change, align, counter, lost, number, ratio
 from vaebench.support.files import read_json
+from vaebench.support.kinds import kind
 from vaebench.support.texts import shown
 
 HISTORY = Path("reports", "history")
@@ -49,17 +50,7 @@ def resolve(revision: str, repository: Path) -> str | None:
 
 
 def read(path: Path) -> dict[str, Measured]:
-    """Read one file of results.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        What was measured, by benchmark and parameters.
-
-    Raises:
-        ValueError: if the file is damaged or of another format.
-    """
+    """What was measured, by benchmark and parameters; a file that is damaged or of another format is a ValueError."""
     document = read_json(path)
     try:
         if document["version"] != VERSION:
@@ -72,29 +63,17 @@ def read(path: Path) -> dict[str, Measured]:
 
 
 def compare(before: Results, after: Results) -> list[Change]:
-    """Compare two files of results.
-
-    Args:
-        before: the first.
-        after: the second.
-
-    Returns:
-        The rows. An exact counter that rose, or fails now, has crossed its bound; one that is gone is lost.
-    """
-    return lost(align(before, after, _judge), [name for name in before if _is_exact(name)])
+    """Compare two files of results: an exact counter that rose or fails now has crossed its bound, one gone is lost."""
+    return lost(align(before, after, _judge), [name for name in before if _kind(name) == "exact"])
 
 
-def _is_exact(name: str) -> bool:
-    return name.partition("(")[0].rpartition(".track_")[2] in EXACT
+def _kind(name: str) -> str:
+    """Of a benchmark with its place and parameters."""
+    return kind(name.partition("(")[0].rpartition(": ")[2])
 
 
 def compare_commits(before: str, after: str, repository: Path) -> list[Change]:
-    """Compare two commits wherever both were measured: on one machine, in one environment.
-
-    Args:
-        before: a revision of the repository.
-        after: another.
-        repository: a directory of it.
+    """Compare two revisions of a repository wherever both were measured: on one machine, in one environment.
 
     Returns:
         The rows; where the commits share several machines or environments, these precede the names.
@@ -149,16 +128,17 @@ def _float(value: object) -> float | None:
 def _judge(name: str, before: Measured, after: Measured) -> Change:
     if before.version != after.version:
         return Change(name, before.value, after.value, None, "differs", "the benchmark changed: not comparable")
-    exact = _is_exact(name)
+    what = _kind(name)
     if before.note or after.note:
-        return _judge_missing(name, before, after, exact)
+        return _judge_missing(name, before, after, what == "exact")
     old, new = float(before.value or 0), float(after.value or 0)
-    if exact:
+    if what == "exact":
         return counter(name, old, new)
     if before.interval and after.interval:
         apart = before.interval[1] < after.interval[0] or after.interval[1] < before.interval[0]
         return Change(name, old, new, None, "time" if apart else "same", ratio(old, new))
-    return number(name, old, new)
+    row = number(name, old, new)
+    return replace(row, kind="time", note=ratio(old, new)) if what == "timed" and row.kind == "moved" else row
 
 
 def _judge_missing(name: str, before: Measured, after: Measured, exact: bool) -> Change:

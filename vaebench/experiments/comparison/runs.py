@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vaebench.experiments.comparison.change import Change, align, joint_error, number, settings
-from vaebench.training.trajectory import Trajectory, load
+from vaebench.experiments.trajectory import Trajectory, load
 
 FEWEST_SEEDS = 2  # without which nothing is judged
 CIRCUMSTANCES = ("data", "device", "versions")
@@ -47,17 +47,7 @@ class Column:
 
 
 def read(path: Path) -> Trajectory:
-    """Read a trajectory that has seeds and steps.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        The trajectory.
-
-    Raises:
-        ValueError: if the file is damaged or is something else.
-    """
+    """Read a trajectory that has seeds and steps; a file that is damaged or something else is a ValueError."""
     try:
         found = load(path)
     except LookupError:
@@ -70,12 +60,8 @@ def read(path: Path) -> Trajectory:
 def compare(before: Trajectory, after: Trajectory) -> list[Change]:
     """Compare the last rows of two runs.
 
-    With equal seeds the standard error is that of the mean difference within seeds, which share their noise;
-    else the runs count as independent. A single seed has no spread over seeds: whether it moved is not judged.
-
-    Args:
-        before: the first run.
-        after: the second.
+    With equal seeds the standard error is that of the mean difference within seeds, which share their noise; else the
+    runs count as independent. A single seed has no spread over seeds: whether it moved is not judged.
 
     Returns:
         The rows: settings, the last step, diverged members and every column of numbers. If more members diverge,

@@ -6,16 +6,13 @@ from vaebench.experiments.comparison import claims, commits
 from vaebench.experiments.comparison.change import Change
 
 RESULT = "trajectory.csv"
-COMPARED = {"crossed", "recovered", "moved", "unjudged", "time", "same"}
+COMPARED = {"crossed", "recovered", "improved", "moved", "unjudged", "time", "same"}
 
 
 def compare(before: str, after: str, repository: Path) -> list[Change]:
-    """Compare two reports of pytest-benchmark, two runs, or two commits.
+    """Compare two reports of pytest-benchmark, two runs, or two commits of a repository.
 
-    Args:
-        before: a .json file, a trajectory or a directory with a trajectory.csv, or a revision.
-        after: another of its kind.
-        repository: where the revisions are.
+    Each is a .json file, a trajectory or a directory with a trajectory.csv, or a revision.
 
     Returns:
         The rows.

@@ -15,9 +15,9 @@ from vaebench.experiments.probes.landscape import curvature, variance_split
 from vaebench.experiments.probes.measuring import Probe, Setting, each_member
 from vaebench.gradients.estimators import doubly_reparameterized
 from vaebench.gradients.loss import Loss, Parameters
-from vaebench.measures.likelihood import log_likelihood
+from vaebench.measures.likelihood import bound, log_likelihood
 from vaebench.measures.moments import Moments, fresh, gradient_moments, parameter_groups
-from vaebench.measures.probes import Estimate, bound, grad_sq, gradient_variance, snr
+from vaebench.measures.probes import Estimate, grad_sq, gradient_variance, snr
 from vaebench.models import as_input
 from vaebench.support.registry import UnknownNameError, nearest
 from vaebench.support.texts import shown
@@ -27,17 +27,7 @@ DECODED = 4096  # rows of a bound's evaluation that are decoded at once
 
 
 def probes_of(setting: Setting) -> dict[str, Probe]:
-    """The probes of an experiment, by the name of their column.
-
-    Args:
-        setting: the experiment, its problem and its checkpoints.
-
-    Returns:
-        The probes.
-
-    Raises:
-        ValueError: if a name is not known.
-    """
+    """The probes of an experiment, by the name of their column; a name that is not known is refused."""
     require_probes(setting.experiment.probes)
     found: dict[str, Probe] = {}
     for name in setting.experiment.probes:
@@ -46,14 +36,7 @@ def probes_of(setting: Setting) -> dict[str, Probe]:
 
 
 def require_probes(names: Sequence[str]) -> None:
-    """Refuse a name that no probe has.
-
-    Args:
-        names: of probes.
-
-    Raises:
-        UnknownNameError: if there is no such probe.
-    """
+    """Refuse a name that no probe has."""
     for name in names:
         if name not in PROBES:
             raise UnknownNameError(f"There is no probe {shown(name)}{nearest(name, PROBES)}")

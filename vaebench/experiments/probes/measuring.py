@@ -13,6 +13,7 @@ from torch import Tensor
 from vaebench.experiments.building import Problem
 from vaebench.experiments.experiment import Experiment
 from vaebench.gradients.loss import Parameters
+from vaebench.support.seeding import derived_seed
 from vaebench.training.records import State
 
 Probe = Callable[[State], Tensor]
@@ -30,7 +31,7 @@ def each_member(state: State, measure: Callable[[Parameters, torch.Generator], o
     """One measurement per member, with a generator of its seed and, unless `fixed`, of the step."""
 
     def seeded(parameters: Parameters, seed: int) -> object:
-        mixed = (seed * 1_000_003 + (0 if fixed else state.step + 1)) % 2**40
-        return measure(parameters, torch.Generator(device=state.like.device).manual_seed(2**41 + mixed))
+        mixed = derived_seed(seed, "probe", 0 if fixed else state.step + 1)
+        return measure(parameters, torch.Generator(device=state.like.device).manual_seed(mixed))
 
     return state.each_seed(seeded)

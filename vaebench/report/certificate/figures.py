@@ -3,26 +3,31 @@
 They serve notebooks and slides as they are; the page draws them in currentColor, for light and dark.
 """
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import matplotlib.style
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullFormatter
 
 from vaebench.experiments.certifying import Findings
 from vaebench.experiments.certifying.cost import OWN, CostPoint
 from vaebench.experiments.certifying.intervals import Interval
-from vaebench.experiments.certifying.noise import NoisePoint, frontier
-from vaebench.experiments.certifying.theory_run import Curve
-from vaebench.report.figures import COLOURS, DASHES, MARKERS, STYLE
+from vaebench.experiments.certifying.noise import frontier
+from vaebench.report.certificate.drawing import (
+    FRAME,
+    by_block,
+    curves_over_steps,
+    legend,
+    look,
+    over_samples_and_batch,
+    own_batch,
+    plain_ticks,
+)
+from vaebench.report.figures import COLOURS
 
 WIDE = (7.2, 3.2)  # inches
 FLOOR, CEILING = 1e-2, 1e2  # of a gate's statistic over its threshold, as drawn
 ROW = 0.22  # inches of a gate
-FRAME = STYLE | {"figure.facecolor": "none", "axes.facecolor": "none", "legend.framealpha": 0.0}
 OUTCOMES = {"pass": ("o", COLOURS[2]), "no power": ("D", COLOURS[6]), "fail": ("X", COLOURS[1])}
 
 
@@ -51,7 +56,7 @@ def gates(found: Findings) -> Figure:
         axes.set_yticks(range(len(judged)), [f"{one.place}: {one.verdict.gate}" for one in judged])
         axes.set_ylim(len(judged) - 0.5, -0.5)
         axes.set_xlabel("measured / allowed")
-        _plain(axes, "x", (0.01, 0.1, 1, 10, 100))
+        plain_ticks(axes, "x", (0.01, 0.1, 1, 10, 100))
     return figure
 
 
@@ -72,15 +77,15 @@ def cost(found: Findings) -> Figure:
     with matplotlib.style.context(["default", FRAME]):
         figure = Figure(figsize=WIDE)
         axes = figure.subplots(1, 2, sharey=True)
-        _over(axes, points, ratio, found)
+        over_samples_and_batch(axes, points, ratio, found)
         for one in axes:
             one.set_yscale("log")
         axes[0].set_ylabel("time / time of pathwise")
         low = min([p.ratio.low for p in points], default=1.0)
         high = max([p.ratio.high for p in points], default=1.0)
         axes[0].set_ylim(min(0.45, low / 1.1), max(2.2, high * 1.1))
-        _plain(axes[0], "y", (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100))
-        _legend(figure, axes)
+        plain_ticks(axes[0], "y", (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100))
+        legend(figure, axes)
     return figure
 
 
@@ -93,7 +98,7 @@ def noise(found: Findings) -> Figure:
     Returns:
         Panels over K on the left, over B on the right; the encoder above the decoder, where they are apart.
     """
-    return _of_blocks(found, lambda point: point.variance, "variance")
+    return by_block(found, lambda point: point.variance, "variance")
 
 
 def snr(found: Findings) -> Figure:
@@ -105,7 +110,7 @@ def snr(found: Findings) -> Figure:
     Returns:
         Panels as those of `noise`; an interval that reaches the bottom contains 0.
     """
-    return _of_blocks(found, lambda point: point.snr, "SNR")
+    return by_block(found, lambda point: point.snr, "SNR")
 
 
 def tradeoff(found: Findings) -> Figure:
@@ -117,7 +122,7 @@ def tradeoff(found: Findings) -> Figure:
     Returns:
         One mark for each estimator at each K, at one's own B; the line joins those that no other beats in both.
     """
-    batch, where = _own_batch(found), efforts(found)
+    batch, where = own_batch(found), efforts(found)
     names = list(dict.fromkeys(name for name, _, _ in where))
     with matplotlib.style.context(["default", FRAME]):
         figure = Figure(figsize=(4.8, 3.6))
@@ -127,7 +132,7 @@ def tradeoff(found: Findings) -> Figure:
             mine = sorted((k, effort) for (one, k, _), effort in chosen.items() if one == name)
             if mine:
                 x, y = zip(*(effort for _, effort in mine), strict=True)
-                axes.plot([1e3 * t for t in x], y, linestyle="none", **_look(name, found), label=name)
+                axes.plot([1e3 * t for t in x], y, linestyle="none", **look(name, found), label=name)
                 for k, (t, v) in mine:
                     axes.annotate(f"K={k}", (1e3 * t, v), textcoords="offset points", xytext=(5, 4), fontsize=7)
         best = [chosen[key] for key in frontier(chosen)]
@@ -153,7 +158,7 @@ def theory(found: Findings) -> Figure:
     Returns:
         One panel over the steps.
     """
-    return _curves(found.guarantee.theory, "Tₙ" if found.question.optimizer == "sgd" else "nats", "step n")
+    return curves_over_steps(found.guarantee.theory, "Tₙ" if found.question.optimizer == "sgd" else "nats")
 
 
 def decay(found: Findings) -> Figure:
@@ -165,7 +170,7 @@ def decay(found: Findings) -> Figure:
     Returns:
         One panel over the steps; bands are 95 % over seeds.
     """
-    return _curves(found.guarantee.curves, "‖∇f‖²", "step n")
+    return curves_over_steps(found.guarantee.curves, "‖∇f‖²")
 
 
 FIGURES: dict[str, Callable[[Findings], Figure]] = {
@@ -213,113 +218,3 @@ def efforts(found: Findings) -> dict[tuple[str, int, int], tuple[float, float]]:
     seconds = {(p.estimator, p.samples, p.batch): p.seconds.value for p in found.cost.points if p.net == OWN}
     variances = {(p.estimator, p.samples, p.batch): p.variance.value for p in found.noise.points if p.block == "whole"}
     return {key: (seconds[key], variances[key]) for key in variances if key in seconds and variances[key] > 0}
-
-
-def _own_batch(found: Findings) -> int:
-    return min(found.question.batch_size, len(found.question.data))
-
-
-def _of_blocks(found: Findings, what: Callable[[NoisePoint], Interval], name: str) -> Figure:
-    with matplotlib.style.context(["default", FRAME]):
-        known = {point.block for point in found.noise.points}
-        blocks = [block for block in ("encoder", "decoder") if block in known] or ["whole"]
-        figure = Figure(figsize=(7.2, 0.4 + 2.3 * len(blocks)))
-        axes = figure.subplots(len(blocks), 2, sharex="col", sharey="row", squeeze=False)
-        for row, block in zip(axes, blocks, strict=True):
-            points = [point for point in found.noise.points if point.block == block]
-            _over(row, points, what, found)
-            positive = [what(p).value for p in points if 0 < what(p).value < math.inf]
-            if positive:
-                row[0].set_yscale("log")
-                row[0].set_ylim(min(positive) / 4, max(positive) * 4)
-            row[0].set_ylabel(name if block == "whole" else f"{name}, {block}")
-        for one in axes[:-1].flat:
-            one.set_xlabel("")
-        _legend(figure, axes[0])
-    return figure
-
-
-def _over(axes: Sequence[Axes], points: Sequence, what: Callable, found: Findings) -> None:
-    """A quantity with its interval over K at one's own B, and over B at one's own K."""
-    samples, batch = found.question.objective.samples, _own_batch(found)
-    names = list(dict.fromkeys(point.estimator for point in points))
-    for one, axis, fixed in ((axes[0], "samples", batch), (axes[1], "batch", samples)):
-        other = "batch" if axis == "samples" else "samples"
-        ticks = set()
-        for place, name in enumerate(names):
-            line = sorted(
-                (p for p in points if p.estimator == name and getattr(p, other) == fixed),
-                key=lambda p, axis=axis: getattr(p, axis),
-            )
-            if not line:
-                continue
-            shift = 1.05 ** (place - (len(names) - 1) / 2)  # marks do not hide each other
-            x = [getattr(p, axis) * shift for p in line]
-            y, low, high = zip(*((i.value, i.low, i.high) for i in map(what, line)), strict=True)
-            down = [max(a - b, 0) for a, b in zip(y, low, strict=True)]
-            up = [max(b - a, 0) for a, b in zip(y, high, strict=True)]
-            one.errorbar(
-                x,
-                y,
-                [down, up],
-                label=name,
-                linestyle=DASHES[_place(name, found.question.name) % 4],
-                elinewidth=1,
-                **_look(name, found),
-            )
-            ticks |= {getattr(p, axis) for p in line}
-        one.set_xscale("log")
-        _plain(one, "x", sorted(ticks))
-        one.set_xlabel(f"K at B = {fixed}" if axis == "samples" else f"B at K = {fixed}")
-
-
-def _place(name: str, own: str) -> int:
-    """Of an estimator among colours and marks, the same in every figure; one's own is in ink."""
-    known = {"pathwise": 0, "doubly_reparameterized": 1, "analytic_kl": 2, "leave_one_out": 4}
-    return 3 if name == own else known.get(name, 5)
-
-
-def _look(name: str, found: Findings) -> dict[str, Any]:
-    place = _place(name, found.question.name)
-    return {"color": COLOURS[place], "marker": MARKERS[place]}
-
-
-def _curves(curves: Sequence[Curve], label: str, steps: str) -> Figure:
-    with matplotlib.style.context(["default", FRAME]):
-        figure = Figure(figsize=(4.8, 3.4))
-        axes = figure.add_subplot()
-        shown = [value for curve in curves for value in curve.mean if value > 0]
-        for number, curve in enumerate(curves):
-            place = (3, 0, 1, 2)[number % 4]
-            colour = COLOURS[place]
-            line = curve.low == curve.high
-            y = [value if value > 0 else math.nan for value in curve.mean]
-            axes.plot(curve.step, y, DASHES[place % 4], color=colour, label=curve.label, linewidth=1.2 if line else 2)
-            if not line:
-                low = [max(value, min(shown, default=1.0) / 10) for value in curve.low]
-                axes.fill_between(curve.step, low, curve.high, color=colour, alpha=0.2, linewidth=0)
-        axes.set_xscale("log")
-        if shown:
-            axes.set_yscale("log")
-            axes.set_ylim(min(shown) / 2, max(shown) * 2)
-            axes.legend(loc="best")
-        else:
-            axes.text(0.5, 0.5, "nothing to draw", ha="center", va="center", transform=axes.transAxes)
-        axes.set_xlabel(steps)
-        axes.set_ylabel(label)
-    return figure
-
-
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    handles, labels = axes[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
-
-
-def _plain(axes: Axes, axis: str, ticks: Sequence[float]) -> None:
-    """Ticks at given numbers, written out."""
-    chosen = axes.xaxis if axis == "x" else axes.yaxis
-    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
-    chosen.set_ticks([tick for tick in ticks if axis == "x" or low <= tick <= high])
-    chosen.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    chosen.set_minor_locator(NullLocator())

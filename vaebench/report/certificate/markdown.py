@@ -4,6 +4,7 @@ from xml.sax.saxutils import escape
 
 from vaebench.experiments.certifying import Findings
 from vaebench.report.certificate.words import SAID, STATES, headline, of_section, tiles
+from vaebench.support.comments import cell
 
 MARKS = {"good": "✅", "bad": "❌", "unknown": "⚠️", "": "📏"}
 COLOURS = {"good": "#0b7a4b", "bad": "#b3122b", "unknown": "#8a6100"}
@@ -20,9 +21,9 @@ def markdown(found: Findings) -> str:
         Markdown.
     """
     q, state = found.question, STATES[found.outcome]
-    lines = [f"### {MARKS[state]} {_text(headline(found))}", ""]
+    lines = [f"### {MARKS[state]} {cell(headline(found))}", ""]
     lines += ["| | | |", "| --- | --- | --- |"]
-    lines += [f"| {MARKS[t.state]} **{t.question}** | {_text(t.answer)} | {_text(t.text)} |" for t in tiles(found)]
+    lines += [f"| {MARKS[t.state]} **{t.question}** | {cell(t.answer)} | {cell(t.text)} |" for t in tiles(found)]
     lines += ["", "<details><summary>All gates</summary>", ""]
     lines += ["| | place | gate | measured | allowed | smallest found |"]
     lines += ["| --- | --- | --- | --- | --- | --- |"]
@@ -31,22 +32,14 @@ def markdown(found: Findings) -> str:
             v = one.verdict
             smallest = "" if v.smallest is None else f"{v.smallest:.3g} {v.unit}"
             cells = (v.outcome, one.place, v.gate, f"{v.statistic:.3g}", f"{v.threshold:.3g}", smallest)
-            lines.append(f"| {' | '.join(map(_text, cells))} |")
-    lines += ["", *(f"Left out: {_text(line)}. " for line in found.left_out), "", "</details>", ""]
+            lines.append(f"| {' | '.join(map(cell, cells))} |")
+    lines += ["", *(f"Left out: {cell(line)}. " for line in found.left_out), "", "</details>", ""]
     about = found.about
     lines.append(
-        f"<sub>{_text(q.objective.name)}, {_text(q.model_name)}, B = {q.batch_size}, {q.optimizer}, seed {q.seed}; "
-        f"vaebench {_text(str(about['commit'])[:13])}, {_text(str(about['processor']))}, {about['date']}</sub>"
+        f"<sub>{cell(q.objective.name)}, {cell(q.model_name)}, B = {q.batch_size}, {q.optimizer}, seed {q.seed}; "
+        f"vaebench {cell(str(about['commit'])[:13])}, {cell(str(about['processor']))}, {about['date']}</sub>"
     )
     return "\n".join(lines) + "\n"
-
-
-def _text(words: str) -> str:
-    """Words that neither Markdown nor HTML reads as its own."""
-    plain = " ".join(escape(words).split())
-    for sign in "\\`*_[]|#":
-        plain = plain.replace(sign, f"\\{sign}")
-    return plain
 
 
 def badge(found: Findings) -> str:

@@ -1,8 +1,8 @@
 """The linear VAE in closed form: objective, gradient, optimum, curvature, weights.
 
-Model: p(x|z) = N(W z, s I), p(z) = N(0, I), q(z|x) = N(V x, diag(e^eta)), KL weight beta, x centred.
-Data enter the objective through S = X'X/N only. The optimum is that of probabilistic PCA (Tipping &
-Bishop, 1999; Lucas et al., 2019). Every function of the parameters uses batch-safe operations only, so
+Model: p(x|z) = N(W z, s I), p(z) = N(0, I), q(z|x) = N(V x, diag(e^eta)), KL weight beta, x centred. Data enter the
+objective through the scatter S = X'X/N, (d, d), only; s > 0 is the noise variance. The optimum is that of probabilistic
+PCA (Tipping & Bishop, 1999; Lucas et al., 2019). Every function of the parameters uses batch-safe operations only, so
 `torch.func.vmap` evaluates a fleet (leading axis on each block) at once.
 """
 
@@ -15,13 +15,7 @@ from torch.func import grad, jacrev
 
 
 class LinearParameters(NamedTuple):
-    """The blocks of a linear VAE, or of its gradient.
-
-    Attributes:
-        W: decoder, (d, q).
-        V: encoder mean, (q, d).
-        eta: log of the encoder's variances, (q,).
-    """
+    """The blocks of a linear VAE, or of its gradient: decoder W (d, q), encoder V (q, d), log-variances eta (q,)."""
 
     W: Tensor
     V: Tensor
@@ -29,28 +23,12 @@ class LinearParameters(NamedTuple):
 
 
 def flatten(params: LinearParameters) -> Tensor:
-    """Concatenate the blocks in the order W, V, eta, rows first.
-
-    Args:
-        params: blocks, with any common leading axes.
-
-    Returns:
-        (..., p) with p = 2 d q + q.
-    """
+    """The blocks side by side, (..., p) with p = 2 d q + q, in the order W, V, eta, rows first."""
     return torch.cat([params.W.flatten(-2), params.V.flatten(-2), params.eta], -1)
 
 
 def unflatten(vector: Tensor, features: int, latents: int) -> LinearParameters:
-    """Undo `flatten`.
-
-    Args:
-        vector: (..., p).
-        features: d.
-        latents: q.
-
-    Returns:
-        The blocks, as views where possible.
-    """
+    """Undo `flatten`: the blocks of (..., p), of d features and q latents, as views where possible."""
     w, v, eta = vector.split([features * latents, features * latents, latents], -1)
     return LinearParameters(w.unflatten(-1, (features, latents)), v.unflatten(-1, (latents, features)), eta)
 
@@ -58,17 +36,9 @@ def unflatten(vector: Tensor, features: int, latents: int) -> LinearParameters:
 def objective(params: LinearParameters, scatter: Tensor, noise_variance: float, beta: float = 1.0) -> Tensor:
     """The negative averaged beta-ELBO f, in nats per example.
 
-    f = d/2 ln(2 pi s) + [tr (I-WV) S (I-WV)' + sum_j D_j |w_j|^2] / (2s)
-    + beta/2 [tr D + tr V S V' - q - sum_j eta_j], D = diag(e^eta).
-
-    Args:
-        params: the parameters.
-        scatter: S = X'X/N, (d, d).
-        noise_variance: s > 0.
-        beta: KL weight.
-
     Returns:
-        f, a scalar tensor.
+        f = d/2 ln(2 pi s) + [tr (I-WV) S (I-WV)' + sum_j D_j |w_j|^2] / (2s) + beta/2 [tr D + tr V S V' - q - sum_j
+        eta_j], D = diag(e^eta).
 
     >>> zero = LinearParameters(torch.zeros(3, 2), torch.zeros(2, 3), torch.zeros(2))
     >>> round(float(objective(zero, torch.eye(3), 1 / (2 * math.pi))), 4)  # 3 / (2 s)
@@ -83,17 +53,7 @@ def objective(params: LinearParameters, scatter: Tensor, noise_variance: float, 
 
 
 def gradient(params: LinearParameters, scatter: Tensor, noise_variance: float, beta: float = 1.0) -> LinearParameters:
-    """The gradient of `objective`.
-
-    Args:
-        params: the parameters.
-        scatter: S = X'X/N, (d, d).
-        noise_variance: s > 0.
-        beta: KL weight.
-
-    Returns:
-        The gradient, block by block.
-    """
+    """The gradient of `objective`, block by block."""
     w, v, eta = params
     variance = eta.exp()
     unexplained = scatter - w @ (v @ scatter)  # (I - WV) S
@@ -105,19 +65,12 @@ def gradient(params: LinearParameters, scatter: Tensor, noise_variance: float, b
 
 
 def optimum(scatter: Tensor, latents: int, noise_variance: float, beta: float = 1.0) -> tuple[LinearParameters, Tensor]:
-    """A global minimiser of `objective` and the minimum f_*.
-
-    With s' = beta s and S = U diag(lam) U': W = U_q (lam_q - s')_+^{1/2}, M = W'W + s' I, V = M^{-1} W',
-    D = s' M^{-1}: the pPCA solution at noise variance s'. Columns of W may change sign freely.
-
-    Args:
-        scatter: S = X'X/N, (d, d).
-        latents: q <= d.
-        noise_variance: s > 0.
-        beta: KL weight > 0.
+    """A global minimiser of `objective` with q <= d latents and beta > 0, and the minimum f_* in nats per example.
 
     Returns:
-        The parameters, strongest direction first, and f_*, in nats per example.
+        The parameters, strongest direction first, and f_*. With s' = beta s and S = U diag(lam) U': W = U_q (lam_q
+        - s')_+^{1/2}, M = W'W + s' I, V = M^{-1} W', D = s' M^{-1}: the pPCA solution at noise variance s'. Columns
+        of W may change sign freely.
     """
     d, inner = scatter.shape[-1], beta * noise_variance
     values, vectors = torch.linalg.eigh(scatter)
@@ -132,17 +85,7 @@ def optimum(scatter: Tensor, latents: int, noise_variance: float, beta: float = 
 
 
 def hessian(params: LinearParameters, scatter: Tensor, noise_variance: float, beta: float = 1.0) -> Tensor:
-    """The Hessian of `objective`, by automatic differentiation.
-
-    Args:
-        params: the parameters.
-        scatter: S = X'X/N, (d, d).
-        noise_variance: s > 0.
-        beta: KL weight.
-
-    Returns:
-        (p, p), in the order of `flatten`.
-    """
+    """The Hessian of `objective`, (p, p) in the order of `flatten`, by automatic differentiation."""
     features, latents = params.W.shape[-2:]
 
     def flat(vector: Tensor) -> Tensor:
@@ -161,19 +104,10 @@ def smoothness_on_ball(
 ) -> float:
     """The smoothness constant of `objective` on a ball, certified: no curvature there exceeds it.
 
-    On {|W| <= R_W, |V| <= R_V, e^eta <= D} (spectral norms) each block of the Hessian is bounded by its norm,
-    and L is the largest eigenvalue of the symmetric 3 x 3 matrix of those norms.
-
-    Args:
-        decoder_norm: R_W.
-        encoder_norm: R_V.
-        largest_variance: D.
-        top_eigenvalue: lam_1, the largest eigenvalue of S.
-        noise_variance: s > 0.
-        beta: KL weight.
-
     Returns:
-        L, in nats per squared parameter.
+        L, in nats per squared parameter. On {|W| <= R_W, |V| <= R_V, e^eta <= D} (spectral norms: decoder, encoder
+        and largest variance) each block of the Hessian is bounded by its norm, and L is the largest eigenvalue of
+        the symmetric 3 x 3 matrix of those norms. The top eigenvalue is that of S.
 
     >>> smoothness_on_ball(0.0, 0.0, 1.0, 2.0, 1.0)  # |2/s| couples W and V at the origin
     3.5615528128088303
@@ -188,15 +122,8 @@ def smoothness_on_ball(
 def log_weights(params: LinearParameters, x: Tensor, noise: Tensor, noise_variance: float, beta: float = 1.0) -> Tensor:
     """Log importance weights log p(x|z) + beta (log p(z) - log q(z|x)) at z = V x + e^{eta/2} eps.
 
-    Args:
-        params: the parameters.
-        x: examples, (..., d).
-        noise: eps, (..., q); leading axes broadcast against those of x.
-        noise_variance: s > 0.
-        beta: KL weight.
-
     Returns:
-        (...), in nats.
+        (...), in nats; leading axes of the examples x (..., d) and of the noise eps (..., q) broadcast.
     """
     w, v, eta = params
     latent = x @ v.mT + (eta / 2).exp() * noise
@@ -206,16 +133,7 @@ def log_weights(params: LinearParameters, x: Tensor, noise: Tensor, noise_varian
 
 
 def log_evidence(params: LinearParameters, x: Tensor, noise_variance: float) -> Tensor:
-    """The log evidence log p(x) = log N(x; 0, W W' + s I).
-
-    Args:
-        params: the parameters; only the decoder matters.
-        x: examples, (..., d).
-        noise_variance: s > 0.
-
-    Returns:
-        (...), in nats.
-    """
+    """The log evidence log p(x) = log N(x; 0, W W' + s I) in nats, (...), of examples (..., d)."""
     w, (d, q) = params.W, params.W.shape[-2:]
     inner = w.mT @ w / noise_variance + torch.eye(q, dtype=w.dtype, device=w.device)
     back = x @ w / noise_variance

@@ -1,8 +1,9 @@
 """The gradient noise of the linear VAE in closed form.
 
-The gradient of one example under one latent draw is a quadratic polynomial in the noise, so its moments
-are finite sums. Splitting them by origin gives Var(g; B examples, M draws) = data / B + latent / (B M):
-more draws never reduce the part that comes from the data.
+The gradient of one example under one latent draw is a quadratic polynomial in the noise, so its moments are finite
+sums. Splitting them by origin gives Var(g; B examples, M draws) = data / B + latent / (B M): more draws never reduce
+the part that comes from the data. Arguments are those of `linear`; leading axes of examples x (..., d) and noise eps
+(..., q) broadcast.
 """
 
 from typing import NamedTuple
@@ -14,26 +15,17 @@ from vaebench.theory.problems.linear import LinearParameters, flatten
 
 
 class NoiseCovariance(NamedTuple):
-    """Covariance of the gradient from one example and one latent draw, split by origin.
+    """Covariance of the gradient from one example and one latent draw, (p, p), split by origin.
 
-    Attributes:
-        data: covariance over examples of the gradient averaged over draws, (p, p).
-        latent: mean over examples of the covariance over draws, (p, p).
+    The data part is over examples, of the gradient averaged over draws; the latent part is over draws, averaged over
+    examples.
     """
 
     data: Tensor
     latent: Tensor
 
     def at(self, examples: int, draws: int = 1) -> Tensor:
-        """Covariance of the mean gradient: data / B + latent / (B M).
-
-        Args:
-            examples: B, examples drawn with replacement.
-            draws: M, independent latent draws for each example.
-
-        Returns:
-            Covariance, (p, p), in the order of `flatten`. More draws do not reduce the data part.
-        """
+        """Covariance of the mean gradient of B examples, drawn with replacement, and M draws of each."""
         return self.data / examples + self.latent / (examples * draws)
 
 
@@ -42,18 +34,10 @@ def sample_gradient(
 ) -> LinearParameters:
     """The reparameterised gradient of one example's negative beta-ELBO, KL in closed form.
 
-    With xi = e^{eta/2} eps, m = V x, e = x - W(m + xi): g_W = -e (m+xi)'/s, g_V = (beta m - W'e/s) x',
-    g_eta = -(W'e) xi / (2s) - beta (1-D)/2.
-
-    Args:
-        params: the parameters.
-        x: examples, (..., d).
-        noise: eps, (..., q); leading axes broadcast against those of x.
-        noise_variance: s > 0.
-        beta: KL weight.
-
     Returns:
-        Gradients with the leading axes of x and noise; their mean over both is `gradient`.
+        Gradients with the leading axes of x and noise; their mean over both is `gradient`. With xi = e^{eta/2} eps,
+        m = V x, e = x - W(m + xi): g_W = -e (m+xi)'/s, g_V = (beta m - W'e/s) x', g_eta = -(W'e) xi / (2s) - beta
+        (1-D)/2.
     """
     w, v, eta = params
     spread = (eta / 2).exp() * noise
@@ -70,17 +54,7 @@ def sample_gradient(
 
 
 def second_moments(params: LinearParameters, x: Tensor, noise_variance: float, beta: float = 1.0) -> LinearParameters:
-    """Second moments over the noise of `sample_gradient`, in closed form.
-
-    Args:
-        params: the parameters.
-        x: examples, (..., d).
-        noise_variance: s > 0.
-        beta: KL weight.
-
-    Returns:
-        E|g_W|^2 and E|g_V|^2, each (...), and E g_eta^2, (..., q), as the fields W, V, eta.
-    """
+    """E|g_W|^2 and E|g_V|^2, (...), and E g_eta^2, (..., q), of `sample_gradient`, as the fields W, V, eta."""
     (w, v, eta), s = params, noise_variance
     variance, gram = eta.exp(), w.mT @ w
     diagonal = gram.diagonal(dim1=-2, dim2=-1)
@@ -105,19 +79,12 @@ def second_moments(params: LinearParameters, x: Tensor, noise_variance: float, b
 def gradient_covariance(
     params: LinearParameters, x: Tensor, noise_variance: float, beta: float = 1.0
 ) -> NoiseCovariance:
-    """The full covariance of `sample_gradient`, example uniform in x and eps standard normal: exact.
-
-    The gradient is c(x) + A(x) eps + eps' Q eps with Q free of x, so its coefficients are exact differences,
-    the latent part is E_x[A A'] + 2 tr(Q_i Q_j) and the data part is Cov_x(c).
-
-    Args:
-        params: the parameters.
-        x: the data, (N, d).
-        noise_variance: s > 0.
-        beta: KL weight.
+    """The full covariance of `sample_gradient`, example uniform in x (N, d) and eps standard normal: exact.
 
     Returns:
-        Data and latent part, (p, p) each, in the order of `flatten`.
+        Data and latent part, (p, p) each, in the order of `flatten`. The gradient is c(x) + A(x) eps + eps' Q eps
+        with Q free of x, so its coefficients are exact differences, the latent part is E_x[A A'] + 2 tr(Q_i Q_j)
+        and the data part is Cov_x(c).
     """
 
     def at(examples: Tensor, noise: Tensor) -> Tensor:

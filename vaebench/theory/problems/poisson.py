@@ -1,7 +1,7 @@
 """A target without conjugacy and with an exact ELBO: y ~ Poisson(e^z), z ~ N(0, 1), q = N(mu, e^{2w}).
 
-With v = e^{2w} and r = E_q e^z = exp(mu + v/2): f = -y mu + r + log y! + (v + mu^2 - 1 - 2 w) / 2, in nats.
-All that follows are Gaussian moments; mean and log_std are scalars (or batches of them).
+With v = e^{2w} and r = E_q e^z = exp(mu + v/2): f = -y mu + r + log y! + (v + mu^2 - 1 - 2 w) / 2, in nats. All that
+follows are Gaussian moments; mean and log_std are scalars (or batches of them), the count is y >= 0.
 """
 
 import math
@@ -13,44 +13,21 @@ from vaebench.theory.problems.regression import MeanField
 
 
 def objective(params: MeanField, count: int) -> Tensor:
-    """The negative ELBO.
-
-    Args:
-        params: mu and w.
-        count: y >= 0.
-
-    Returns:
-        f, of the parameters' shape.
-    """
+    """The negative ELBO f, of the parameters' shape."""
     (mu, w), v = params, (2 * params.log_std).exp()
     divergence = (v + mu.square() - 1 - 2 * w) / 2
     return (mu + v / 2).exp() - count * mu + math.lgamma(count + 1) + divergence
 
 
 def gradient(params: MeanField, count: int) -> MeanField:
-    """The gradient (r + mu - y, v (r + 1) - 1) of `objective`.
-
-    Args:
-        params: mu and w.
-        count: y >= 0.
-
-    Returns:
-        The gradient.
-    """
+    """The gradient (r + mu - y, v (r + 1) - 1) of `objective`."""
     mu, v = params.mean, (2 * params.log_std).exp()
     rate = (mu + v / 2).exp()
     return MeanField(rate + mu - count, v * (rate + 1) - 1)
 
 
 def hessian(params: MeanField) -> Tensor:
-    """The Hessian [[r + 1, r v], [r v, r v (v + 2) + 2 v]]; the count does not enter.
-
-    Args:
-        params: mu and w.
-
-    Returns:
-        (..., 2, 2).
-    """
+    """The Hessian [[r + 1, r v], [r v, r v (v + 2) + 2 v]], (..., 2, 2); the count does not enter."""
     v = (2 * params.log_std).exp()
     rate = (params.mean + v / 2).exp()
     top, cross, corner = rate + 1, rate * v, rate * v * (v + 2) + 2 * v
@@ -60,14 +37,9 @@ def hessian(params: MeanField) -> Tensor:
 def smoothness(largest_mean: float, largest_log_std: float) -> float:
     """The exact smoothness constant on {mu <= mu_max, w <= w_max}: the Hessian there grows entrywise.
 
-    Its entries are positive and increasing in mu and w, so by Perron-Frobenius its largest eigenvalue is too.
-
-    Args:
-        largest_mean: mu_max.
-        largest_log_std: w_max.
-
     Returns:
-        The largest eigenvalue at the corner.
+        The largest eigenvalue at the corner: entries are positive and increasing in mu and w, so by
+        Perron-Frobenius it is, too.
     """
     corner = MeanField(*torch.tensor([largest_mean, largest_log_std], dtype=torch.float64))
     return float(torch.linalg.eigvalsh(hessian(corner))[-1])
@@ -76,15 +48,12 @@ def smoothness(largest_mean: float, largest_log_std: float) -> float:
 def optimum(count: int) -> tuple[MeanField, Tensor]:
     """The minimiser and f_*, by Newton steps in float64 to rounding (f is convex in mu and v).
 
-    Args:
-        count: y >= 0.
-
-    Returns:
-        The parameters and f_*.
-
     >>> params, value = optimum(3)
     >>> [round(float(number), 6) for number in (*params, value)]
     [0.687423, -0.598863, 2.528147]
+
+    Returns:
+        The parameters and f_*.
     """
     point = torch.tensor([math.log1p(count) / 2, -0.5], dtype=torch.float64)
     for _ in range(50):
@@ -98,15 +67,9 @@ def optimum(count: int) -> tuple[MeanField, Tensor]:
 def pathwise_variance(params: MeanField, count: int) -> MeanField:
     """Variances of the one-draw reparameterised gradient, entropy in closed form.
 
-    g_mu = e^z + z - y, g_w = sd eps g_mu - 1 at z = mu + sd eps. Moments of e^{kz} h(eps) are those of
-    h(eps + k sd), times exp(k mu + k^2 v / 2).
-
-    Args:
-        params: mu and w.
-        count: y >= 0.
-
     Returns:
-        Variances; divide by the number of draws.
+        Those of g_mu = e^z + z - y and g_w = sd eps g_mu - 1 at z = mu + sd eps; divide by the number of draws.
+        Moments of e^{kz} h(eps) are those of h(eps + k sd), times exp(k mu + k^2 v / 2).
     """
     v = (2 * params.log_std).exp()
     offset = params.mean - count

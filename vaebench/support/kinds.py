@@ -6,7 +6,8 @@ starts, and differ between processors in their last digits alone. All others han
 
 import re
 
-EXACT = re.compile(r"\.track_(flops|ops|peak_bytes|saved_bytes|bytes|over_chunk)\b")
+COUNTERS = frozenset({"flops", "ops", "peak_bytes", "saved_bytes", "bytes", "over_chunk"})
+EXACT = re.compile(rf"\.track_({'|'.join(sorted(COUNTERS))})\b")
 SEEDED = re.compile(r"^convergence\.|\.track_(variance|inverse_snr)$")
 
 TOLERANCE = {"exact": 1e-3, "seeded": 1e-2}
@@ -14,7 +15,17 @@ TOLERANCE = {"exact": 1e-3, "seeded": 1e-2}
 
 
 def kind(benchmark: str) -> str:
-    """Exact, seeded or timed."""
+    """Exact, seeded or timed.
+
+    Args:
+        benchmark: its name by asv, without parameters.
+
+    Returns:
+        The kind.
+
+    >>> kind("models.Model.track_flops"), kind("speed.Roof.track_over_sgemm")
+    ('exact', 'timed')
+    """
     if EXACT.search(benchmark):
         return "exact"
     return "seeded" if SEEDED.search(benchmark) else "timed"

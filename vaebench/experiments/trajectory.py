@@ -5,6 +5,8 @@ metadata, the columns' types, how many values are not finite, and a digest of al
 which a byte was changed is refused. One file, because a rename replaces one file at a time.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math
@@ -16,14 +18,16 @@ from dataclasses import dataclass
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from vaebench.support.files import parse_json, write_whole
 from vaebench.training.records import Checkpoint
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = 2
 START = re.compile(rb'# \{"format": (\d{1,9}), "sha256": "([0-9a-f]{64})", ')
@@ -46,14 +50,7 @@ class Trajectory:
 
 
 def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What ran an experiment: versions of Python and the libraries, platform, device, threads and load.
-
-    Args:
-        device: where it ran.
-
-    Returns:
-        Metadata.
-    """
+    """What ran an experiment on a device, for its record: versions, platform, device, threads and load."""
     device = torch.device(device)
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     versions = {name: str(import_module(name).__version__) for name in LIBRARIES}
@@ -69,12 +66,7 @@ def environment(device: torch.device | str = "cpu") -> dict[str, Any]:
 def collect(
     checkpoints: Iterable[Checkpoint], experiment: Mapping[str, Any] | None = None, commit: str | None = None
 ) -> Trajectory:
-    """Run a fleet to its end and keep its rows.
-
-    Args:
-        checkpoints: of `vaebench.training.fleet.train`.
-        experiment: what was run, for the record.
-        commit: of the code, for the record.
+    """Run a fleet to its end and keep its rows, with what was run and by which commit.
 
     Returns:
         The trajectory; `metadata["diverged"]` lists seed, step and value of members that diverged.
@@ -82,6 +74,8 @@ def collect(
     Raises:
         ValueError: if there are no checkpoints.
     """
+    import pandas as pd  # here and below: commands that keep no trajectory start without it
+
     rows, last = [], None
     for last in checkpoints:
         rows += last.rows()
@@ -93,11 +87,7 @@ def collect(
 
 
 def save(trajectory: Trajectory, path: str | os.PathLike[str]) -> None:
-    """Write a trajectory, whole or not at all.
-
-    Args:
-        trajectory: what to write.
-        path: of the file; its directory must exist.
+    """Write a trajectory to a file, whole or not at all.
 
     Raises:
         ValueError: if a column is of another kind, or there is none.
@@ -117,9 +107,6 @@ def save(trajectory: Trajectory, path: str | os.PathLike[str]) -> None:
 
 def verify(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
     """Read a trajectory's header and the text of its rows, and compare them with its digest.
-
-    Args:
-        path: of the file.
 
     Returns:
         The header, its metadata decoded, and the CSV.
@@ -144,17 +131,16 @@ def verify(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
 
 
 def load(path: str | os.PathLike[str]) -> Trajectory:
-    """Read a trajectory; every number comes back as it was.
-
-    Args:
-        path: of the file.
+    """Read a trajectory; every number comes back as it was, and tuples in the metadata as lists.
 
     Returns:
-        The trajectory; tuples in the metadata are lists now.
+        The trajectory.
 
     Raises:
         ValueError: if the file is not a trajectory, is of another format, or was cut short or changed.
     """
+    import pandas as pd
+
     header, body = verify(path)
     try:
         cells = pd.read_csv(StringIO(body), dtype=object, na_filter=False)

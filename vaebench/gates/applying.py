@@ -1,0 +1,175 @@
+"""Which gates apply to a run, one function for each source of evidence; what is left out is said, with the reason."""
+
+from collections.abc import Callable
+from math import isfinite
+from typing import NamedTuple
+
+from torch import nn
+
+from vaebench.data.sampling import with_replacement
+from vaebench.gates import bounds, means, paired, replay, variances, walking
+from vaebench.gates.randomness import randomness
+from vaebench.gates.reference import Reference
+from vaebench.gates.running import Plan, Run, StageCallback
+from vaebench.gates.subject import Draws, Subject, gradients_at_rest
+from vaebench.gates.values import OWN_VALUE, bound_value, reports_a_bound
+from vaebench.gates.verdict import Verdict, judge
+from vaebench.gradients.estimators import Estimator
+from vaebench.gradients.loss import Loss
+from vaebench.training.schedules import Schedule
+
+
+class Case(NamedTuple):
+    """A run under test, with everything that its gates are judged by.
+
+    Attributes:
+        subject: what is under test.
+        run: what was kept of its training.
+        plan: how much is measured.
+        exact: the exact gradient of the claimed bound, or None.
+        trusted: the model whose bound is claimed.
+        beside: a loss whose gradient has the claimed mean, for differences at equal noise.
+        law: the estimator whose law in K is claimed.
+        say: told what begins and what is left out.
+    """
+
+    subject: Subject
+    run: Run
+    plan: Plan
+    exact: Reference | None
+    trusted: nn.Module
+    beside: Loss
+    law: str
+    say: StageCallback
+
+
+def of_every_step(case: Case) -> list[Verdict]:
+    """Whether a member diverged, and whether each step is that of the claimed optimizer."""
+    diverged = case.run.diverged
+    first = min(diverged, key=lambda found: found.step, default=None)
+    evidence = {} if first is None else {"step": first.step, "value": str(first.value), "seed": first.seed}
+    claim = "no member leaves the finite numbers (statistic: members)"
+    return [judge("divergence", claim, float(len(diverged)), 0.0, 0.0, evidence), walking.rule(case.run.worst)]
+
+
+def of_replayed_steps(case: Case) -> list[Verdict]:
+    """Whether the loop used the estimator's own gradients, fresh minibatches and fresh noise."""
+    run = case.run
+    if run.replay is None or run.randomness is None:
+        case.say("left out: replay and randomness, the training loop does not say what noise it drew")
+        return []
+    verdicts = [
+        replay.replayed(run.replay, run.longest, next(iter(run.like.values())).dtype),
+        randomness(run.randomness, case.subject.sampler is with_replacement),
+    ]
+    if run.differences is None:
+        case.say("left out: paired ledger, there are too many parameters to keep the differences of every step")
+        return verdicts
+    sizes = {name: tensor[0].numel() for name, tensor in run.like.items()}
+    return [*verdicts, replay.paired_along(run.differences, sizes)]
+
+
+def of_gradients_at_rest(case: Case) -> list[Verdict]:
+    """Mean, and variance against B and K, of gradients at a few points of the run."""
+    subject, plan = case.subject, case.plan
+    generator, seeds = plan.generator(subject.data.device, "gradients"), plan.seeds("gradients")
+    places, points = list(case.run.points), list(case.run.points.values())
+    case.say(f"drawing {plan.replicates} gradients at {', '.join(places)}")
+    draws = [gradients_at_rest(subject.at_parameters(point), plan.replicates, seeds) for point in points]
+    verdicts = [variances.separate_rows(subject, generator)]
+    if case.exact is None:
+        theirs = [
+            means.trusted_draws(subject.at_parameters(p), case.trusted, p, plan.replicates, generator) for p in points
+        ]
+        verdicts.append(means.gradient_mean_two_sample(places, draws, theirs, generator))
+    else:
+        verdicts.append(means.gradient_mean(places, draws, means.exact_at(case.exact, points)[1], generator))
+    case.say("gradients beside trusted ones at equal noise")
+    middle, fresh = len(points) // 2, []
+    pairs = [
+        paired.differences(
+            subject.model, subject.estimator, subject.objective, subject.data, subject.batch_size,
+            plan.replicates, generator, point, case.beside.estimator, fresh.append if place == middle else None,
+        )
+        for place, point in enumerate(points)
+    ]  # fmt: skip
+    verdicts.append(paired.paired_mean(places, pairs))
+    case.say("variance against B and K")
+    here, size = subject.at_parameters(points[middle]), subject.batch_size
+    factor = max(2, min(8, len(subject.data) // size))
+    large = gradients_at_rest(here, plan.replicates // 2, seeds, factor * size)
+    verdicts.append(variances.variance_in_batch(draws[middle], large, factor))
+    verdicts.append(variances.independent_draws({size: draws[middle], factor * size: large}, Draws.joined(fresh), size))
+    late, x = subject.at_parameters(points[-1]), subject.data[:size]
+    if not variances.has_law(case.law, subject.objective.alpha):
+        alpha = f"{subject.objective.alpha:g}"
+        case.say(f"left out: variance in K, no law is recorded for {case.law!r} at alpha = {alpha}")
+    elif not variances.light(late, x, generator):
+        case.say("left out: variance in K, its law needs lighter importance weights")
+    else:
+        verdicts += variances.laws_in_samples(late, x, case.law, plan.replicates // 2, seeds)
+    return verdicts
+
+
+def of_reported_values(case: Case, reported: Estimator | None) -> list[Verdict]:
+    """Whether the values that the code reports are the bound, where it reports any.
+
+    Args:
+        case: the run.
+        reported: the surrogate whose values are reported; None where nothing was named.
+
+    Returns:
+        The verdict, or none.
+    """
+    subject = case.subject
+    generator, points = case.plan.generator(subject.data.device, "values"), list(case.run.points.values())
+    if reported is None and (
+        case.law in OWN_VALUE or reports_a_bound(subject, subject.estimator, case.trusted, generator)
+    ):
+        reported = subject.estimator
+    if reported is None:
+        case.say("left out: bound value, this surrogate's value is not the bound's; name what the code reports")
+        return []
+    exact_values = None if case.exact is None else means.exact_at(case.exact, points)[0]
+    return [bound_value(subject, points, exact_values, generator, reported, case.trusted)]
+
+
+def of_the_path(case: Case, schedule: Callable[[int], float], optimizer: str) -> list[Verdict]:
+    """Ledgers and envelopes of the steps that were watched beside the exact gradient.
+
+    Args:
+        case: the run.
+        schedule: claimed step sizes.
+        optimizer: the claimed rule's name in `OPTIMIZERS`, or "".
+
+    Returns:
+        The verdicts; none if there is no exact gradient, or a member diverged.
+    """
+    path, exact, like, say = case.run.path, case.exact, case.run.like, case.say
+    if case.run.diverged or path is None or exact is None:
+        return []
+    used = path.moved if optimizer == "sgd" else path.raw
+    say("the ledgers of the run")
+    verdicts = [
+        walking.descent(path, used),
+        walking.noise_mean(path, used, case.plan.generator(exact.data.device, "ledgers")),
+        walking.successive(path, used),
+        walking.members(path, used),
+        walking.noise_size(path, used),
+    ]
+    if not all(isfinite(v.statistic) for v in verdicts) or optimizer not in {"sgd", "adam"}:
+        say(f"left out: envelopes, for {optimizer or 'an optimizer of your own'} or for a path that overflows")
+        return verdicts
+    say("curvature along the path")
+    found = bounds.curvature(path, exact, like)
+    if optimizer == "adam":
+        return [*verdicts, bounds.adam_ledger(path, exact, found, like)]
+    values = bounds.values(path, exact, like)
+    verdicts.append(bounds.telescoped(path, values, found, used))
+    if found.hessians.shape[1]:
+        verdicts.append(bounds.identity(path, values, found, used))
+    product = float(found.top.max()) * schedule(1)
+    if not (isinstance(schedule, Schedule) and schedule.is_inverse_sqrt) or product >= 2:
+        say(f"left out: the envelope needs steps C / sqrt(n) and L C < 2, and L C = {product:.2g} here")
+        return verdicts
+    return [*verdicts, bounds.envelope(path, values, found, used, schedule)]
