@@ -15,8 +15,9 @@ from vaebench.gates.subject import separated
 from vaebench.gradients import Loss, Objective, analytic_kl, draw_noise, noise_shape, pathwise
 from vaebench.gradients.noise import declared_noise
 from vaebench.gradients.trial import check_loss
+from vaebench.measures.likelihood import bound_draws
 from vaebench.measures.moments import conditional, gradient_moments
-from vaebench.measures.probes import bound_draws, gradient_variance
+from vaebench.measures.probes import gradient_variance
 from vaebench.models import linear_vae, mlp_vae
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS

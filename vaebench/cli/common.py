@@ -42,18 +42,6 @@ def refusing(command: str, *kinds: type[Exception]) -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """No garbage is collected within: torch's modules make little, and looking for it is a fifth of their loading."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def complete(kind: str) -> Callable[[str], list[str]]:
     """What a shell offers after TAB where a registered part is named.
 
@@ -74,6 +62,18 @@ def complete(kind: str) -> Callable[[str], list[str]]:
         return [name for name in known[kind] if name.startswith(incomplete)]
 
     return names
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage is collected within: torch's modules make little, and looking for it is a fifth of their loading."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def say(command: str, text: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vaebench.experiments.blackboxes import Claim
     from vaebench.gradients import Objective
 
+KINDS = {"pyro": "Pyro program", "numpyro": "NumPyro program", "pythae": "Pythae model", "black-box": "black box"}
 FITTING = "try --data digits, or write a package.module:function that returns the model"
 
 
@@ -75,9 +76,6 @@ def build_model(name: str, seed: int, rows: Tensor, offered: Mapping[str, Any] |
     return found
 
 
-KINDS = {"pyro": "Pyro program", "numpyro": "NumPyro program", "pythae": "Pythae model", "black-box": "black box"}
-
-
 def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Objective, model: nn.Module | None) -> Claim:
     """A black box of one's own, beside what it is held against.
 
@@ -126,6 +124,18 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
         raise ValueError(f"{missing.name} is not installed: pip install 'vaebench[{kind}]'.") from None
 
 
+def _of_pythae(made: Any, name: str) -> Claim:
+    try:
+        from pythae.models import BaseAE  # pyright: ignore[reportMissingImports]
+
+        from vaebench.experiments.blackboxes.from_pythae import from_pythae
+    except ModuleNotFoundError as missing:
+        raise ValueError(f"{missing.name} is not installed: pip install 'vaebench[pythae]'.") from None
+    if not isinstance(made, BaseAE):
+        raise ValueError(f"{name} must return a model of Pythae, got {type(made).__name__}.")
+    return from_pythae(made)
+
+
 def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[str, Any], hint: str = "") -> Any:
     """Call a factory with what it takes of a generator and the arguments offered, torch's own generator seeded too."""
     import torch
@@ -144,15 +154,3 @@ def _build(name: str, factory: Callable[..., Any], seed: int, offered: Mapping[s
             return made(name, factory, given)
     except ValueError as refusal:
         raise ValueError(f"{str(refusal).rstrip('.')}; {hint}." if hint else str(refusal)) from None
-
-
-def _of_pythae(made: Any, name: str) -> Claim:
-    try:
-        from pythae.models import BaseAE  # pyright: ignore[reportMissingImports]
-
-        from vaebench.experiments.blackboxes.from_pythae import from_pythae
-    except ModuleNotFoundError as missing:
-        raise ValueError(f"{missing.name} is not installed: pip install 'vaebench[pythae]'.") from None
-    if not isinstance(made, BaseAE):
-        raise ValueError(f"{name} must return a model of Pythae, got {type(made).__name__}.")
-    return from_pythae(made)

@@ -1,8 +1,8 @@
 """Gradient estimators: surrogates whose gradient estimates that of a bound.
 
 All have one signature, (model, x, noise, objective) -> surrogate (B,): x is data (B, *event), noise (K, B, D) is
-standard normal, or as `noise_shape` declares, the objective is the bound. Only the surrogate's gradient means anything.
-Each calls the encoder once, on B rows, and the decoder once, on K B rows.
+standard normal, or of the shape that `noise_shape` declares, the objective is the bound. Only the surrogate's gradient
+means anything. Each calls the encoder once, on B rows, and the decoder once, on K B rows.
 """
 
 from collections.abc import Callable

@@ -99,7 +99,7 @@ class Certificate:
             require_parquet()
         made = {
             "index.html": page(self.findings),
-            MARK: json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            MARK: json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False) + "\n",
             "certificate.md": self.markdown(),
             "numbers.csv": self.frame.to_csv(index=False, lineterminator="\n", float_format=f"%.{DIGITS}g"),
             "badge.svg": badge(self.findings),

@@ -24,7 +24,7 @@ def own_batch(found: Findings) -> int:
 
 
 def by_block(found: Findings, what: Callable[[NoisePoint], Interval], name: str) -> Figure:
-    """A quantity of the encoder's and of the decoder's gradient, above each other, over K and over B."""
+    """A quantity of the encoder's and of the decoder's gradient, or of the whole where they are not apart."""
     with matplotlib.style.context(["default", FRAME]):
         known = {point.block for point in found.noise.points}
         blocks = [block for block in ("encoder", "decoder") if block in known] or ["whole"]
