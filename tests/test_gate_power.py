@@ -219,7 +219,7 @@ def test_counts_that_are_too_even_have_a_score_from_the_lower_tail():
 
 
 def test_pairs_of_equal_examples_by_hand():
-    """60 minibatches (0, 0, 1, 1) of two examples: 120 pairs of 60 x 6, and 180 expected with variance 180 (1 - 1/2)."""
+    """60 minibatches (0, 0, 1, 1) of two examples: 120 pairs; 180 expected with variance 180 (1 - 1/2)."""
     rows = torch.tensor([[0, 0, 1, 1]]).expand(60, 1, 4)
     kept = filled(torch.ones(60, 1, 1, 4, 1, dtype=torch.float64), rows, 2)
     assert kept.doubled == 120
