@@ -11,7 +11,7 @@ from tests.convergence.faults.beds import problem
 from vaebench.data.sampling import epochwise
 from vaebench.gates import bounds, run_gates, walking
 from vaebench.gates.certification import FALSE_ALARM
-from vaebench.gates.choices import replicates_for
+from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
 from vaebench.gates.path import Mismatch, Path
 from vaebench.gates.randomness import Randomness, randomness
@@ -309,6 +309,13 @@ def test_random_steps_are_replayed_in_every_stretch(size, longest):
         places = [(step - 1) % 25 for step in sorted(chosen.replayed)]
         assert len(places) == 40 and len(set(places)) > 10
         assert chosen.replayed != watch(plan_of(1000, 4, 800, 4), 4, size, "quadrature").replayed
+
+
+def test_an_estimator_is_not_held_against_itself():
+    model, data = problem(16, 2)
+    for mine in (analytic_kl, pathwise):
+        beside = closest_trusted(Subject(model, mine, Objective(), data, 8, sgd), model, plan_of(100, 2, 800, 0))
+        assert beside.estimator is not mine
 
 
 def test_a_budget_buys_replicates():

@@ -78,5 +78,7 @@ MUTATIONS = (
         f"{POWER} -k slope",
     ),
     Mutation(f"{G}variances.py", "two_sided(len(scores))", "two_sided(1)", f"{POWER} -k fresh"),
-    Mutation(f"{G}choices.py", "one is not subject.estimator", "one is subject.estimator", "tests/test_gates.py"),
+    Mutation(
+        f"{G}choices.py", "one is not subject.estimator", "one is subject.estimator", f"{POWER} -k against_itself"
+    ),
 )
