@@ -311,7 +311,7 @@ def test_random_steps_are_replayed_in_every_stretch(size, longest):
         assert chosen.replayed != watch(plan_of(1000, 4, 800, 4), 4, size, "quadrature").replayed
 
 
-def test_an_estimator_is_not_held_against_itself():
+def test_no_estimator_stands_beside_itself():
     model, data = problem(16, 2)
     for mine in (analytic_kl, pathwise):
         beside = closest_trusted(Subject(model, mine, Objective(), data, 8, sgd), model, plan_of(100, 2, 800, 0))

@@ -78,7 +78,5 @@ MUTATIONS = (
         f"{POWER} -k slope",
     ),
     Mutation(f"{G}variances.py", "two_sided(len(scores))", "two_sided(1)", f"{POWER} -k fresh"),
-    Mutation(
-        f"{G}choices.py", "one is not subject.estimator", "one is subject.estimator", f"{POWER} -k against_itself"
-    ),
+    Mutation(f"{G}choices.py", "one is not subject.estimator", "one is subject.estimator", f"{POWER} -k itself"),
 )
