@@ -1,6 +1,7 @@
 """Gates: what they measure equals an oracle, what they refuse is said, and nothing they meet makes them crash."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -107,6 +108,22 @@ def test_the_quadrature_is_the_closed_form_where_both_are_known(latents, toleran
     for exact, integral in zip(known.evaluate(start), found.evaluate(start), strict=True):
         torch.testing.assert_close(integral, exact, rtol=tolerance, atol=tolerance)
     assert exact_reference(model, Objective(1, 0.0), 400 * data) is None
+
+
+def test_members_and_rows_take_turns_so_that_memory_does_not_grow_with_them():
+    """A rule of 31 by 80 nodes takes 2,480 numbers a row, so that 2^23 = 8,388,608 are enough for 3,382 rows."""
+    model, data = problem(5, 1)
+    found = exact_reference(model, Objective(2, 0.5), data / 4)
+    assert found is not None and found.numbers == 31 * 80
+    start = {name: torch.stack([p, 0.9 * p]) for name, p in own_parameters(found.loss).items()}
+    for held in (1, 2 * found.numbers, 30 * found.numbers):
+        turned = replace(found, held=held)
+        torch.testing.assert_close(turned.evaluate(start), found.evaluate(start))
+        torch.testing.assert_close(turned.hessians(start), found.hessians(start))
+    most = 2**23 // found.numbers
+    rows = (data / 4)[torch.arange(most + 1) % 5]
+    assert most == 3382 and exact_reference(model, Objective(2, 0.5), rows[:most]) is not None
+    assert exact_reference(model, Objective(2, 0.5), rows) is None
 
 
 def test_three_latents_have_no_reference_and_say_so(generator):

@@ -16,7 +16,7 @@ from vaebench.gradients.objectives import Objective
 from vaebench.models import ConjugateModel, LatentModel, LinearVAE
 from vaebench.theory import quadrature
 
-HELD = 2**23  # numbers in one quadrature, before members take turns
+HELD = 2**23  # numbers in one quadrature: members and rows of data take turns, and beyond it there is none
 CACHED = 2**18  # the same of a closed form: what a cache holds is faster by half
 FINE = {1: (181, 480), 2: (81, 320)}  # rules that coarser ones are held against, by the number of latents
 RULES = ((31, 80), (41, 120), (61, 160), (101, 320))
@@ -72,37 +72,49 @@ class Reference:
         loss: model, exact surrogate and objective.
         data: (N, *event), or what has the same bound.
         kind: "closed form" or "quadrature".
-        chunk: members evaluated at once; None for all.
+        numbers: that the value of one row takes.
+        held: such numbers at once; members and rows take turns, so that memory does not grow with them.
     """
 
     loss: Loss
     data: Tensor
     kind: str
-    chunk: int | None = None
+    numbers: int
+    held: int = HELD
 
     @cached_property
     def _unused(self) -> Tensor:
         return self.data.new_zeros(self.loss.objective.samples, len(self.data), self.loss.model.latents)
 
+    def _turns(self, copies: int) -> tuple[int, list[tuple[Tensor, Tensor, float]]]:
+        """Members at once, and blocks of rows with noise and share of the mean, if every member takes `copies`."""
+        count, fit = len(self.data), max(1, self.held // (self.numbers * copies))
+        rows = min(count, fit)
+        blocks = zip(self.data.split(rows), self._unused.split(rows, 1), strict=True)
+        return max(1, fit // count), [(x, noise, len(x) / count) for x, noise in blocks]
+
     def evaluate(self, stacked: Parameters) -> tuple[Tensor, Tensor]:
         """Values (S,) and gradients (S, p) at stacked parameters."""
-        both = vmap(grad_and_value(loss_function(self.loss)), (0, None, None), chunk_size=self.chunk)
-        gradients, values = both(stacked, self.data, self._unused)
-        return values, flat(gradients)
+        members, blocks = self._turns(1)
+        both = vmap(grad_and_value(loss_function(self.loss)), (0, None, None), chunk_size=members)
+        found = [(both(stacked, x, noise), share) for x, noise, share in blocks]
+        values = sum(share * values for (_, values), share in found)
+        return values, sum(share * flat(gradients) for (gradients, _), share in found)  # pyright: ignore[reportReturnType]
 
     def hessians(self, stacked: Parameters) -> Tensor:
         """Dense Hessians (S, p, p); for small models."""
         value = loss_function(self.loss)
         shapes = {name: tensor.shape[1:] for name, tensor in stacked.items()}
 
-        def of_vector(vector: Tensor) -> Tensor:
+        def of_vector(vector: Tensor, x: Tensor, noise: Tensor) -> Tensor:
             pieces = vector.split([shape.numel() for shape in shapes.values()])
             named = {n: v.view(shape) for (n, shape), v in zip(shapes.items(), pieces, strict=True)}
-            return value(named, self.data, self._unused)
+            return value(named, x, noise)
 
         vectors = flat(stacked)
-        chunk = None if self.chunk is None else max(1, 2 * self.chunk // vectors.shape[1])
-        return vmap(jacrev(grad(of_vector)), chunk_size=chunk)(vectors)
+        members, blocks = self._turns(max(1, vectors.shape[1] // 2))
+        curved = vmap(jacrev(grad(of_vector)), (0, None, None), chunk_size=members)
+        return sum(share * curved(vectors, x, noise) for x, noise, share in blocks)  # pyright: ignore[reportReturnType]
 
 
 def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> Reference | None:
@@ -114,21 +126,24 @@ def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> R
         data: (N, *event).
 
     Returns:
-        The reference, or None: more than two latents without a closed form, or weights too wide for the rules.
+        The reference, or None: more than two latents without a closed form, or weights too wide for the rules,
+        or more rows than there is time for.
     """
     objective = Objective(objective.samples, objective.alpha, objective.beta)
     if objective.alpha == 1 and isinstance(model, ConjugateModel):
         data = _moments_only(data) if type(model) is LinearVAE else data
-        return Reference(Loss(model, exact, objective), data, "closed form", max(1, CACHED // data.numel()))
+        return Reference(Loss(model, exact, objective), data, "closed form", data[0].numel(), CACHED)
     if model.latents > 2 or not isinstance(model, nn.Module):
         return None
     rule = _sufficient(model, objective, data)
     if rule is None:
         return None
     points, outer = rule
-    numbers = len(data) * points**model.latents * (outer if objective.alpha != 1 else 1)
+    numbers = points**model.latents * (outer if objective.alpha != 1 else 1)
+    if numbers * len(data) > HELD:
+        return None
     surrogate = _surrogate(points, outer, model, objective)
-    return Reference(Loss(model, surrogate, objective), data, "quadrature", max(1, HELD // numbers))
+    return Reference(Loss(model, surrogate, objective), data, "quadrature", numbers)
 
 
 def _moments_only(data: Tensor) -> Tensor:
