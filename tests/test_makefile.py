@@ -45,7 +45,8 @@ def folder(tmp_path):
 def make(folder, *arguments, **environment):
     said = folder / "said"
     said.unlink(missing_ok=True)
-    kept = {name: value for name, value in os.environ.items() if name not in {"BASE", "PYTHON", "QUICK", "MAKEFLAGS"}}
+    ours = {"BASE", "PYTHON", "QUICK", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
     done = subprocess.run(
         ["make", *arguments],
         cwd=folder,
