@@ -43,7 +43,7 @@ def main(wheel: Path) -> int:
             if done.returncode:
                 print(f"{' '.join(step)} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
                 return 1
-        pages = list(empty.glob("reports/optimizers-smoke/index.html"))
+        pages = list(empty.glob("results/reports/optimizers-smoke/index.html"))
     print(f"{wheel.name} works: {len(COMMANDS)} commands, {len(pages)} report.")
     return int(len(pages) != 1)
 
