@@ -8,7 +8,7 @@ import torch
 
 from tests.convergence.faults.beds import problem
 from vaebench.data import linear_gaussian
-from vaebench.gates import FALSE_ALARM, Verdict, judge, run_gates
+from vaebench.gates import FALSE_ALARM, Verdict, certification, judge, run_gates
 from vaebench.gates.means import mean_p_value
 from vaebench.gates.path import mismatch
 from vaebench.gates.reference import exact_reference, flat
@@ -111,7 +111,7 @@ def test_the_quadrature_is_the_closed_form_where_both_are_known(latents, toleran
 
 
 def test_members_and_rows_take_turns_so_that_memory_does_not_grow_with_them():
-    """A rule of 31 by 80 nodes takes 2,480 numbers a row, so that 2^23 = 8,388,608 are enough for 3,382 rows."""
+    """A rule of 31 by 80 nodes takes 2,480 numbers a row."""
     model, data = problem(5, 1)
     found = exact_reference(model, Objective(2, 0.5), data / 4)
     assert found is not None and found.numbers == 31 * 80
@@ -120,10 +120,22 @@ def test_members_and_rows_take_turns_so_that_memory_does_not_grow_with_them():
         turned = replace(found, held=held)
         torch.testing.assert_close(turned.evaluate(start), found.evaluate(start))
         torch.testing.assert_close(turned.hessians(start), found.hessians(start))
-    most = 2**23 // found.numbers
-    rows = (data / 4)[torch.arange(most + 1) % 5]
-    assert most == 3382 and exact_reference(model, Objective(2, 0.5), rows[:most]) is not None
-    assert exact_reference(model, Objective(2, 0.5), rows) is None
+
+
+def test_an_exact_gradient_that_takes_too_long_is_left_out_and_said_so(monkeypatch):
+    """Five rows by 2,480 numbers are 12,400."""
+    model, data = problem(5, 1)
+    kept = {}
+    for most in (12_400, 12_399):
+        monkeypatch.setattr(certification, "AFFORDED", most)
+        said = kept.setdefault(most, [])
+        settings = {"steps": 100, "members": 8, "replicates": 800, "batch_size": 2}
+        verdicts = run_gates(model, pathwise, Objective(2, 0.5), data / 4, **settings, progress=said.append)
+        assert ("descent ledger" in by_gate(verdicts)) == (most == 12_400)
+    assert (
+        "left out: exact gradients: one takes 12,400 numbers, at most 12,399 are taken; use fewer rows" in kept[12_399]
+    )
+    assert not any("exact gradients" in line for line in kept[12_400])
 
 
 def test_three_latents_have_no_reference_and_say_so(generator):

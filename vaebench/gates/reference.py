@@ -16,7 +16,7 @@ from vaebench.gradients.objectives import Objective
 from vaebench.models import ConjugateModel, LatentModel, LinearVAE
 from vaebench.theory import quadrature
 
-HELD = 2**23  # numbers in one quadrature: members and rows of data take turns, and beyond it there is none
+HELD = 2**23  # numbers in one quadrature, before members, and then rows of data, take turns
 CACHED = 2**18  # the same of a closed form: what a cache holds is faster by half
 FINE = {1: (181, 480), 2: (81, 320)}  # rules that coarser ones are held against, by the number of latents
 RULES = ((31, 80), (41, 120), (61, 160), (101, 320))
@@ -86,6 +86,11 @@ class Reference:
     def _unused(self) -> Tensor:
         return self.data.new_zeros(self.loss.objective.samples, len(self.data), self.loss.model.latents)
 
+    @property
+    def size(self) -> int:
+        """Numbers that one evaluation takes: numbers of a row times rows."""
+        return self.numbers * len(self.data)
+
     def _turns(self, copies: int) -> tuple[int, list[tuple[Tensor, Tensor, float]]]:
         """Members at once, and blocks of rows with noise and share of the mean, if every member takes `copies`."""
         count, fit = len(self.data), max(1, self.held // (self.numbers * copies))
@@ -126,8 +131,7 @@ def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> R
         data: (N, *event).
 
     Returns:
-        The reference, or None: more than two latents without a closed form, or weights too wide for the rules,
-        or more rows than there is time for.
+        The reference, or None: more than two latents without a closed form, or weights too wide for the rules.
     """
     objective = Objective(objective.samples, objective.alpha, objective.beta)
     if objective.alpha == 1 and isinstance(model, ConjugateModel):
@@ -140,8 +144,6 @@ def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> R
         return None
     points, outer = rule
     numbers = points**model.latents * (outer if objective.alpha != 1 else 1)
-    if numbers * len(data) > HELD:
-        return None
     surrogate = _surrogate(points, outer, model, objective)
     return Reference(Loss(model, surrogate, objective), data, "quadrature", numbers)
 

@@ -114,9 +114,7 @@ def _bed(question: Question, name: str, left_out: list[str]) -> Iterator[Judged]
     other, _ = beds.REFERENCE[name](q.generator(3))
     exact = exact_reference(model, q.objective, data)  # pyright: ignore[reportArgumentType]
     if exact is None:
-        left_out.append(
-            f"the bed with {name}: its weights are too wide, or its rows too many, for quadrature at this bound"
-        )
+        left_out.append(f"the bed with {name}: its weights are too wide for quadrature at this bound")
         return
     points = [{f"model.{n}": p.detach() for n, p in one.named_parameters()} for one in (model, other)]
     subject = Subject(model, q.estimator, q.objective, data, q.batch_size, OPTIMIZERS[q.optimizer])
