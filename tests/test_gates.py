@@ -122,6 +122,30 @@ def test_members_and_rows_take_turns_so_that_memory_does_not_grow_with_them():
         torch.testing.assert_close(turned.hessians(start), found.hessians(start))
 
 
+def test_as_many_rows_are_evaluated_at_once_as_are_held():
+    """A Hessian of p parameters counts as p // 2 gradients."""
+    model, data = problem(5, 1)
+    found = exact_reference(model, Objective(2, 0.5), data / 4)
+    assert found is not None
+    seen = []
+
+    def counted(model, x, noise, objective):
+        seen.append(len(x))
+        return found.loss.estimator(model, x, noise, objective)
+
+    start = {name: p.unsqueeze(0) for name, p in own_parameters(found.loss).items()}
+    size = sum(p.numel() for p in start.values())
+    turned = replace(found, loss=Loss(model, counted, found.loss.objective), held=(size // 2) * 2 * found.numbers)
+    turned.evaluate(start)
+    assert seen == [5]
+    seen.clear()
+    turned.hessians(start)
+    assert set(seen) == {2, 1} and size // 2 > 1
+    seen.clear()
+    replace(turned, held=3 * found.numbers).evaluate(start)
+    assert seen == [3, 2]
+
+
 def test_an_exact_gradient_that_takes_too_long_is_left_out_and_said_so(monkeypatch):
     """Five rows by 2,480 numbers are 12,400."""
     model, data = problem(5, 1)

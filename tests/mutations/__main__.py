@@ -7,8 +7,6 @@ pins of smoke tables are not among the tests. With words, those mutations run wh
 `missing`, those of which the ledger reports/faults/mutations.csv has no row. Rows of others are kept.
 """
 
-import csv
-import io
 import os
 import shutil
 import signal
@@ -22,9 +20,9 @@ from typing import NoReturn
 
 import pytest
 
+from tests import ledgers
 from tests.mutations import gates, others
 from tests.mutations.mutation import Mutation
-from vaebench.support.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = ROOT / "reports/faults/mutations.csv"
@@ -109,20 +107,8 @@ def outcome(place: Path, one: Mutation, sound: dict[str, bool]) -> str:
 def read() -> dict[tuple[str, ...], dict[str, str]]:
     """The ledger's rows by module, text and mutation; of mutations that there still are."""
     known = {(one.path, one.old, one.new) for one in MUTATIONS}
-    if not LEDGER.exists():
-        return {}
-    with LEDGER.open(newline="", encoding="utf-8") as file:
-        rows = {(row["module"], row["text"], row["mutation"]): row for row in csv.DictReader(file)}
+    rows = {(row["module"], row["text"], row["mutation"]): row for row in ledgers.read(LEDGER)}
     return {key: row for key, row in rows.items() if key in known}
-
-
-def write(rows: dict[tuple[str, ...], dict[str, str]]) -> None:
-    """Write the ledger."""
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows.values())
-    write_whole(LEDGER, text.getvalue().encode())
 
 
 def main(words: list[str]) -> int:
@@ -139,7 +125,7 @@ def main(words: list[str]) -> int:
             found = outcome(place, one, sound)
             counts[one.path, found] += 1
             rows[one[:3]] = dict(zip(COLUMNS, (*one, found), strict=True))
-            write(rows)
+            ledgers.write(LEDGER, COLUMNS, rows.values())
             note = f": {one.old!r} -> {one.new!r}" if found != "killed" else ""
             print(f"{number}/{len(chosen)} {one.path} {found}{note}", flush=True)  # noqa: T201 (a command's progress)
     for path in dict.fromkeys(one.path for one in chosen):

@@ -5,7 +5,6 @@ of several comparisons has Bonferroni's p-value, the level times the ratio of ta
 threshold; so its p-values may be larger than uniform ones, never smaller. Gates of one comparison have uniform ones.
 """
 
-import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from tests.convergence.faults.beds import problem
+from tests.ledgers import read, write
 from vaebench.data import linear_gaussian
 from vaebench.gates import Verdict, run_gates
 from vaebench.gates.verdict import LEVEL
@@ -98,14 +98,6 @@ def examine(bed: str, seed: int) -> list[dict[str, str]]:
     return rows
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows that there are."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def run(folder: Path, say: Callable[[str], None], runs: int = RUNS) -> None:
     """Examine what the table does not hold, write it after every run, and draw the figure."""
     path = folder / "calibration.csv"
@@ -117,11 +109,7 @@ def run(folder: Path, say: Callable[[str], None], runs: int = RUNS) -> None:
         if (bed, str(seed)) in done:
             continue
         rows += examine(bed, seed)
-        text = io.StringIO(newline="")
-        table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        write_whole(path, text.getvalue().encode())
+        write(path, COLUMNS, rows)
         say(f"{bed}, seed {seed}")
     write_whole(folder / "calibration.svg", figure(rows).encode())
     for line in summary(rows):

@@ -4,8 +4,6 @@
 writes it after every run. Every run has data, a model and a seed of its own.
 """
 
-import csv
-import io
 import math
 import time
 from collections.abc import Callable
@@ -16,12 +14,12 @@ import torch
 from scipy import stats
 
 from tests.convergence.faults.loops import stepping
+from tests.ledgers import read, write
 from vaebench.data import linear_gaussian
 from vaebench.gates import run_gates
 from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.objectives import Objective
 from vaebench.models import linear_vae
-from vaebench.support.files import write_whole
 from vaebench.training.fleet import train
 from vaebench.training.schedules import inverse_sqrt
 
@@ -133,14 +131,6 @@ def examine(effect: str, seed: int, **options: Any) -> dict[str, str]:
     return dict(zip(COLUMNS, cells, strict=True))
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows that there are."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def run(folder: Path, say: Callable[[str], None], runs: int = RUNS) -> None:
     """Examine what the table does not hold."""
     path = folder / "detection.csv"
@@ -152,11 +142,7 @@ def run(folder: Path, say: Callable[[str], None], runs: int = RUNS) -> None:
             if (effect, str(seed)) in done:
                 continue
             rows.append(examine(effect, seed))
-            text = io.StringIO(newline="")
-            table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-            write_whole(path, text.getvalue().encode())
+            write(path, COLUMNS, rows)
             say(", ".join(rows[-1].values()))
 
 

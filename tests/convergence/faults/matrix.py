@@ -1,9 +1,7 @@
 """Run faults through `run_gates` and keep one row each: resumable, and written in one rename."""
 
-import csv
-import io
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,8 @@ import torch
 
 from tests.convergence.faults import elbo, iwae, loops  # noqa: F401 (importing them registers the faults)
 from tests.convergence.faults.catalogue import FAULTS, Fault
+from tests.ledgers import Row, read, write
 from vaebench.gates import Verdict, run_gates
-from vaebench.support.files import write_whole
 
 GATES = (
     "divergence",
@@ -40,7 +38,6 @@ GATES = (
 )
 COLUMNS = ("source", "bed", "fault", "seed", "settings", "seconds", "caught", *GATES)
 SETTINGS = "3"  # raise when the gates or the beds change: rows of other settings are run again
-Row = dict[str, str]
 
 
 def examine(fault: Fault, optimizer: str, seed: int, **options: Any) -> tuple[Row, list[Verdict]]:
@@ -51,21 +48,6 @@ def examine(fault: Fault, optimizer: str, seed: int, **options: Any) -> tuple[Ro
     about = {"source": fault.source, "bed": fault.bed, "fault": fault.name, "seed": str(seed), "settings": SETTINGS}
     about["seconds"] = f"{time.perf_counter() - began:.1f}"
     return about | {"caught": str(sum(v.outcome == "fail" for v in verdicts))} | cells, verdicts
-
-
-def read(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: Iterable[Row]) -> None:
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    write_whole(path, text.getvalue().encode())
 
 
 def chosen(optimizer: str) -> list[Fault]:
@@ -86,7 +68,7 @@ def run(path: Path, jobs: list[tuple[Fault, str, int]], say: Callable[[str], Non
             continue
         row, verdicts = examine(fault, optimizer, seed, **options)
         rows = sorted([*rows, row], key=lambda r: wanted[key(r)])
-        write(path, rows)
+        write(path, COLUMNS, rows)
         alarms = ", ".join(v.gate for v in verdicts if v.outcome == "fail") or "no alarm"
         say(f"{number}/{len(jobs)} {optimizer} {fault.bed} {fault.name} ({row['seconds']} s): {alarms}")
     return rows

@@ -1,11 +1,11 @@
 """The page of the planted faults: a verdict, then a matrix of marks; the numbers are in the tables."""
 
-import csv
 from pathlib import Path
 
 from tests.convergence.faults import calibration, detection
 from tests.convergence.faults.catalogue import FAULTS
-from tests.convergence.faults.matrix import GATES, SETTINGS, Row, read
+from tests.convergence.faults.matrix import GATES, SETTINGS
+from tests.ledgers import Row, read
 from tests.mutations import gates, others
 from vaebench.gates import FALSE_ALARM
 from vaebench.report import markdown
@@ -48,8 +48,8 @@ def table(reports: Path) -> None:
     lines = [_verdict(OPTIMIZERS[optimizer], rows) for optimizer, rows in found.items() if rows]
     if nulls:
         lines.append(_false_alarms(nulls))
-    small = detection.read(reports / "detection.csv")
-    kept = calibration.read(reports / "calibration.csv")
+    small = read(reports / "detection.csv")
+    kept = read(reports / "calibration.csv")
     lines += [_calibrated(kept)] if kept else []
     lines += [_mutated(reports / "mutations.csv")] if (reports / "mutations.csv").exists() else []
     text = TITLE + "".join(f"\n* {line}" for line in lines) + "\n" + HEAD
@@ -99,8 +99,7 @@ def _calibrated(rows: list[dict[str, str]]) -> str:
 
 def _mutated(path: Path) -> str:
     """How many mutations of the package the ordinary tests notice, and which they do not."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = read(path)
     alive = [f"`{row['text']}` in {row['module']}" for row in rows if row["outcome"] != "killed"]
     return (
         f"**Mutations**: {len(rows) - len(alive)} of {len(rows)} are noticed by the ordinary tests "

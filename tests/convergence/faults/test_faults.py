@@ -10,7 +10,8 @@ from scipy import stats
 
 from tests.convergence.faults import calibration, detection
 from tests.convergence.faults.catalogue import FAULTS
-from tests.convergence.faults.matrix import chosen, examine, read, write
+from tests.convergence.faults.matrix import COLUMNS, chosen, examine
+from tests.ledgers import read, write
 from vaebench.gates.verdict import LEVEL, judge, two_sided
 
 KEPT = Path(__file__).parents[3] / "reports/faults"
@@ -54,7 +55,7 @@ def test_all_listed_faults_are_planted():
 
 def test_rows_are_written_whole(tmp_path):
     row = {"source": "listed", "bed": "elbo", "fault": "a, b", "seed": "1", "settings": "1", "caught": "1"}
-    write(tmp_path / "sub" / "rows.csv", [row])
+    write(tmp_path / "sub" / "rows.csv", COLUMNS, [row])
     found = read(tmp_path / "sub" / "rows.csv")
     assert len(found) == 1 and found[0]["fault"] == "a, b" and found[0]["members"] == ""
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["rows.csv"]
@@ -78,7 +79,7 @@ def test_p_values_of_verdicts_by_hand():
 
 def test_correct_runs_that_are_kept_have_no_alarm_and_no_p_values_that_are_too_small():
     """Fourteen gates or so, each with a one-sided Kolmogorov-Smirnov test at 1e-4."""
-    rows = calibration.read(KEPT / "calibration.csv")
+    rows = read(KEPT / "calibration.csv")
     assert {row["bed"] for row in rows} == set(calibration.BEDS)
     assert not [row for row in rows if row["outcome"] == "fail"]
     for gate, p in calibration.by_gate(rows).items():
@@ -94,7 +95,7 @@ def test_rates_of_detection_have_the_limits_of_clopper_and_pearson():
 
 def test_small_faults_are_found_as_often_as_is_claimed():
     """Every run that is kept: the control has no alarm, and the limits of no fault's rate lie below 0.9."""
-    found = detection.summary(detection.read(KEPT / "detection.csv"))
+    found = detection.summary(read(KEPT / "detection.csv"))
     assert [row[0] for row in found] == list(detection.EFFECTS)
     for effect, count, _, _, high, _ in found:
         assert count == 0 if "control" in effect else high >= 0.9, effect

@@ -48,8 +48,8 @@ def from_pythae(model: BaseAE) -> Claim:
     return Claim(box, BackwardBox(model, lambda x: _promised(model, losses, x)), objective)
 
 
-Loss = Callable[[Tensor], Tensor]  # of log-weights (M, K, B), the mean over B of minus a bound
-Losses = tuple[int, int, Loss, Loss]  # M, K, the encoder's and the decoder's
+Minus = Callable[[Tensor], Tensor]  # of log-weights (M, K, B), the mean over B of minus a bound
+Losses = tuple[int, int, Minus, Minus]  # M, K, the encoder's and the decoder's
 
 
 def _elbo(log_w: Tensor) -> Tensor:

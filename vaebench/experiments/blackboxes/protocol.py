@@ -93,8 +93,7 @@ class BackwardBox:
             for name, leaf in self.leaves.items():
                 leaf.copy_(torch.tensor(parameters[name], dtype=leaf.dtype))
                 leaf.grad = None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with torch_seeded(seed):
             value = float(self.backward(torch.tensor(x, dtype=like.dtype)))
         found = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.leaves.items()}
         for leaf in self.leaves.values():
