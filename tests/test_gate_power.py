@@ -18,12 +18,13 @@ from vaebench.gates.randomness import Randomness, randomness
 from vaebench.gates.reference import exact_reference
 from vaebench.gates.replay import paired_along, replayed
 from vaebench.gates.running import plan_of, watch
-from vaebench.gates.subject import Draws, Subject
+from vaebench.gates.subject import Subject
 from vaebench.gates.values import bound_value
 from vaebench.gates.variances import ASYMPTOTIC, SLOPE, independent_draws, variance_in_batch
 from vaebench.gates.verdict import detectable, two_sided
 from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.objectives import Objective
+from vaebench.measures.moments import gather
 from vaebench.measures.probes import gradient_variance
 from vaebench.support.statistics import smallest_shift
 from vaebench.theory.constants import measured_noise
@@ -178,11 +179,12 @@ def test_the_value_has_t_of_its_own_draws_and_a_rounding_of_one_in_a_million():
 def test_a_slope_allows_a_twentieth_and_its_error():
     assert (SLOPE, ASYMPTOTIC) == (0.05, 0.45)
     small, large = (
-        Draws({"p": scale * torch.randn(800, 3, generator=seeded(9), dtype=torch.float64)}) for scale in (2.0, 1.0)
+        gather([{"p": scale * torch.randn(800, 3, generator=seeded(9), dtype=torch.float64)}], 800)
+        for scale in (2.0, 1.0)
     )
     found = variance_in_batch(small, large, 4.0)
     assert found.evidence["slope"] == pytest.approx(-1)
-    of_logs = [one.error / one.value for one in (gradient_variance(part.moments()) for part in (small, large))]
+    of_logs = [one.error / one.value for one in (gradient_variance(part) for part in (small, large))]
     assert found.evidence["error"] == pytest.approx(math.hypot(*of_logs) / math.log(4))
     assert found.threshold == pytest.approx(0.05 + 4.264891 * found.evidence["error"], rel=1e-6)
     assert found.smallest == pytest.approx(found.threshold + 1.281552 * found.evidence["error"], rel=1e-6)
@@ -366,12 +368,13 @@ def test_fresh_gradients_of_one_batch_size_control_all():
     normal = torch.randn(3, 4000, 1, generator=seeded(8), dtype=torch.float64)
     normal = (normal - normal.mean(1, keepdim=True)) / normal.std(1, keepdim=True)
     fresh, small, large = (
-        Draws({"w": part}) for part in normal * torch.tensor([1, 1, 0.5**0.5], dtype=torch.float64).view(3, 1, 1)
+        gather([{"w": part}], 4000)
+        for part in normal * torch.tensor([1, 1, 0.5**0.5], dtype=torch.float64).view(3, 1, 1)
     )
     found = independent_draws({8: small, 16: large}, fresh, 8)
     assert found.outcome == "pass" and found.statistic == pytest.approx(0, abs=1e-5)
     assert found.threshold == pytest.approx(stats.norm.isf(5e-6))
-    wide = independent_draws({8: small, 16: Draws({"w": normal[2] * 0.6**0.5})}, fresh, 8)
+    wide = independent_draws({8: small, 16: gather([{"w": normal[2] * 0.6**0.5}], 4000)}, fresh, 8)
     assert wide.outcome == "fail" and wide.evidence["worst"] == 16
     assert wide.statistic == pytest.approx(math.log(1.2) / math.sqrt(4 / 3999), rel=0.05)
     assert wide.smallest == pytest.approx(math.expm1(detectable(wide.threshold) * math.sqrt(4 / 3999)), rel=0.05)

@@ -1,9 +1,10 @@
 """Which gates apply to a run, one function for each source of evidence; what is left out is said, with the reason."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from vaebench.data.sampling import with_replacement
@@ -11,11 +12,11 @@ from vaebench.gates import bounds, means, paired, replay, variances, walking
 from vaebench.gates.randomness import randomness
 from vaebench.gates.reference import Reference
 from vaebench.gates.running import Plan, Run, StageCallback
-from vaebench.gates.subject import Draws, Subject, gradients_at_rest
+from vaebench.gates.subject import Draws, Subject, gradients_at_rest, moments_at_rest, moments_of
 from vaebench.gates.values import OWN_VALUE, bound_value, reports_a_bound
 from vaebench.gates.verdict import Verdict, judge
 from vaebench.gradients.estimators import Estimator
-from vaebench.gradients.loss import Loss
+from vaebench.gradients.loss import Loss, Parameters
 from vaebench.training.schedules import Schedule
 
 
@@ -74,33 +75,34 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     subject, plan = case.subject, case.plan
     generator, seeds = plan.generator(subject.data.device, "gradients"), plan.seeds("gradients")
     places, points = list(case.run.points), list(case.run.points.values())
+    middle, size = len(points) // 2, sum(p.numel() for p in points[0].values())
+    here, few = subject.at_parameters(points[middle]), subject.batch_size
     case.say(f"drawing {plan.replicates} gradients at {', '.join(places)}")
-    draws = [gradients_at_rest(subject.at_parameters(point), plan.replicates, seeds) for point in points]
     verdicts = [variances.separate_rows(subject, generator)]
-    if case.exact is None:
-        theirs = [
-            means.trusted_draws(subject.at_parameters(p), case.trusted, p, plan.replicates, generator) for p in points
-        ]
-        verdicts.append(means.gradient_mean_two_sample(places, draws, theirs, generator))
+    if plan.dense(size):
+        draws = [gradients_at_rest(subject.at_parameters(point), plan.replicates, seeds) for point in points]
+        small = draws[middle].moments()
+        verdicts.append(_gradient_mean(case, places, points, draws, generator))
     else:
-        verdicts.append(means.gradient_mean(places, draws, means.exact_at(case.exact, points)[1], generator))
+        much = f"{plan.replicates} gradients of {size:,} numbers at a point"
+        case.say(f"left out: gradient mean, {much} are not held; it is judged at equal noise alone")
+        small = moments_at_rest(here, plan.replicates, seeds)
     case.say("gradients beside trusted ones at equal noise")
-    middle, fresh = len(points) // 2, []
+    fresh = moments_of({name: p.unsqueeze(0) for name, p in points[middle].items()}, plan.replicates)
     pairs = [
         paired.differences(
-            subject.model, subject.estimator, subject.objective, subject.data, subject.batch_size,
-            plan.replicates, generator, point, case.beside.estimator, fresh.append if place == middle else None,
+            subject.model, subject.estimator, subject.objective, subject.data, few,
+            plan.replicates, generator, point, case.beside.estimator, fresh.add if place == middle else None,
         )
         for place, point in enumerate(points)
     ]  # fmt: skip
     verdicts.append(paired.paired_mean(places, pairs))
     case.say("variance against B and K")
-    here, size = subject.at_parameters(points[middle]), subject.batch_size
-    factor = max(2, min(8, len(subject.data) // size))
-    large = gradients_at_rest(here, plan.replicates // 2, seeds, factor * size)
-    verdicts.append(variances.variance_in_batch(draws[middle], large, factor))
-    verdicts.append(variances.independent_draws({size: draws[middle], factor * size: large}, Draws.joined(fresh), size))
-    late, x = subject.at_parameters(points[-1]), subject.data[:size]
+    factor = max(2, min(8, len(subject.data) // few))
+    large = moments_at_rest(here, plan.replicates // 2, seeds, factor * few)
+    verdicts.append(variances.variance_in_batch(small, large, factor))
+    verdicts.append(variances.independent_draws({few: small, factor * few: large}, fresh.moments(), few))
+    late, x = subject.at_parameters(points[-1]), subject.data[:few]
     if not variances.has_law(case.law, subject.objective.alpha):
         alpha = f"{subject.objective.alpha:g}"
         case.say(f"left out: variance in K, no law is recorded for {case.law!r} at alpha = {alpha}")
@@ -109,6 +111,16 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     else:
         verdicts += variances.laws_in_samples(late, x, case.law, plan.replicates // 2, seeds)
     return verdicts
+
+
+def _gradient_mean(
+    case: Case, places: Sequence[str], points: Sequence[Parameters], draws: Sequence[Draws], generator: torch.Generator
+) -> Verdict:
+    if case.exact is not None:
+        return means.gradient_mean(places, draws, means.exact_at(case.exact, points)[1], generator)
+    count, at = case.plan.replicates, case.subject.at_parameters
+    theirs = [means.trusted_draws(at(point), case.trusted, point, count, generator) for point in points]
+    return means.gradient_mean_two_sample(places, draws, theirs, generator)
 
 
 def of_reported_values(case: Case, reported: Estimator | None) -> list[Verdict]:

@@ -19,7 +19,7 @@ from vaebench.gates.applying import (
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.reference import Reference, exact_reference
 from vaebench.gates.running import REPLICATES, StageCallback, plan_of, watch_run
-from vaebench.gates.subject import Subject, Trainer, separated
+from vaebench.gates.subject import Subject, Trainer, loss_of, separated
 from vaebench.gates.verdict import LEVEL, Verdict
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, own_parameters
@@ -117,6 +117,7 @@ def run_gates(
     if budget is not None:
         plan = replace(plan, replicates=replicates_for(subject, budget, plan, exact, trusted))
         say(f"{plan.replicates} gradients at each point for a resolution of {budget:g}")
+    plan = plan.held(sum(p.numel() for p in own_parameters(loss_of(subject)).values()))
     beside = closest_trusted(subject, trusted, plan)
     run = watch_run(subject, schedule, exact, beside, plan, say)
     if exact is None:

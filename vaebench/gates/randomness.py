@@ -93,7 +93,7 @@ class Randomness:
         }
         first, second = torch.as_tensor(self.each)
         per = n / first.numel()
-        scores["worst mean of a sample or latent"] = float((first / per**0.5).flatten()[_worst(first)])
+        scores["mean of a sample or latent"] = float((first / per**0.5).flatten()[_worst(first)])
         off = (second - per) / (2 * per) ** 0.5
         scores["worst variance of a sample or latent"] = float(off.flatten()[_worst(off)])
         for name, parts in (("one draw", self.blocks), ("members", self.together)):

@@ -1,7 +1,7 @@
 """The run that is certified: how much is measured, and what is kept of it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,14 +10,16 @@ from vaebench.gates.path import Mismatch, Path, Watch
 from vaebench.gates.randomness import Randomness
 from vaebench.gates.recorder import Recorder
 from vaebench.gates.reference import Reference
-from vaebench.gates.subject import Subject
+from vaebench.gates.subject import HELD, Subject
 from vaebench.gradients.loss import Loss, Parameters
+from vaebench.measures.moments import STORED
 from vaebench.support.checks import positive_integer
 from vaebench.support.seeding import KEPT, derived_seed
 from vaebench.training.records import Checkpoint, Divergence
 
 StageCallback = Callable[[str], None]
-HELD = 2**24  # numbers of gradients of a run that are kept
+HELD_AT_REST = 2**25  # the same of gradients at a point
+EVEN = 160  # replicates of large nets come in multiples of so many
 PREFIX, PAIRS = 80, 20  # steps beside the exact gradient where it is a quadrature
 CHEAP = 2000  # parameters up to which every step is replayed
 STRATUM = 25  # steps of which one, at random, is replayed of larger nets
@@ -53,6 +55,24 @@ class Plan:
     def generator(self, device: torch.device, purpose: str) -> torch.Generator:
         """A generator for one purpose, beside those of other purposes and of the members."""
         return torch.Generator(device=device).manual_seed(derived_seed(self.seed, purpose))
+
+    def held(self, size: int) -> "Plan":
+        """The same with as many replicates of p = `size` numbers as are held at one point.
+
+        Args:
+            size: parameters p.
+
+        Returns:
+            At most as many as `HELD_AT_REST` allows, at least 800; in 160ths, so that they fall into equal groups.
+        """
+        if self.replicates * size <= STORED:
+            return self
+        most = max(FEWEST_REPLICATES, min(self.replicates, HELD_AT_REST // size) // EVEN * EVEN)
+        return replace(self, replicates=most)
+
+    def dense(self, size: int) -> bool:
+        """Whether all replicates of p = `size` numbers are held at one point."""
+        return self.replicates * size <= HELD_AT_REST
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,17 @@ from vaebench.gradients.loss import Loss, Parameters
 from vaebench.gradients.noise import declared_noise, noise_shape
 from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import estimator_name
-from vaebench.measures.moments import Moments, gather
+from vaebench.measures.moments import STORED, Gathering, Moments
 from vaebench.models import as_input
 from vaebench.support.layers import explaining
 from vaebench.support.repeatable import copy_of, preserved
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
-from vaebench.training.records import Checkpoint, Step
+from vaebench.training.records import Checkpoint
 
 Trainer = Callable[..., Iterator[Checkpoint]]
+HELD = 2**24  # numbers of gradients that are kept
+FEWEST_GROUPS = 64  # of gradients whose moments are taken: an error has fewer degrees of freedom than that by one
 ROUNDS = 16  # zero-length steps per member, at most: a stream draws for many more at once
 
 
@@ -98,14 +100,50 @@ class Draws:
         """Whether all numbers are."""
         return all(bool(g.isfinite().all()) for g in self.gradients.values())
 
-    def moments(self, names: Sequence[str] | None = None) -> Moments:
-        """For the probes; of some parameters only if named."""
-        chosen = self.gradients if names is None else {name: self.gradients[name] for name in names}
-        return gather([chosen], len(next(iter(chosen.values()))))
+    def moments(self) -> Moments:
+        """For the probes."""
+        gathering = moments_of(self.gradients, len(next(iter(self.gradients.values()))))
+        gathering.add(self.gradients)
+        return gathering.moments()
 
 
-def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_size: int | None = None) -> Draws:
+def moments_of(like: Parameters, count: int) -> Gathering:
+    """Where the moments of R gradients, (n, *shape) by name, are gathered, with as many groups as may be held.
+
+    Args:
+        like: some of them.
+        count: R.
+
+    Returns:
+        R groups, or the largest divisor of R of which sums of `HELD` numbers can be kept, or 64.
+    """
+    size = sum(g[0].numel() for g in like.values())
+    most = count if count * size <= STORED else max(FEWEST_GROUPS, HELD // size)
+    return Gathering(like, count, next(groups for groups in range(min(count, most), 0, -1) if count % groups == 0))
+
+
+def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int]) -> Draws:
     """Gradients at the subject's parameters: many members take a few steps of size zero.
+
+    Args:
+        subject: what is under test.
+        count: number of gradients R.
+        seeds: source of the members' seeds.
+
+    Returns:
+        R gradients: up to 16 successive ones of each member, as many as divide R.
+    """
+    kept: list[Parameters] = []
+
+    def keep(found: Parameters) -> None:
+        kept.append({name: g.clone() for name, g in found.items()})
+
+    _rest(subject, count, seeds, subject.batch_size, keep)
+    return Draws.joined(kept)
+
+
+def moments_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_size: int | None = None) -> Moments:
+    """The moments of such gradients, of which only those of one step are held at a time.
 
     Args:
         subject: what is under test.
@@ -114,23 +152,33 @@ def gradients_at_rest(subject: Subject, count: int, seeds: Iterator[int], batch_
         batch_size: B; default the subject's.
 
     Returns:
-        R gradients: up to 16 successive ones of each member, as many as divide R.
+        The moments.
     """
-    kept: list[dict[str, Tensor]] = []
+    gathering: list[Gathering] = []
 
-    def keep(step: Step) -> None:
-        kept.append({name: g.detach().clone() for name, g in step.gradients.items()})
+    def add(found: Parameters) -> None:
+        if not gathering:
+            gathering.append(moments_of(found, count))
+        gathering[0].add(found)
 
-    s = subject
-    rounds = math.gcd(count, ROUNDS)
+    _rest(subject, count, seeds, batch_size or subject.batch_size, add)
+    return gathering[0].moments()
+
+
+def _rest(
+    subject: Subject, count: int, seeds: Iterator[int], batch_size: int, observe: Callable[[Parameters], None]
+) -> None:
+    s, size = subject, sum(p.numel() for p in subject.model.parameters())
+    least = max(math.gcd(count, ROUNDS), count * size // HELD)
+    rounds = next(rounds for rounds in range(least, count + 1) if count % rounds == 0)
     members = [next(seeds) for _ in range(count // rounds)]
     loop = s.trainer(
-        s.model, s.estimator, s.objective, s.data, s.rule, _nothing, rounds, batch_size or s.batch_size, members,
-        sampler=s.sampler, checkpoints=(0, rounds), observe=keep,
+        s.model, s.estimator, s.objective, s.data, s.rule, _nothing, rounds, batch_size, members,
+        sampler=s.sampler, checkpoints=(0, rounds),
+        observe=lambda step: observe({name: g.detach() for name, g in step.gradients.items()}),
     )  # fmt: skip
     for _ in loop:
         pass
-    return Draws.joined(kept)
 
 
 def _nothing(step: int) -> float:

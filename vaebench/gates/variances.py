@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from vaebench.gates.subject import Draws, Subject, gradients_at_rest, loss_of
+from vaebench.gates.subject import Subject, loss_of, moments_at_rest
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.gradients.estimators import draw_noise
-from vaebench.measures.moments import parameter_groups
+from vaebench.measures.moments import Moments, parameter_groups
 from vaebench.measures.probes import ess, gradient_variance, snr
 from vaebench.support.repeatable import preserved
 from vaebench.theory.predictions import importance_exponents
@@ -23,8 +23,8 @@ LIGHT = 0.6  # effective part of a row's samples, at least, for laws that hold f
 ROWS = 16  # rows that are looked at one by one
 
 
-def _log_variance(draws: Draws, names: Sequence[str] | None = None) -> tuple[float, float]:
-    found = gradient_variance(draws.moments(names))
+def _log_variance(moments: Moments, names: Sequence[str] | None = None) -> tuple[float, float]:
+    found = gradient_variance(moments, names)
     if not (found.value > 0 and math.isfinite(found.error)):
         return -math.inf, 0.0
     return math.log(found.value), found.error / found.value
@@ -35,12 +35,12 @@ def _slope(low: tuple[float, float], high: tuple[float, float], factor: float) -
     return (high[0] - low[0]) / math.log(factor), math.hypot(low[1], high[1]) / math.log(factor)
 
 
-def variance_in_batch(small: Draws, large: Draws, factor: float) -> Verdict:
+def variance_in_batch(small: Moments, large: Moments, factor: float) -> Verdict:
     """The trace variance of the gradient falls as 1/B, exactly: examples and their noise are independent.
 
     Args:
-        small: gradients from minibatches of B.
-        large: gradients from minibatches of `factor` B.
+        small: moments of gradients from minibatches of B.
+        large: moments of gradients from minibatches of `factor` B.
         factor: of the batch sizes.
 
     Returns:
@@ -61,15 +61,15 @@ def variance_in_batch(small: Draws, large: Draws, factor: float) -> Verdict:
     )
 
 
-def independent_draws(loop: dict[int, Draws], fresh: Draws, size: int) -> Verdict:
+def independent_draws(loop: dict[int, Moments], fresh: Moments, size: int) -> Verdict:
     """The loop's gradients vary as those of minibatches and noise drawn afresh, outside the loop.
 
     Of rows that are independent, and of separate surrogates, the variance falls as 1/B exactly, so that fresh
     gradients of one batch size are a control of all.
 
     Args:
-        loop: the loop's gradients by batch size.
-        fresh: gradients of minibatches drawn with replacement, and of noise, at the same parameters.
+        loop: moments of the loop's gradients by batch size.
+        fresh: moments of gradients of minibatches drawn with replacement, and of noise, at the same parameters.
         size: their batch size.
 
     Returns:
@@ -131,7 +131,7 @@ def laws_in_samples(subject: Subject, x: Tensor, law: str, count: int, seeds: It
     """
     alpha, factor = subject.objective.alpha, LAST / FIRST
     groups = parameter_groups(loss_of(subject), x)
-    low, high = (gradients_at_rest(subject.with_samples(k).on_batch(x), count, seeds) for k in (FIRST, LAST))
+    low, high = (moments_at_rest(subject.with_samples(k).on_batch(x), count, seeds) for k in (FIRST, LAST))
     allowed, blocks = (SLOPE if alpha == 1 else ASYMPTOTIC), {"encoder": groups["phi"], "decoder": groups["theta"]}
     blocks = {block: names for block, names in blocks.items() if names}
     variance, ratio = {}, {}
@@ -139,7 +139,7 @@ def laws_in_samples(subject: Subject, x: Tensor, law: str, count: int, seeds: It
         expected = importance_exponents(law, block, alpha) if alpha < 1 else None
         slope, error = _slope(_log_variance(low, names), _log_variance(high, names), factor)
         variance[block] = slope, error, expected.variance if expected else -1.0
-        ends = [snr(draws.moments(names)) for draws in (low, high)]
+        ends = [snr(moments, names=names) for moments in (low, high)]
         if expected and all(end.value > 0 for end in ends):
             logs = [(math.log(end.value), end.error / end.value) for end in ends]
             ratio[block] = *_slope(logs[0], logs[1], factor), expected.snr

@@ -176,33 +176,59 @@ def gather(chunks: Iterable[Mapping[str, Tensor]], count: int, groups: int | Non
     """
     chunks = iter(chunks)
     first = next(chunks)
-    if groups is None:
-        size = sum(g[0].numel() for g in first.values())
-        groups = count if count * size <= STORED else LARGE_NET_GROUPS
-    if positive_integer("groups", groups) < 3 or positive_integer("count", count) % groups:
-        raise ValueError(f"count must be a multiple of groups, and groups at least 3, got {count} and {groups}.")
-    sums = {
-        name: g.new_zeros(groups, g[0].numel(), dtype=torch.promote_types(g.dtype, torch.float32))
-        for name, g in first.items()
-    }
-    squares = {name: g.new_zeros(groups, dtype=torch.float64) for name, g in first.items()}
-    start = 0
+    gathering = Gathering(first, count, groups)
     for chunk in chain([first], chunks):
-        stop = start + len(next(iter(chunk.values())))
+        gathering.add(chunk)
+    return gathering.moments()
+
+
+class Gathering:
+    """Sums of R gradients by group, of which only a few are there at a time; `gather` is this in one go.
+
+    Args:
+        like: some gradients by name, (n, *shape), for names, shapes and dtypes.
+        count: R.
+        groups: J; default R, or 16 when R gradients are too many to hold.
+
+    Raises:
+        ValueError: if there are fewer than 3 groups, or R is not a multiple of J.
+    """
+
+    def __init__(self, like: Mapping[str, Tensor], count: int, groups: int | None = None):
+        if groups is None:
+            size = sum(g[0].numel() for g in like.values())
+            groups = count if count * size <= STORED else LARGE_NET_GROUPS
+        if positive_integer("groups", groups) < 3 or positive_integer("count", count) % groups:
+            raise ValueError(f"count must be a multiple of groups, and groups at least 3, got {count} and {groups}.")
+        self.count, self.groups, self.seen = count, groups, 0
+        self.shapes = {name: g.shape[1:] for name, g in like.items()}
+        self.sums = {
+            name: g.new_zeros(groups, g[0].numel(), dtype=torch.promote_types(g.dtype, torch.float32))
+            for name, g in like.items()
+        }
+        self.squares = {name: g.new_zeros(groups, dtype=torch.float64) for name, g in like.items()}
+
+    def add(self, chunk: Mapping[str, Tensor]) -> None:
+        """Take in the next few gradients, by name, (n, *shape)."""
+        stop = self.seen + len(next(iter(chunk.values())))
         for name, g in chunk.items():
-            owner = torch.arange(start, stop, device=g.device) // (count // groups)
-            rows = g.reshape(len(g), -1).to(sums[name].dtype)
-            sums[name].index_add_(0, owner, rows)
-            squares[name].index_add_(0, owner, rows.square().sum(1, dtype=torch.float64))
-        start = stop
-    along, own, mean, gram = {}, {}, {}, {}
-    coarse = next((g for g in range(min(COARSE[1], groups), COARSE[0] - 1, -1) if groups % g == 0), None)
-    for name, owned in sums.items():
-        total = owned.sum(0)
-        along[name] = (owned * total).sum(1, dtype=torch.float64)
-        own[name] = owned.square().sum(1, dtype=torch.float64)
-        mean[name] = (total / count).view_as(first[name][0])
-        if coarse:
-            means = owned.double().view(coarse, groups // coarse, -1).sum(1) * (coarse / count)
-            gram[name] = means @ means.T
-    return Moments(along, own, squares, mean, count // groups, gram)
+            owner = torch.arange(self.seen, stop, device=g.device) // (self.count // self.groups)
+            rows = g.reshape(len(g), -1).to(self.sums[name].dtype)
+            self.sums[name].index_add_(0, owner, rows)
+            self.squares[name].index_add_(0, owner, rows.square().sum(1, dtype=torch.float64))
+        self.seen = stop
+
+    def moments(self) -> Moments:
+        """What was gathered."""
+        count, groups = self.count, self.groups
+        along, own, mean, gram = {}, {}, {}, {}
+        coarse = next((g for g in range(min(COARSE[1], groups), COARSE[0] - 1, -1) if groups % g == 0), None)
+        for name, owned in self.sums.items():
+            total = owned.sum(0)
+            along[name] = (owned * total).sum(1, dtype=torch.float64)
+            own[name] = owned.square().sum(1, dtype=torch.float64)
+            mean[name] = (total / count).view(self.shapes[name])
+            if coarse:
+                means = owned.double().view(coarse, groups // coarse, -1).sum(1) * (coarse / count)
+                gram[name] = means @ means.T
+        return Moments(along, own, self.squares, mean, count // groups, gram)

@@ -29,7 +29,7 @@ def loop(name, source="listed", rule="any", note="", bed="elbo"):
 
 
 def slowed(change):
-    """A change of the claimed schedule that keeps the gradients_at_rest a gradients_at_rest."""
+    """A change of the claimed schedule; where steps are of size zero they stay so."""
     return lambda parts: {"schedule": lambda n: change(parts["schedule"], n)}
 
 
