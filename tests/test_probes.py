@@ -3,6 +3,7 @@
 A statistical assertion is |z| < 4.5 with a fixed seed and sample size: each would fail for 7 seeds in a million.
 """
 
+import dataclasses
 import itertools
 
 import pytest
@@ -14,6 +15,7 @@ from vaebench.data.sampling import epochwise
 from vaebench.gradients.estimators import exact, leave_one_out, pathwise
 from vaebench.gradients.loss import Loss
 from vaebench.gradients.objectives import Objective
+from vaebench.gradients.trial import tried
 from vaebench.measures import moments, probes
 from vaebench.measures.jackknife import jackknife
 from vaebench.measures.likelihood import bound
@@ -323,3 +325,42 @@ def test_bad_input_is_refused():
         probes.gradient_split(moments.gradient_moments(loss, draws, 8))
     with pytest.raises(ValueError, match="standard error"):
         bound(loss, data, 1, seeded(27))
+
+
+def counted(estimator, calls):
+    def count(model, x, noise, objective):
+        calls.append(len(x))
+        return estimator(model, x, noise, objective)
+
+    return count
+
+
+def test_what_was_tried_once_is_not_tried_again_and_measures_the_same():
+    """A trial calls the estimator on few rows; 5 replicates of 8 rows, many at once, are one call."""
+    (given, data), calls = linear_case(), []
+    loss = Loss(given.model, counted(given.estimator, calls), given.objective)
+    known = tried(loss, data)
+    calls.clear()
+    first = moments.gradient_moments(loss, moments.fresh(loss, known, 8, seeded(1)), 5)
+    assert calls == [8]
+    again = moments.gradient_moments(loss, moments.fresh(loss, data, 8, seeded(1)), 5)
+    assert len(calls) > 4 and all(torch.equal(first.mean[name], again.mean[name]) for name in first.mean)
+    assert bound(loss, known.rows(slice(20)), 2, seeded(2)) == bound(loss, data[:20], 2, seeded(2))
+
+
+def test_what_was_tried_of_one_loss_is_tried_of_another():
+    """Another estimator, another bound and another model each have their own trial; equal bounds are one."""
+    loss, data = linear_case()
+    known = tried(loss, data)
+
+    def wrong(model, x, noise, objective):
+        return pathwise(model, x, noise, objective).sum()
+
+    assert known.of(Loss(loss.model, loss.estimator, dataclasses.replace(loss.objective)))
+    assert not known.of(Loss(loss.model, loss.estimator, Objective(samples=7)))
+    assert not known.of(Loss(linear_case()[0].model, loss.estimator, loss.objective))
+    with pytest.raises(ValueError, match="one surrogate per example"):
+        moments.fresh(Loss(loss.model, wrong, loss.objective), known, 8, seeded(1))
+    other = Loss(loss.model, counted(loss.estimator, calls := []), loss.objective)
+    moments.gradient_moments(other, moments.fresh(other, known, 8, seeded(1)), 5)
+    assert len(calls) > 4

@@ -95,7 +95,7 @@ class Randomness:
         per = n / first.numel()
         scores["mean of a sample or latent"] = float((first / per**0.5).flatten()[_worst(first)])
         off = (second - per) / (2 * per) ** 0.5
-        scores["worst variance of a sample or latent"] = float(off.flatten()[_worst(off)])
+        scores["variance of a sample or latent"] = float(off.flatten()[_worst(off)])
         for name, parts in (("one draw", self.blocks), ("members", self.together)):
             values = torch.cat(parts)
             scores[f"independence within {name}"] = float((values.square().mean() - 1) * (len(values) / 2) ** 0.5)

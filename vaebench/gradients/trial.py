@@ -6,7 +6,7 @@ generators are left as they were, bit for bit.
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,43 @@ ROUNDING = 1e5  # units in the last place by which two ways to one gradient may 
 COARSE = 0.5  # the same relative to the gradient, in half precision
 
 
+class Tried(NamedTuple):
+    """Data that `tried` has taken for a loss: what is measured of it at many checkpoints is not tried each time.
+
+    Attributes:
+        loss: whose trial it was.
+        data: (N, *event), as `check_input` returns them.
+    """
+
+    loss: Loss
+    data: Tensor
+
+    def of(self, loss: Loss) -> bool:
+        """Whether the trial was that of this loss: of the same model, estimator and bound."""
+        mine = self.loss
+        same = mine.model is loss.model and mine.estimator is loss.estimator
+        return same and mine.objective == loss.objective
+
+    def rows(self, chosen: Tensor | slice) -> "Tried":
+        """The same of some rows."""
+        return Tried(self.loss, self.data[chosen])
+
+
+def tried(loss: Loss, data: Any) -> Tried:
+    """Try a loss once, as `check_gradient` does, for functions that would try it at every call.
+
+    It holds as long as nobody changes the model, but for the values of its parameters.
+
+    Returns:
+        The data, to be given in their place.
+    """
+    return Tried(loss, check_gradient(loss, data))
+
+
 def check_loss(loss: Loss, data: Any) -> Tensor:
     """Refuse a model, an estimator or data whose values would mean nothing. Synchronises: call it before a loop.
 
-    The estimator is called twice on a few rows, with fixed noise.
+    The estimator is called twice on a few rows, with fixed noise; not if the data are `Tried` of this loss.
 
     Returns:
         The data, as `check_input` returns them.
@@ -36,6 +69,10 @@ def check_loss(loss: Loss, data: Any) -> Tensor:
         ValueError: if the data do not fit; if a posterior, a likelihood or a surrogate has another shape than its
             contract says; if one of them fails, draws random numbers or changes the model.
     """
+    if isinstance(data, Tried):
+        if data.of(loss):
+            return data.data
+        data = data.data
     model = loss.model
     if not (isinstance(model, nn.Module) and isinstance(model, LatentModel)):
         raise ValueError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vaebench.gradients.estimators import Estimator, pathwise
 from vaebench.gradients.loss import Loss, Parameters, function_of_parameters, loss_function, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_loss
+from vaebench.gradients.trial import Tried, check_loss
 from vaebench.models import LatentModel, as_input
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import like_parameters
@@ -20,7 +20,7 @@ DECODED = 4096  # samples of them that are decoded at once: what a processor's c
 
 def bound(
     loss: Loss,
-    data: Tensor,
+    data: Tensor | Tried,
     draws: int,
     generator: torch.Generator,
     parameters: Parameters | None = None,
@@ -45,23 +45,23 @@ def bound(
 
 def bound_draws(
     loss: Loss,
-    data: Tensor,
+    data: Tensor | Tried,
     draws: int,
     generator: torch.Generator,
     parameters: Parameters | None = None,
     batch_size: int = 1024,
 ) -> Tensor:
     """What a surrogate is worth in nats, averaged over the data, once for each of M draws of all noise: (M,)."""
-    data, value, like = check_loss(loss, data), loss_function(loss), like_parameters(loss)
+    every, value, like = check_loss(loss, data), loss_function(loss), like_parameters(loss)
     parameters = own_parameters(loss) if parameters is None else parameters
     totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
     with torch.no_grad():
         for draw in range(draws):
-            for rows in data.split(batch_size):
+            for rows in every.split(batch_size):
                 x = as_input(rows, like)
                 noise = torch.randn(loss.noise_shape(len(x)), generator=generator, dtype=x.dtype, device=x.device)
                 totals[draw] -= value(parameters, x, noise).double() * len(x)
-    return totals / len(data)
+    return totals / len(every)
 
 
 class _LogWeights(nn.Module):

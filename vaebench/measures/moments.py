@@ -16,7 +16,7 @@ from torch.func import grad, vmap
 
 from vaebench.data.sampling import Sampler, Stream, repeated, whole, with_replacement
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
-from vaebench.gradients.trial import FEW, check_loss, require_differentiable, require_trainable
+from vaebench.gradients.trial import FEW, Tried, check_loss, require_differentiable, require_trainable
 from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import explaining, like_parameters
@@ -29,11 +29,19 @@ COARSE = (8, 64)  # numbers of groups whose sums are multiplied with each other,
 
 
 class Replicates(NamedTuple):
-    """Data, the stream of what a replicate draws of it, and a parameter of the model; `x, noise = take(n)`."""
+    """What replicates are drawn from; `x, noise = take(n)`.
+
+    Attributes:
+        data: (N, *event).
+        stream: of what a replicate draws of them.
+        like: a parameter of the model.
+        tried: the loss whose gradient was tried with these data, if one was.
+    """
 
     data: Tensor
     stream: Stream
     like: Tensor
+    tried: Tried | None = None
 
     def take(self, n: int) -> tuple[Tensor, Tensor]:
         """Minibatches (n, B, *event) and noise (n, K, B, D)."""
@@ -41,33 +49,37 @@ class Replicates(NamedTuple):
         return minibatch(self.data, indices, self.like), noise
 
 
-def fresh(loss: Loss, data: Tensor, batch_size: int, generator: torch.Generator) -> Replicates:
+def fresh(loss: Loss, data: Tensor | Tried, batch_size: int, generator: torch.Generator) -> Replicates:
     """Replicates with a fresh minibatch, drawn with replacement, and fresh noise: the gradients of training."""
-    data = check_loss(loss, data)
-    return _replicates(loss, data, with_replacement(len(data), batch_size, generator), batch_size, generator)
+    rows = check_loss(loss, data)
+    return _replicates(loss, rows, with_replacement(len(rows), batch_size, generator), batch_size, generator, data)
 
 
-def conditional(loss: Loss, x: Tensor, generator: torch.Generator) -> Replicates:
+def conditional(loss: Loss, x: Tensor | Tried, generator: torch.Generator) -> Replicates:
     """Replicates with fresh noise on one fixed batch x: everything is conditional on that batch."""
-    x = check_loss(loss, x)
-    return _replicates(loss, x, whole(len(x), len(x), generator), len(x), generator)
+    rows = check_loss(loss, x)
+    return _replicates(loss, rows, whole(len(rows), len(rows), generator), len(rows), generator, x)
 
 
-def nested(loss: Loss, data: Tensor, batch_size: int, inner: int, generator: torch.Generator) -> Replicates:
+def nested(loss: Loss, data: Tensor | Tried, batch_size: int, inner: int, generator: torch.Generator) -> Replicates:
     """Fresh minibatches, each with `inner` >= 2 draws of noise in a row, for `gradient_split`."""
-    data = check_loss(loss, data)
-    sampler = repeated(with_replacement(len(data), batch_size, generator), inner)
-    return _replicates(loss, data, sampler, batch_size, generator)
+    rows = check_loss(loss, data)
+    sampler = repeated(with_replacement(len(rows), batch_size, generator), inner)
+    return _replicates(loss, rows, sampler, batch_size, generator, data)
 
 
-def replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
+def replicates(
+    loss: Loss, data: Tensor | Tried, sampler: Sampler, batch_size: int, generator: torch.Generator
+) -> Replicates:
     """Replicates of minibatches (n, B) of any sampler's indices, with fresh noise."""
-    return _replicates(loss, check_loss(loss, data), sampler, batch_size, generator)
+    return _replicates(loss, check_loss(loss, data), sampler, batch_size, generator, data)
 
 
-def _replicates(loss: Loss, data: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator) -> Replicates:
-    like = like_parameters(loss)
-    return Replicates(data, Stream(sampler, loss.noise_shape(batch_size), like.dtype, generator), like)
+def _replicates(
+    loss: Loss, rows: Tensor, sampler: Sampler, batch_size: int, generator: torch.Generator, given: Tensor | Tried
+) -> Replicates:
+    like, known = like_parameters(loss), given if isinstance(given, Tried) else None
+    return Replicates(rows, Stream(sampler, loss.noise_shape(batch_size), like.dtype, generator), like, known)
 
 
 def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:
@@ -98,7 +110,7 @@ def gradients(
     many = vmap(one, in_dims=(None, 0, 0))
     for start in range(0, count, chunk):
         x, noise = draws.take(min(chunk, count - start))
-        if start == 0:
+        if start == 0 and not (draws.tried and draws.tried.of(loss)):
             require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW])
         with explaining(loss, "The loss"):
             if chunk == 1:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from vaebench.experiments.probes.landscape import curvature, variance_split
 from vaebench.experiments.probes.measuring import Probe, Setting, each_member
-from vaebench.gradients.estimators import doubly_reparameterized
-from vaebench.gradients.loss import Loss, Parameters
+from vaebench.gradients.estimators import Estimator, doubly_reparameterized, pathwise
+from vaebench.gradients.loss import Parameters
+from vaebench.gradients.trial import Tried, tried
 from vaebench.measures.likelihood import bound, log_likelihood
 from vaebench.measures.moments import Moments, fresh, gradient_moments, parameter_groups
 from vaebench.measures.probes import Estimate, grad_sq, gradient_variance, snr
@@ -42,14 +43,12 @@ def require_probes(names: Sequence[str]) -> None:
             raise UnknownNameError(f"There is no probe {shown(name)}{nearest(name, PROBES)}")
 
 
-def _moments(setting: Setting, state: State, estimator: object = None) -> Callable[..., Moments]:
-    measures = setting.experiment.measures
+def _moments(setting: Setting, estimator: Estimator | None = None) -> Callable[..., Moments]:
+    measures, known = setting.experiment.measures, setting.training(estimator)
 
     def gather(parameters: Parameters, generator: torch.Generator) -> Moments:
-        loss = state.loss if estimator is None else Loss(state.loss.model, estimator, state.loss.objective)  # pyright: ignore[reportArgumentType]
-        return gradient_moments(
-            loss, fresh(loss, state.data, measures.rows, generator), measures.replicates, parameters
-        )
+        draws = fresh(known.loss, known, measures.rows, generator)
+        return gradient_moments(known.loss, draws, measures.replicates, parameters)
 
     return gather
 
@@ -58,11 +57,11 @@ def _gradient(setting: Setting) -> dict[str, Probe]:
     """|grad f|^2, unbiased, and the variance of a training gradient, from the same replicates."""
     scale = setting.experiment.measures.rows / setting.experiment.batch_size
     kept: dict[int, list[Moments]] = {}
+    gather = _moments(setting)
 
     def square(state: State) -> Tensor:
         kept.clear()
         kept[state.step] = []
-        gather = _moments(setting, state)
 
         def measure(parameters: Parameters, generator: torch.Generator) -> Estimate:
             kept[state.step].append(gather(parameters, generator))
@@ -82,9 +81,9 @@ def _encoder_snr(setting: Setting) -> dict[str, Probe]:
     """The encoder's signal-to-noise ratio; its signal from the doubly reparameterized gradient."""
     names = parameter_groups(setting.problem.loss(setting.experiment), _rows(setting.problem.train[:1], setting))["phi"]
     scale = math.sqrt(setting.experiment.batch_size / setting.experiment.measures.rows)
+    own, quiet = _moments(setting), _moments(setting, doubly_reparameterized)
 
     def measure(state: State) -> Tensor:
-        own, quiet = _moments(setting, state), _moments(setting, state, doubly_reparameterized)
         found = each_member(
             state, lambda parameters, generator: snr(quiet(parameters, generator), own(parameters, generator), names)
         )
@@ -97,26 +96,30 @@ def _rows(rows: Tensor, setting: Setting) -> Tensor:
     return as_input(rows, next(setting.problem.models[0].parameters()))
 
 
-def _choose(data: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def _choose(known: Tried, count: int, generator: torch.Generator) -> Tried:
+    data = known.data
     if count >= len(data):
-        return data
+        return known
     chosen = torch.randperm(len(data), generator=generator, device=generator.device)[:count]
-    return data[chosen.to(data.device)]
+    return known.rows(chosen.to(data.device))
 
 
 def _bounds(setting: Setting) -> dict[str, Probe]:
     """The negative bound on rows of the training set and of the test set, two draws of each."""
     data, count = {"train": setting.problem.train, "test": setting.problem.test}, setting.experiment.measures.bound_rows
 
-    def measure(rows: Tensor, state: State) -> Tensor:
+    loss = setting.loss(pathwise)
+
+    def measure(rows: Tried, state: State) -> Tensor:
         def one(parameters: Parameters, generator: torch.Generator) -> Estimate:
-            chosen, at_once = _choose(rows, count, generator), max(1, DECODED // state.loss.objective.samples)
-            value = bound(state.loss, chosen, 2, generator, parameters, at_once)
+            chosen, at_once = _choose(rows, count, generator), max(1, DECODED // loss.objective.samples)
+            value = bound(loss, chosen, 2, generator, parameters, at_once)
             return Estimate(-value.value, value.error)
 
         return each_member(state, one, fixed=True)
 
-    return {f"bound_{name}": partial(measure, rows) for name, rows in data.items() if rows is not None}
+    known = {name: tried(loss, rows) for name, rows in data.items() if rows is not None}
+    return {f"bound_{name}": partial(measure, rows) for name, rows in known.items()}
 
 
 def _largest_parameter(setting: Setting) -> dict[str, Probe]:

@@ -22,26 +22,25 @@ GROUPS = 16  # minibatches for the parts of the variance, each with two draws
 
 def curvature(setting: Setting) -> dict[str, Probe]:
     """Hessian of the loss on fresh rows: its largest eigenvalue, and g'Hg for training gradients g."""
-    measures = setting.experiment.measures
+    measures, known, smooth = setting.experiment.measures, setting.training(), setting.loss(pathwise)
     chosen = {*setting.marks[::CURVATURE_STRIDE], setting.marks[-1]}
 
-    def on_rows(state: State, generator: torch.Generator) -> Callable[[Parameters], Tensor]:
-        x, noise = fresh(state.loss, state.data, measures.rows, generator).take(1)
-        smooth = Loss(state.loss.model, pathwise, state.loss.objective)
+    def on_rows(generator: torch.Generator) -> Callable[[Parameters], Tensor]:
+        x, noise = fresh(known.loss, known, measures.rows, generator).take(1)
         return lambda parameters: loss_function(smooth)(parameters, x[0], noise[0])
 
     def largest(state: State) -> Tensor:
         if state.step not in chosen:
             return torch.full((len(state.seeds),), math.nan, dtype=torch.float64)
         return each_member(
-            state, lambda parameters, generator: top_curvature(on_rows(state, generator), parameters, tolerance=1e-2)
+            state, lambda parameters, generator: top_curvature(on_rows(generator), parameters, tolerance=1e-2)
         )
 
     def along(state: State) -> Tensor:
         def measure(parameters: Parameters, generator: torch.Generator) -> Estimate:
-            draws = fresh(state.loss, state.data, setting.experiment.batch_size, generator)
+            draws = fresh(known.loss, known, setting.experiment.batch_size, generator)
             found = torch.stack(
-                [_quadratic(on_rows(state, generator), state.loss, parameters, draws.take(1)) for _ in range(DRAWS)]
+                [_quadratic(on_rows(generator), known.loss, parameters, draws.take(1)) for _ in range(DRAWS)]
             ).double()
             return Estimate(float(found.mean()), float(found.std() / len(found) ** 0.5))
 
@@ -65,25 +64,27 @@ def variance_split(setting: Setting) -> dict[str, Probe]:
     size, samples, chosen = experiment.measures.rows, experiment.objective.samples, {*setting.marks[::CURVATURE_STRIDE]}
 
     def split(name: str) -> Probe:
-        def measure(parameters: Parameters, generator: torch.Generator, state: State) -> list[float]:
-            loss = Loss(state.loss.model, ESTIMATORS[name], state.loss.objective)
-            draws = nested(loss, state.data, size, 2, generator)
-            found = gradient_split(gradient_moments(loss, draws, 2 * GROUPS, parameters, GROUPS))
+        known = setting.training(ESTIMATORS[name])
+
+        def measure(parameters: Parameters, generator: torch.Generator) -> list[float]:
+            draws = nested(known.loss, known, size, 2, generator)
+            found = gradient_split(gradient_moments(known.loss, draws, 2 * GROUPS, parameters, GROUPS))
             return [found.data.value * size, found.latent.value * size * samples]
 
         def probe(state: State) -> Tensor:
             if state.step not in chosen:
                 return torch.full((len(state.seeds), 2), math.nan, dtype=torch.float64)
-            return each_member(state, lambda parameters, generator: measure(parameters, generator, state))
+            return each_member(state, measure)
 
         return probe
 
     kept: dict[str, Tensor] = {}
+    whole = {name: split(name) for name in SPLIT}
 
     def part(name: str, number: int) -> Probe:
         def probe(state: State) -> Tensor:
             if number == 0:
-                kept[name] = split(name)(state)
+                kept[name] = whole[name](state)
             return kept[name][:, number]
 
         return probe

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from vaebench.experiments.building import Problem
 from vaebench.experiments.experiment import Experiment
-from vaebench.gradients.loss import Parameters
+from vaebench.gradients.estimators import Estimator
+from vaebench.gradients.loss import Loss, Parameters
+from vaebench.gradients.trial import Tried, tried
 from vaebench.support.seeding import derived_seed
 from vaebench.training.records import State
 
@@ -25,6 +27,15 @@ class Setting(NamedTuple):
     experiment: Experiment
     problem: Problem
     marks: Sequence[int]
+
+    def loss(self, estimator: Estimator | None = None) -> Loss:
+        """The loss of the first member, or that of another estimator of the same bound."""
+        own = self.problem.loss(self.experiment)
+        return own if estimator is None else Loss(own.model, estimator, own.objective)
+
+    def training(self, estimator: Estimator | None = None) -> Tried:
+        """The training set, tried with that loss."""
+        return tried(self.loss(estimator), self.problem.train)
 
 
 def each_member(state: State, measure: Callable[[Parameters, torch.Generator], object], fixed: bool = False) -> Tensor:
