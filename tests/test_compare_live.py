@@ -300,6 +300,6 @@ def test_all_machines_are_summed_up_in_a_sentence():
     first = [trial("null", "same", "same"), trial("null", "same", "faster"), trial("planted", "slower", "slower")]
     second = [trial("null", "same", "same"), trial("planted", "slower", "same")]
     assert page.totals([first, second]) == (
-        "Unchanged code was called slower or faster in 1 of 3 comparisons; a planted slowdown of 5 % was found in every "
-        "benchmark in 1 of 2."
+        "Unchanged code was called slower or faster in 1 of 3 comparisons; a planted slowdown of 5 % was found in "
+        "every benchmark in 1 of 2."
     )
