@@ -291,3 +291,15 @@ def test_a_process_that_ends_early_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(job.sys, "executable", "false")
     with pytest.raises(UserError, match="ended early"):
         list(job.pairs(tmp_path, tmp_path))
+
+
+def test_all_machines_are_summed_up_in_a_sentence():
+    def trial(kind, *verdicts):
+        return {"kind": kind, "findings": [{"verdict": verdict} for verdict in verdicts]}
+
+    first = [trial("null", "same", "same"), trial("null", "same", "faster"), trial("planted", "slower", "slower")]
+    second = [trial("null", "same", "same"), trial("planted", "slower", "same")]
+    assert page.totals([first, second]) == (
+        "Unchanged code was called slower or faster in 1 of 3 comparisons; a planted slowdown of 5 % was found in "
+        "every benchmark in 1 of 2."
+    )

@@ -50,7 +50,14 @@ def test_a_number_moves_beyond_two_errors_or_a_thousandth(before, after, error, 
 
 @pytest.mark.parametrize(
     ("before", "after", "kind"),
-    [(1000, 1001, "same"), (1000, 1002, "crossed"), (0, 1, "crossed"), (1000, 900, "improved"), (0, 0, "same")],
+    [
+        (1000, 1000, "same"),
+        (0.1, 0.1 * (1 + 1e-12), "same"),  # a ratio of counts, rounded
+        (10**10, 10**10 + 100, "crossed"),
+        (0, 1, "crossed"),
+        (1000, 999, "improved"),
+        (0, 0, "same"),
+    ],
 )
 def test_an_exact_counter_must_not_rise(before, after, kind):
     assert change.counter("flops", before, after).kind == kind

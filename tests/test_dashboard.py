@@ -3,11 +3,13 @@
 import hashlib
 import html.parser
 import json
+import math
 import os
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import asv
@@ -15,8 +17,9 @@ import pytest
 from asv.util import UserError
 
 from benchmarks.harness.conditions import Conditions, record
-from benchmarks.harness.dashboard import charts, overview, pages, reports
+from benchmarks.harness.dashboard import changes, charts, overview, pages, reports, runs, standing
 from benchmarks.harness.dashboard.charts import Curve, Point
+from benchmarks.harness.dashboard.history import Reading, read, unreadable
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = Path(asv.__file__).with_name("www")
@@ -210,16 +213,27 @@ class History:
         }  # fmt: skip
         (self.results / "benchmarks.json").write_text(json.dumps(listed | {"version": 2}))
 
-    def measure(self, number, machine, conditions=True, others=0.0, **changes):
+    def list_version(self, version):
+        """Let the benchmarks be of a version."""
+        path = self.results / "benchmarks.json"
+        listed = json.loads(path.read_text())
+        for benchmark in listed.values():
+            if isinstance(benchmark, dict):
+                benchmark["version"] = version
+        path.write_text(json.dumps(listed))
+
+    def measure(self, number, machine, conditions=True, others=0.0, about=(), version="1", **changes):
         """Record a commit, `others` cores used by others; `changes` by the last part of a benchmark's name."""
         folder = self.results / machine
         folder.mkdir(exist_ok=True)
-        about = {"machine": machine, "os": "Linux", "arch": "x", "cpu": machine, "num_cpu": "2", "ram": "1GiB"}
+        about = {"machine": machine, "os": "Linux", "arch": "x", "cpu": machine, "num_cpu": "2", "ram": "1GiB"} | dict(
+            about
+        )
         (folder / "machine.json").write_text(json.dumps(about | {"version": 1}))
         values = {name: changes.get(name.rsplit(".", 1)[1], usual) for name, usual in VALUES.items()}
         began = 10 * MINUTE * number
         results = {
-            name: [found, list(BENCHMARKS[name][1].values()), "1", began + MINUTE, 1.0]
+            name: [found, list(BENCHMARKS[name][1].values()), version, began + MINUTE, 1.0]
             for name, found in values.items()
             if found is not None
         }
@@ -243,6 +257,11 @@ class History:
         asked = [sys.executable, "-m", "asv", "publish", "--no-pull"]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.run(asked, cwd=where, env=environment, capture_output=True, text=True, check=False)
+
+    def readings(self):
+        listed = json.loads((self.results / "benchmarks.json").read_text())
+        benchmarks = {name: one for name, one in listed.items() if name != "version"}
+        return read(str(self.results), benchmarks, {commit: number for number, commit in enumerate(self.commits)})
 
     def regressions(self):
         done = self.publish()
@@ -319,6 +338,102 @@ def test_results_of_the_last_digits_are_not_taken_for_a_change(history):
     for number in range(4):
         history.measure(number, "one", track_envelope_ratio=[0.93 + 1e-9 * number, 0.88])
     assert history.regressions() == [] and "None has moved" in history.page
+
+
+def test_a_counter_that_fell_is_told_and_is_no_regression(history):
+    for number in range(3):
+        history.measure(number, "one", track_ops=[100, 200 - 50 * (number == 2)])
+    assert history.regressions() == []
+    assert "200 operations → 150 operations" in history.page and "-25 %" in history.page and "fell" in history.page
+
+
+def test_a_commit_that_is_measured_again_counts_by_its_last_run(history):
+    for number in range(3):
+        history.measure(number, "one")
+    history.measure(2, "one", others=2.0, time_step=[0.09])
+    (again,) = [one for one in history.readings() if one.benchmark.endswith("time_step") and one.revision == 2]
+    assert again.value == 0.09 and again.doubt == "other processes used 2.0 cores"
+
+
+def test_a_timing_is_doubted_if_any_run_that_went_on_then_was_busy(history):
+    history.measure(0, "one")
+    record(Conditions(history.commits[0], 0.0, 3600.0, (0.1, 1.0), 1.5, 0.01), history.results / "one")
+    assert {one.doubt for one in history.readings()} == {"other processes used 1.5 cores"}
+
+
+def test_what_a_machine_says_of_itself_besides_does_not_begin_another_history(history):
+    for number in range(3):
+        history.measure(number, "one", about={"swap": f"{number}GiB"})
+    assert {one.environment for one in history.readings()} == {("python 3.11",)}
+
+
+def test_a_benchmark_of_another_version_begins_another_history(history):
+    for number in range(4):
+        history.measure(number, "one", version="1" if number < 2 else "2")
+    assert {one.revision for one in history.readings()} == {0, 1}
+    history.list_version("2")
+    assert {one.revision for one in history.readings()} == {2, 3}
+
+
+@pytest.mark.parametrize("damage", ["old", "newer", "cut"])
+def test_files_that_cannot_be_read_are_left_out_and_counted(history, damage):
+    for number in range(3):
+        history.measure(number, "one")
+    path = history.results / "one" / f"{history.commits[1][:8]}-e.json"
+    text = path.read_text()
+    named = {"old": '"version": 1', "newer": '"version": 3'}
+    path.write_text(text.replace('"version": 2', named[damage]) if damage in named else text[: len(text) // 2])
+    assert unreadable(str(history.results)) == 1
+    assert {one.revision for one in history.readings()} == {0, 2}
+
+
+def test_the_first_page_says_what_is_missing_and_how_old_the_guarantee_is(history):
+    history.measure(0, "one", track_envelope_ratio=[None, 0.88])
+    history.measure(1, "one", track_envelope_ratio=None)
+    path = history.results / "one" / f"{history.commits[2][:8]}-e.json"
+    path.write_text("{")
+    history.regressions()
+    assert "1 of 2 settings have no value" in history.page and "the guarantee holds" not in history.page
+    assert f'results is <span class="commit">{history.commits[1][:8]}' in history.page
+    assert f"Last measured at {history.commits[0][:8]}" in history.page
+    assert "files of results that asv cannot read (1)" in history.page
+
+
+@pytest.mark.parametrize(
+    ("values", "worst", "missing"),
+    [
+        ([0.93, 0.88], 0.93, 0),
+        ([math.inf, 0.88], math.inf, 0),
+        ([math.nan, 0.88], 0.88, 1),
+        ([None, 0.88], 0.88, 1),
+        ([None, math.nan], None, 2),
+    ],
+)
+def test_how_the_guarantee_stands_is_what_the_last_commit_says(history, values, worst, missing):
+    history.measure(0, "one")
+    history.measure(1, "one", track_envelope_ratio=values)
+    found = standing.standing(history.readings(), standing.ENVELOPE)
+    assert (found.worst, found.missing, found.settings, found.commit) == (worst, missing, 2, history.commits[1])
+
+
+def test_the_worst_of_two_machines_counts(history):
+    history.measure(0, "one", track_envelope_ratio=[1.02, 0.88])
+    history.measure(0, "two")
+    assert standing.standing(history.readings(), standing.ENVELOPE).worst == 1.02
+
+
+def test_the_fence_that_is_shown_is_the_one_that_counts(history):
+    times = [1.00, 1.01, 0.99, 1.02, 1.00, 0.98, 1.01, 1.00]
+    readings = [
+        Reading("a.time_b", "a.time_b", None, {}, value, None, "c" * 40, number, "one", ("torch 2",), "")
+        for number, value in enumerate([*times, 2.0, 2.0, 2.0])
+    ]
+    (shown,) = runs.timings(readings, {})
+    assert shown.fence == changes.fence(times) and shown.runs == 11
+    (short,) = runs.timings(readings[:-1], {})
+    assert short.fence is None
+    newer = replace(readings[0], environment=("torch 3",), revision=99)
+    assert [(one.value, one.runs) for one in runs.timings([*readings, newer], {})] == [(1.0, 1)]
 
 
 def test_a_lost_benchmark_is_told(history):

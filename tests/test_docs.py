@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import importlib
 import io
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import vaebench
 from vaebench.cli import app
@@ -203,6 +205,32 @@ def test_every_statement_of_the_paper_names_what_has_it_and_what_asserts_it():
             assert f"**{label}.**" in statement, f"{title} has no {label!r}"
         assert re.search(r"`vaebench\.\w+", statement), f"{title} names no function"
         assert re.search(r"`tests/[\w./]+::test_\w+`", statement), f"{title} names no test"
+
+
+def written(verdict: dict) -> str:
+    """A verdict as the first page has it in its table."""
+    claim, found = verdict["claim"].replace("|", r"\|"), f"{verdict['smallest']:.4g} {verdict['unit']}"
+    numbers = f"{verdict['statistic']:.4g} | {verdict['threshold']:.4g}"
+    return f"| {verdict['outcome']} | {verdict['gate']} | {claim} | {numbers} | {found} |"
+
+
+def test_what_the_first_command_says_is_what_it_says_today(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = shlex.split("check --estimator pathwise --steps 1500 --json")
+    assert command[:-1] in [words[1:] for words in commands(ROOT / "README.md")]
+    found = json.loads(CliRunner().invoke(app, command).stdout)["verdicts"]
+    assert len(found) == 20 and all(verdict["passed"] for verdict in found)
+    verdicts = {verdict["gate"]: verdict for verdict in found}
+    home, readme = ((ROOT / name).read_text("utf-8") for name in ("docs/index.md", "README.md"))
+    rows = [row for row in home.splitlines() if row.startswith("| pass ")]
+    short = re.findall(r"^pass  (.+?)  .* (-?[\d.]+) +at most ([\d.]+)$", readme, re.MULTILINE)
+    assert len(rows) == len(short) == 5
+    for row, (gate, measured, allowed) in zip(rows, short, strict=True):
+        verdict = verdicts[gate.strip()]
+        assert same(written(verdict), row)
+        assert same(f"{verdict['statistic']:.4g} {verdict['threshold']:.4g}", f"{measured} {allowed}")
+    (entry,) = [json.loads(text) for _, text in blocks(ROOT / "docs/index.md", "json")]
+    assert same(*(json.dumps([one[key] for key in entry]) for one in (verdicts[entry["gate"]], entry)))
 
 
 def test_the_readme_is_short():

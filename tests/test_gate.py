@@ -17,13 +17,16 @@ def failures(*arguments):
     return [str(row) for row in counters.compare(*arguments).failures]
 
 
-@pytest.mark.parametrize("after", [1000, 1001, 500, 0])
+@pytest.mark.parametrize("after", [1000, 999, 500, 0])
 def test_no_rise_passes(after):
     outcome = counters.compare({CASE: 1000}, {CASE: after})
     assert (outcome.compared, outcome.failures) == (1, [])
 
 
-@pytest.mark.parametrize(("before", "after", "share"), [(1000, 1002, "+0.20 %"), (0, 1, "from zero")])
+@pytest.mark.parametrize(
+    ("before", "after", "share"),
+    [(1000, 1001, "+0.10 %"), (100_000, 100_001, "+1.0e-03 %"), (0, 1, "from zero")],
+)
 def test_a_rise_fails_and_names_case_and_values(before, after, share):
     assert failures({CASE: before}, {CASE: after}) == [f"{CASE}: {before} -> {after} ({share})"]
 

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from tests.studies import LABELS, study
 from vaebench.report import panels, write, write_contents, write_index
@@ -277,3 +278,11 @@ def test_the_contents_list_every_page_in_markdown_with_what_it_says_first(tmp_pa
     assert text.index("[Found](FINDINGS.md)") < text.index("[First](ABC.md)") < text.index("[Peers](peers/README.md)")
     assert "A is b. D." in text and "They are fine." in text and "More." not in text
     assert "Peers" in words(write_index(tmp_path))
+
+
+def test_letters_have_their_size_in_whatever_style_a_figure_was_made():
+    figure = Figure()
+    figure.text(0.5, 0.5, "a", size=10)
+    figure.text(0.5, 0.2, "b", size=12, family=["DejaVu Sans", "Verdana"])
+    sizes = re.findall(r'<text style="([^"]*)"', svg(figure, "letters"))
+    assert len(sizes) == 2 and all(re.fullmatch(r"font-size: 1[02]px(; text-anchor: \w+)?", one) for one in sizes)

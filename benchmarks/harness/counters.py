@@ -48,7 +48,10 @@ def shown(value: float | None) -> str:
 
 def percent(before: float, after: float) -> str:
     """By how much it moved."""
-    return f"{100 * (after / before - 1):+.2f} %" if before else "from zero"
+    if not before:
+        return "from zero"
+    share = 100 * (after / before - 1)
+    return f"{share:+.2f} %" if abs(share) >= 0.005 or not share else f"{share:+.1e} %"
 
 
 def compare(

@@ -114,7 +114,7 @@ def verdict(verdicts: pd.DataFrame, machines: list[tuple[str, pd.DataFrame]], fl
         theirs = verdicts[~verdicts["peer"].str.split().str[0].isin(OURS)]
         failed = theirs[theirs["verdict"] == "FAIL"].groupby(["peer", "promise"], sort=False).size()
         count = len(theirs.groupby(["peer", "promise"]))
-        names = f": {several([peer for peer, _ in failed.index])}" if len(failed) else ""
+        names = f": {'; '.join(peer for peer, _ in failed.index)}" if len(failed) else ""
         lines.append(f"**Right?** {count - len(failed)} of {count} estimators of other libraries are; not{names}.")
     for machine, rows in machines:
         lines.append(f"**Fast?** {machine}: {race(rows)}")

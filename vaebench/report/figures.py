@@ -210,7 +210,8 @@ def _literal(text: str) -> str:
 def _own(svg: str, name: str) -> str:
     """Make the ids those of one figure, say nothing twice, and drop what says how it was made."""
     svg = re.sub(r"<!DOCTYPE.*?>|<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg).replace(f"; font-family: '{FONT}'", "")
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"; font-family: [^;\"]*", "", svg)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r' (?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\.\d)\d+", r"\1", found[0]), svg)
     return re.sub(r"\n\s*", "\n", svg).replace("<svg ", f'<svg font-family="{FONT}, Verdana, sans-serif" ', 1)

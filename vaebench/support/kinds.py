@@ -10,8 +10,8 @@ COUNTERS = frozenset({"flops", "ops", "peak_bytes", "saved_bytes", "bytes", "ove
 EXACT = re.compile(rf"\.track_({'|'.join(sorted(COUNTERS))})\b")
 SEEDED = re.compile(r"^convergence\.|\.track_(variance|inverse_snr)$")
 
-TOLERANCE = {"exact": 1e-3, "seeded": 1e-2}
-"""By what share a number may rise before it is called a rise."""
+TOLERANCE = {"exact": 1e-9, "seeded": 1e-2}
+"""By what share a number may rise before it is called a rise; counts and their ratios by no more than rounding."""
 
 
 def kind(benchmark: str) -> str:

@@ -97,7 +97,9 @@ class Judged(Regressions):
         graph = next(
             graph
             for _, graph in graphs
-            if graph.benchmark_name == reading.benchmark and graph.params.get("machine") == reading.machine
+            if graph.benchmark_name == reading.benchmark
+            and graph.params.get("machine") == reading.machine
+            and set(reading.environment) <= {f"{name} {value}" for name, value in graph.params.items()}
         )
         params = {name: value for name, value in graph.params.items() if name in varying}
         jump = [change.since, change.until, change.before, change.after]
@@ -119,7 +121,11 @@ class Dashboard(OutputPublisher):
         shutil.copy(Path(__file__).with_name("overview.css"), html_dir)
         readings, why, commits = judged(conf, repo, benchmarks, revisions)
         left_out = set(iter_existing_hashes(conf.results_dir)) - set(commits.values())
-        notes = [f"Results of {len(left_out)} commits that are not on this branch are left out."] if left_out else []
+        notes = []
+        if left_out:
+            notes.append(f"Left out: results of commits that are not on this branch ({len(left_out)}).")
+        if unreadable := history.unreadable(conf.results_dir):
+            notes.append(f"Left out: files of results that asv cannot read ({unreadable}); its messages say why.")
         notes += [f"{triage.FILE} gives reasons for {commit}, which is no commit here." for commit in strangers(repo)]
         overview.write(
             html_dir,

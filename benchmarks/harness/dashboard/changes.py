@@ -1,16 +1,18 @@
 """Which numbers moved between measured commits, and which of these are regressions.
 
-Exact and seeded numbers hardly differ between machines: all machines are one series, in which a number has risen if it
-is larger at a commit, on each machine, than it was at the one measured before, on any. A timing is compared with its
-own machine's history alone, runs of a busy machine left out, and never by one run: the latest runs must all lie above
-a fence drawn from the spread of those before.
+Exact and seeded numbers hardly differ between machines: all machines are one series. A number has moved at a commit if
+it differs, on each machine that measured it, from what that machine had before; a machine that is new to it, or that
+did not measure the commit before, is held against all that did as well. What others see to be as it was has not
+risen. A seeded number that creeps is compared with the value that it crept from. A timing is compared with its own
+machine's history alone, runs of a busy machine left out, and never by one run: the latest runs must all lie above a
+fence drawn from the spread of those before.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median, quantiles
+from typing import NamedTuple
 
 from benchmarks.harness.dashboard.history import Reading
 from vaebench.support.kinds import moved
@@ -22,6 +24,9 @@ EARLIER = 8
 RANGES = 3
 """The fence lies so many interquartile ranges above the upper quartile, and nowhere below the slowest run. Together
 this calls an unchanged series slower with probability 1.5e-4 (normal or Student's t with 3 degrees of freedom)."""
+
+LAST_DIGITS = 1e-6
+"""A share by which processors may differ: what is nearer to a value is that value."""
 
 Reason = Callable[[str, int, int], tuple[str, ...]]
 """Why a case moved after a revision and up to another; empty if nobody has said."""
@@ -64,25 +69,102 @@ def _series(readings: Iterable[Reading], key: Callable[[Reading], object]) -> li
     return [dict(sorted(one.items())) for one in found.values()]
 
 
-def _values(readings: Sequence[Reading]) -> list[float]:
-    return [reading.value for reading in readings if reading.value is not None]
+class Level(NamedTuple):
+    """What a number is compared with: the value from which its next move counts, and the last revision that had it."""
+
+    value: float
+    revision: int
+
+
+def _value(reading: Reading) -> float:
+    return reading.value or 0.0
+
+
+def _kept(level: Level | None, what: str, reading: Reading, revision: int) -> Level:
+    """The level after a reading: a new one where it has moved; what is off by less does not shift it."""
+    value = _value(reading)
+    if level is None or moved(what, level.value, value):
+        return Level(value, revision)
+    same = abs(value - level.value) <= LAST_DIGITS * abs(level.value)
+    return Level(level.value, revision) if same else level
+
+
+def _references(levels: Mapping[str, Level], before: Collection[str], machine: str) -> list[Level]:
+    """Levels that a machine's value must differ from: its own, and those of the commit before if it was not there."""
+    others = [] if machine in before else [levels[other] for other in before]
+    return others + ([levels[machine]] if machine in levels else [])
+
+
+Compared = Sequence[tuple[Reading, Sequence[Level]]]
+"""The readings of a revision, one a machine, and what each is held against."""
+
+
+def _direction(what: str, compared: Compared) -> int:
+    """1 if every value has risen above all that it is held against, -1 if every one has fallen, else 0."""
+    found = {moved(what, level.value, _value(reading)) for reading, levels in compared for level in levels}
+    return found.pop() if len(found) == 1 else 0
+
+
+def _least(compared: Compared, direction: int) -> tuple[Reading, float]:
+    """The reading that moved least, and the value that it moved from."""
+    nearest = max if direction == 1 else min
+    options = [(reading, nearest(level.value for level in levels)) for reading, levels in compared]
+    return min(options, key=lambda option: abs(_value(option[0]) - option[1]))
+
+
+def _lasting(what: str, change: Change, known: Mapping[str, Level], later: Sequence[Sequence[Reading]]) -> bool:
+    """Whether a move is there still: by the latest readings, and by no machine that had a value before it denied.
+
+    Args:
+        what: kind of the number.
+        change: the move.
+        known: levels of the machines before it.
+        later: the readings from the move on, by revision.
+    """
+    sign = 1 if change.worse else -1
+
+    def still(reading: Reading) -> bool:
+        base = known[reading.machine].value if reading.machine in known else change.before
+        return moved(what, base, _value(reading)) == sign
+
+    denied = not all(still(reading) for readings in later for reading in readings if reading.machine in known)
+    return all(still(reading) and (reading.machine in known or not denied) for reading in later[-1])
+
+
+def _moves(series: Mapping[int, Sequence[Reading]], reason: Reason) -> list[Change]:
+    """Of one number, oldest first."""
+    levels: dict[str, Level] = {}
+    before: set[str] = set()
+    found: list[Change] = []
+    for place, (until, readings) in enumerate(series.items()):
+        what, machines = readings[0].kind, {reading.machine: reading for reading in readings}
+        compared = [(reading, _references(levels, before, machine)) for machine, reading in machines.items()]
+        if direction := _direction(what, compared):
+            least, old = _least(compared, direction)
+            since = max(level.revision for _, held in compared for level in held)
+            if found and found[-1].worse != (direction == 1):
+                found = _undone(found, what, _value(least))
+            change = Change(least, old, _value(least), since, until, True, reason(least.case, since, until))
+            lasting = _lasting(what, change, levels, list(series.values())[place:])
+            found.append(replace(change, lasting=lasting))
+        levels |= {machine: _kept(levels.get(machine), what, one, until) for machine, one in machines.items()}
+        before = set(machines)
+    return found
+
+
+def _undone(earlier: Sequence[Change], what: str, value: float) -> list[Change]:
+    """Earlier moves, those marked that a move back to a value undid."""
+    return [
+        replace(one, lasting=one.lasting and moved(what, one.before, value) == (1 if one.worse else -1))
+        for one in earlier
+    ]
 
 
 def exact_changes(readings: Iterable[Reading], reason: Reason) -> list[Change]:
     """Every move of an exact or seeded number, oldest first, once whatever the number of machines."""
     chosen = [reading for reading in readings if reading.kind != "timed"]
-    found = []
-    for series in _series(chosen, lambda reading: (reading.case, reading.environment)):
-        revisions = list(series)
-        for since, until in pairwise(revisions):
-            before, after = _values(series[since]), _values(series[until])
-            what = series[until][0].kind
-            up, down = moved(what, max(before), min(after)) == 1, moved(what, min(before), max(after)) == -1
-            if up or down:
-                old, new = (max(before), min(after)) if up else (min(before), max(after))
-                lasting = moved(what, old, _values(series[revisions[-1]])[0]) == (1 if up else -1)
-                why = reason(series[until][0].case, since, until)
-                found.append(Change(series[until][0], old, new, since, until, lasting, why))
+    every = _series(chosen, lambda reading: (reading.case, reading.environment))
+    found = [change for series in every for change in _moves(series, reason)]
     return sorted(found, key=lambda change: (change.until, change.reading.case))
 
 
@@ -101,8 +183,8 @@ def timed_regressions(readings: Iterable[Reading]) -> list[Change]:
         earlier, latest = runs[:-LATEST], runs[-LATEST:]
         if len(earlier) < EARLIER:
             continue
-        before = _values([reading for _, reading in earlier])
-        after = _values([reading for _, reading in latest])
+        before = [_value(reading) for _, reading in earlier]
+        after = [_value(reading) for _, reading in latest]
         if min(after) > fence(before):
             found.append(Change(latest[0][1], median(before), median(after), earlier[-1][0], latest[0][0], True))
     return sorted(found, key=lambda change: change.reading.case)
@@ -115,11 +197,22 @@ def regressions(readings: Sequence[Reading], reason: Reason) -> list[Change]:
 
 
 def lost(readings: Iterable[Reading]) -> list[Reading]:
-    """Cases that once had a number, and have none in the latest run of their benchmark."""
-    latest: dict[str, Reading] = {}
-    once = set()
+    """Cases that once had a number and have none now.
+
+    What does not apply to one machine may apply to another, such as a CUDA device: it is lost where the same machine
+    once had it. What fails is lost unless another machine has a number for that commit.
+    """
+    latest: dict[tuple[str, str], Reading] = {}
+    once, machines, newest = set(), set(), {}
     for reading in readings:
-        latest[reading.case] = reading
+        latest[reading.case, reading.machine] = reading
         if reading.there:
             once.add(reading.case)
-    return [reading for case, reading in latest.items() if case in once and not reading.there]
+            machines.add((reading.case, reading.machine))
+            newest[reading.case] = max(reading.revision, newest.get(reading.case, -1))
+    found = {}
+    for (case, machine), reading in latest.items():
+        fails = reading.value is None and case in once
+        if not reading.there and (fails or (case, machine) in machines) and newest[case] < reading.revision:
+            found[case] = reading
+    return list(found.values())

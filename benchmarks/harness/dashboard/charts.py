@@ -177,13 +177,23 @@ def trade_off(curves: Sequence[Curve], across_unit: str, unit: str) -> Markup:
             x, y = across.at(point.x), down.at(point.y)
             parts.append(_marker(number, x, y, point.title))
             if point.mark:
-                parts.append(_text(x + 6, y + 3.5, point.mark, "mark", "start"))
+                parts.append(_text(x + 5, y - 4, point.mark, "mark", "start"))
     return _svg(parts, f"{unit} against {across_unit}: {', '.join(curve.label for curve in curves)}")
 
 
 def legend(curves: Sequence[Curve]) -> Markup:
     """The markers with their names, of curves that have points."""
-    labels = [(number % len(MARKERS), curve.label) for number, curve in enumerate(curves) if curve.points]
+    return _legend(curves, [curve.label for curve in curves])
+
+
+def legend_of_last(curves: Sequence[Curve]) -> Markup:
+    """A legend with the last value of each curve, since curves may hide one another."""
+    return _legend(curves, [f"{one.label}: {human(one.points[-1].y)}" if one.points else "" for one in curves])
+
+
+def _legend(curves: Sequence[Curve], labels: Sequence[str]) -> Markup:
+    pairs = enumerate(zip(curves, labels, strict=True))
+    named = [(number % len(MARKERS), label) for number, (curve, label) in pairs if curve.points]
     one = Markup('<li><svg viewBox="-6 -6 12 12"><path class="c{0}" d="{1}"/></svg>{2}</li>')
-    found = [one.format(number, MARKERS[number], label) for number, label in labels]
+    found = [one.format(number, MARKERS[number], label) for number, label in named]
     return Markup('<ul class="legend">') + Markup("").join(found) + Markup("</ul>")

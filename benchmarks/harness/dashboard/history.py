@@ -3,17 +3,20 @@
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asv.results import Results, iter_results
+from asv.machine import iter_machine_files
+from asv.results import Results, iter_results, iter_results_paths
+from asv.util import load_json
 
 from benchmarks.harness import conditions
 from vaebench.support.kinds import kind
 
 HARDWARE = {"machine", "os", "arch", "cpu", "num_cpu", "ram", "gpu", "vectors", "version"}
+"""What results say of a machine; what else its own file says is no version of a package either."""
 UNKNOWN = "nothing is known about what else used the machine"
 
 
@@ -81,17 +84,25 @@ def doubts(results_dir: str) -> Mapping[str, dict[str, list[tuple[conditions.Con
 
 
 def _doubt(runs: list[tuple[conditions.Conditions, str]], started: int | None) -> str:
-    """Of a benchmark that began so many milliseconds after 1970."""
+    """Of a benchmark that began so many milliseconds after 1970; the worst of all runs that went on then."""
     if started is None:
         return UNKNOWN
-    return next((why for run, why in runs if run.began <= started / 1000 <= run.ended), UNKNOWN)
+    found = [why for run, why in runs if run.began <= started / 1000 <= run.ended]
+    return max(found, key=len) if found else UNKNOWN
 
 
-def _of(result: Results, benchmark: Mapping[str, Any], runs: list, revision: int) -> Iterator[Reading]:
+def versions(params: Mapping[str, str], machine: Collection[str] = ()) -> tuple[str, ...]:
+    """Of Python and of the packages, from all that asv says of a result; `machine` names what is of the machine."""
+    left_out = HARDWARE | set(machine)
+    return tuple(f"{key} {version}" for key, version in sorted(params.items()) if key not in left_out)
+
+
+def _of(
+    result: Results, benchmark: Mapping[str, Any], runs: list, revision: int, environment: tuple[str, ...]
+) -> Iterator[Reading]:
     name, params = benchmark["name"], benchmark["params"]
     values, stats = result.get_result_value(name, params), result.get_result_stats(name, params)
     doubt = _doubt(runs, result.started_at.get(name))
-    environment = tuple(f"{key} {version}" for key, version in sorted(result.params.items()) if key not in HARDWARE)
     measured = set(itertools.product(*result.get_result_params(name)))
     for (index, case, chosen), value, stat in zip(_cases(benchmark), values, stats, strict=True):
         if tuple(chosen.values()) not in measured:
@@ -103,14 +114,27 @@ def _of(result: Results, benchmark: Mapping[str, Any], runs: list, revision: int
         )
 
 
+def _machines(results_dir: str) -> dict[str, set[str]]:
+    """What the file of each machine says, by its name."""
+    files = map(load_json, iter_machine_files(results_dir))
+    return {entry["machine"]: set(entry) for entry in files if "machine" in entry}
+
+
+def unreadable(results_dir: str) -> int:
+    """How many files of results asv cannot read: damaged ones, and those in the format of another version."""
+    return sum(1 for _ in iter_results_paths(results_dir)) - sum(1 for _ in iter_results(results_dir))
+
+
 def read(results_dir: str, benchmarks: Mapping[str, Any], revisions: Mapping[str, int]) -> list[Reading]:
     """All values of commits that have a place in the history, oldest first."""
-    runs, found = doubts(results_dir), []
+    runs, machines, found = doubts(results_dir), _machines(results_dir), []
     for result in iter_results(results_dir):
         revision = revisions.get(result.commit_hash)
         if revision is None:
             continue
-        known = runs.get(result.params["machine"], {}).get(result.commit_hash, [])
+        machine = result.params["machine"]
+        known = runs.get(machine, {}).get(result.commit_hash, [])
+        environment = versions(result.params, machines.get(machine, ()))
         for name in sorted(result.get_result_keys(benchmarks)):
-            found.extend(_of(result, benchmarks[name], known, revision))
+            found.extend(_of(result, benchmarks[name], known, revision, environment))
     return sorted(found, key=lambda reading: (reading.revision, reading.machine, reading.case))

@@ -15,11 +15,9 @@ from benchmarks.harness.dashboard.charts import Curve, Point, human
 from benchmarks.harness.dashboard.history import Reading
 from benchmarks.harness.dashboard.reports import Written
 from benchmarks.harness.dashboard.runs import machines, timings
+from benchmarks.harness.dashboard.standing import ENVELOPE, IDENTITY, LIMIT, curves_of, standing
 
 TEMPLATE = "overview.html"
-ENVELOPE, IDENTITY = "convergence.Sgd.track_envelope_ratio", "convergence.Sgd.track_identity_error"
-LIMIT = 1.0
-"""Of the envelope ratio: above it the theorem's bound is violated."""
 FAMILIES = {
     "IwaeMlp": "IWAE bound, perceptron",
     "ElboMlp": "ELBO, perceptron",
@@ -65,6 +63,8 @@ def share(change: Change) -> float:
 
 def percent(value: float) -> str:
     """A share with its sign."""
+    if 0 < abs(value) < 5e-4:
+        return f"{100 * value:+.1g} %"
     digits = 0 if abs(value) >= 0.095 else 1
     return f"{100 * value:+.{digits}f} %"
 
@@ -98,24 +98,6 @@ def steps(changes: Iterable[Change], readings: Sequence[Reading], units: Mapping
     return [Step(since, until, grouped(kept)) for (until, since), kept in sorted(found.items(), reverse=True)]
 
 
-def guarantee(readings: Sequence[Reading], benchmark: str) -> tuple[list[Curve], list[str]]:
-    """Curves of a benchmark by its parameter, one value for each measured commit, and the commits."""
-    chosen = [reading for reading in readings if reading.benchmark == benchmark and reading.there]
-    commits = list(dict.fromkeys(reading.commit for reading in chosen))
-    curves: dict[str, dict[str, Reading]] = defaultdict(dict)
-    for reading in chosen:
-        label = ", ".join(f"{name} = {value}" for name, value in reading.params.items())
-        old = curves[label].get(reading.commit)
-        if old is None or (reading.value or 0) > (old.value or 0):
-            curves[label][reading.commit] = reading
-
-    def point(reading: Reading, label: str) -> Point:
-        value = float(reading.value or 0)
-        return Point(commits.index(reading.commit), value, f"{label}: {human(value)} at {reading.commit[:8]}")
-
-    return [Curve(label, [point(one, label) for one in kept.values()]) for label, kept in curves.items()], commits
-
-
 def latest(readings: Sequence[Reading]) -> dict[str, Reading]:
     """The reading of every case at the last commit that has a number."""
     return {reading.case: reading for reading in readings if reading.there}
@@ -134,7 +116,7 @@ def trade_offs(readings: Sequence[Reading]) -> list[tuple[str, Markup, list[Poin
             if cost is None or cost.commit != reading.commit or not cost.value or not reading.value:
                 continue
             name, samples = reading.params["estimator"].strip("'"), reading.params["K"]
-            words = f"{name}, K = {samples}: {human(cost.value)}FLOPs, noise over signal {human(reading.value)}"
+            words = f"{name}, K = {samples}: {of_unit(cost.value, 'FLOPs')}, noise over signal {human(reading.value)}"
             curves.setdefault(name, []).append(Point(cost.value, reading.value, words, samples))
         if any(curves.values()):
             named = [Curve(name, points) for name, points in curves.items()]
@@ -179,21 +161,21 @@ def write(
         written: what there is to read.
         notes: what a reader must know about the results as a whole.
     """
-    ratios, measured = guarantee(readings, ENVELOPE)
-    errors, _ = guarantee(readings, IDENTITY)
-    now = [curve.points[-1].y for curve in ratios]
+    ratios, measured = curves_of(readings, ENVELOPE)
+    errors, _ = curves_of(readings, IDENTITY)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {"human": human, "percent": percent, "of_unit": of_unit}
     page = environment.get_template(TEMPLATE).render(
-        ratio=max(now, default=None),
+        envelope=standing(readings, ENVELOPE),
+        identity=standing(readings, IDENTITY),
         limit=LIMIT,
-        identity=max((curve.points[-1].y for curve in errors), default=None),
-        at=measured[-1] if measured else None,
+        at=readings[-1].commit if readings else None,
         ratios=charts.over_commits(ratios, measured, "measured / bound", False, LIMIT) if ratios else "",
         errors=charts.over_commits(errors, measured, "relative error", True, None) if errors else "",
-        legend=charts.legend(ratios),
+        ratios_legend=charts.legend_of_last(ratios),
+        errors_legend=charts.legend_of_last(errors),
         trade_offs=trade_offs(readings),
         moved=steps(moved, readings, units),
         open=open_changes,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.harness.dashboard.changes import EARLIER, fence
+from benchmarks.harness.dashboard.changes import EARLIER, LATEST, fence
 from benchmarks.harness.dashboard.history import UNKNOWN, Reading
 
 
@@ -23,18 +23,23 @@ class Timing:
 
 
 def timings(readings: Sequence[Reading], units: Mapping[str, str]) -> list[Timing]:
-    """Timings of quiet runs, by machine."""
-    series: dict[tuple[str, str], list[Reading]] = defaultdict(list)
+    """Timings of quiet runs, by machine, with the versions of packages that it had last."""
+    series: dict[tuple[str, str, tuple[str, ...]], list[Reading]] = defaultdict(list)
     for reading in readings:
         if reading.kind == "timed" and reading.there and not reading.doubt:
-            series[reading.machine, reading.case].append(reading)
+            series[reading.machine, reading.case, reading.environment].append(reading)
+    newest = {(machine, case): kept for (machine, case, _), kept in sorted(series.items(), key=_last)}
     found = []
-    for (machine, case), kept in sorted(series.items()):
+    for (machine, case), kept in sorted(newest.items()):
         values = [reading.value for reading in kept if reading.value is not None]
-        limit = fence(values[:-1]) if len(values) > EARLIER else None
+        limit = fence(values[:-LATEST]) if len(values) >= EARLIER + LATEST else None
         unit = units.get(kept[-1].benchmark, "")
         found.append(Timing(case, machine, values[-1], unit, kept[-1].spread, len(values), limit))
     return found
+
+
+def _last(item: tuple[object, Sequence[Reading]]) -> int:
+    return item[1][-1].revision
 
 
 @dataclass(frozen=True)

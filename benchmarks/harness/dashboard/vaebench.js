@@ -76,6 +76,21 @@ $(document).ready(function () {
         }
     }
 
+    /* The legend stands above the curves, its labels on one line each; on a phone it stands below the graph. Returns the
+       share of the height that it takes. */
+    function legend(graphs, settings, where) {
+        var longest = Math.max.apply(null, graphs.map(function (graph) { return (graph.label || '').length; }));
+        settings.noColumns = Math.max(1, Math.floor((where.width() - 60) / (7 * longest + 40)));
+        $('#legend-below').remove();
+        if (where.width() < 600) {
+            settings.noColumns = 1;
+            settings.container = $('<div id="legend-below"></div>').prependTo('#graphdisplay-navigation');
+            return 0.1;
+        }
+        var rows = Math.ceil(graphs.length / settings.noColumns);
+        return settings.show ? Math.min(0.6, (20 * rows + 20) / where.height()) : 0.1;
+    }
+
     var plot = $.plot;
     $.plot = $.extend(function (where, data, options) {
         var graphs = data.map(function (graph) { return $.extend({}, graph); });
@@ -91,10 +106,7 @@ $(document).ready(function () {
             if (options.xaxis.mode === 'categories' && graphs.length) {
                 place(graphs, options.xaxis);
             }
-            /* The legend stands above the curves. */
-            options.legend.noColumns = $(where).width() < 600 ? 1 : Math.ceil(graphs.length / 6);
-            var rows = Math.ceil(graphs.length / options.legend.noColumns);
-            scale(graphs, options.yaxis, Math.min(0.5, (17 * rows + 20) / $(where).height()));
+            scale(graphs, options.yaxis, legend(graphs, options.legend, $(where)));
         } else if (options.yaxis.max === undefined) {
             /* A flat line does not lie on the frame. */
             options.yaxis.autoscaleMargin = 0.25;

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
+from vaebench.support.kinds import moved
+
 Value = float | int | str | None
 Kind = Literal[
     "crossed", "lost", "recovered", "improved", "moved", "unjudged", "appeared", "gone", "time", "differs", "same"
@@ -108,10 +110,11 @@ def joint_error(before: float | None, after: float | None) -> float | None:
 
 
 def counter(name: str, before: float, after: float) -> Change:
-    """Two values of an exact counter, lower being better: a rise by more than 0.1 % crosses its bound."""
-    if after - before > TOLERANCE * before:
+    """Two values of an exact counter, lower being better: a rise crosses its bound."""
+    direction = moved("exact", before, after)
+    if direction == 1:
         return Change(name, before, after, None, "crossed", f"an exact counter rose{ratio(before, after, ' x ')}")
-    if before - after > TOLERANCE * before:
+    if direction == -1:
         return Change(name, before, after, None, "improved", f"an exact counter fell{ratio(before, after, ' x ')}")
     return number(name, before, after, note=ratio(before, after) if before != after else "")
 
