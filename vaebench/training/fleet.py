@@ -98,7 +98,8 @@ def train(
         restore(start, parameters, rule, streams)
     done = start.step if start else 0
     taker = step_taker(losses[0], rule, compiler)
-    moves = _moves(taker, parameters, rule, schedule, data, streams, observe, done)
+    draws = joint_draws(streams, steps - done)
+    moves = _moves(taker, parameters, rule, schedule, data, draws, observe, done)
     live = State(done, parameters, losses[0], data, tuple(seeds))
     block = block_length(streams[0])
 
@@ -121,12 +122,12 @@ def _moves(
     optimizer: Optimizer,
     schedule: Callable[[int], float],
     data: Tensor,
-    streams: Sequence[Stream],
+    draws: Iterator[tuple[Tensor, Tensor]],
     observe: Callable[[Step], None] | None,
     done: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     like = next(iter(parameters.values()))
-    for number, (indices, noise) in enumerate(joint_draws(streams), done + 1):
+    for number, (indices, noise) in enumerate(draws, done + 1):
         x = minibatch(data, indices, like)
         gamma = schedule(number)
         for group in optimizer.param_groups:
