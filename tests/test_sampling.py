@@ -59,3 +59,25 @@ def test_the_length_of_a_block_by_hand():
         return sampling.block_length(sampling.Stream(draw, (samples, batch_size, latents), torch.float64, seeded(0)))
 
     assert [length(40, 64, 2), length(1, 4, 2), length(100, 4096, 10)] == [12, 256, 1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 5), (5, 8, 1), (8, 64, 2), (7, 300, 29)])
+def test_how_many_draws_are_asked_for_changes_none_of_them(shape, dtype):
+    """Blocks are of 256, 256, 256, 60 and 1 draw: none, one, a part of a block, a whole one and more are asked for."""
+
+    def drawn(count):
+        generators = [seeded(seed) for seed in (6, 7)]
+        streams = [sampling.Stream(sampling.epochwise(2 * shape[1], shape[1], g), shape, dtype, g) for g in generators]
+        return list(sampling.joint_draws(streams, count)), streams
+
+    block = sampling.block_length(drawn(0)[1][0])
+    whole = drawn(2 * block)[0]
+    for count in sorted({0, 1, block // 3, block - 1, block, min(2 * block, block + 17)}):
+        found, streams = drawn(count)
+        assert len(found) == count
+        for (indices, noise), (others, their_noise) in zip(found, whole, strict=False):
+            assert torch.equal(indices, others) and torch.equal(noise, their_noise)
+        if count == block:
+            again = sampling.joint_draws(streams, block)
+            assert all(torch.equal(one[1], other[1]) for one, other in zip(again, whole[block:], strict=True))

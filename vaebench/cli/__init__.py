@@ -1,5 +1,6 @@
 """The command line, one module per command. Nothing heavy is imported before a command runs."""
 
+import gc
 import sys
 from typing import Annotated, Any
 
@@ -40,6 +41,8 @@ class Commands(TyperGroup):
             why = f"it broke ({type(trouble).__name__}: {sentence(trouble)})"
             say(ctx.invoked_subcommand or "", f"{why}; vaebench --traceback shows where.")
             raise typer.Exit(1) from None
+        finally:
+            gc.freeze()  # the process ends: looking through torch's modules for garbage would take most of a second
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)

@@ -4,6 +4,7 @@ A sampler factory is `(size, batch_size, generator) -> Sampler`; a sampler maps 
 (n, B). Convergence theory needs `with_replacement`: there successive minibatches are independent.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from vaebench.support.checks import positive_integer
 Sampler = Callable[[int], Tensor]
 SamplerFactory = Callable[[int, int, torch.Generator], Sampler]
 BLOCK = 2**16  # random numbers that a stream of `joint_draws` draws at once: part of what a seed means
+TAIL = 16  # numbers at the end of a tensor that torch's normal generator on the CPU fills otherwise than the others
 
 
 def with_replacement(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
@@ -93,9 +95,23 @@ class Stream(NamedTuple):
 
     def draw(self, n: int) -> tuple[Tensor, Tensor]:
         """Indices (n, B) and standard normal noise (n, K, B, D); the values depend on how n is split over calls."""
-        indices, device = self.sampler(n), self.generator.device
-        noise = torch.randn((n, *self.noise_shape), generator=self.generator, dtype=self.dtype, device=device)
-        return indices, noise
+        return self.sampler(n), self._noise(n)
+
+    def last(self, n: int, used: int) -> tuple[Tensor, Tensor]:
+        """The first `used` of n draws, after which nothing is drawn any more.
+
+        On the CPU, where `torch.randn` fills a tensor from its first number on, but for the last 16, the noise of the
+        other draws is never made: a fleet that takes 16 steps at rest would throw nine tenths of it away.
+
+        Returns:
+            Indices (used, B) and noise (used, K, B, D), those of `draw(n)`.
+        """
+        made = used + -(-TAIL // math.prod(self.noise_shape)) if self.generator.device.type == "cpu" else n
+        return self.sampler(n)[:used], self._noise(min(n, made))[:used]
+
+    def _noise(self, n: int) -> Tensor:
+        device = self.generator.device
+        return torch.randn((n, *self.noise_shape), generator=self.generator, dtype=self.dtype, device=device)
 
 
 def block_length(stream: Stream) -> int:
@@ -104,16 +120,19 @@ def block_length(stream: Stream) -> int:
     return max(1, min(256, BLOCK // (batch_size * (samples * latents + 1))))
 
 
-def joint_draws(streams: Sequence[Stream]) -> Iterator[tuple[Tensor, Tensor]]:
+def joint_draws(streams: Sequence[Stream], count: int) -> Iterator[tuple[Tensor, Tensor]]:
     """One draw of every stream at a time, made in blocks whose length does not depend on the number of streams.
 
     Args:
-        streams: S streams of one noise shape.
+        streams: S streams of one noise shape, which are not drawn from afterwards unless `block_length` divides count.
+        count: how many draws.
 
     Yields:
-        Indices (S, B) and noise (S, K, B, D), without end.
+        Indices (S, B) and noise (S, K, B, D): the first ones, whatever the count.
     """
     block = block_length(streams[0])
-    while True:
-        indices, noise = zip(*(stream.draw(block) for stream in streams), strict=True)
+    for start in range(0, count, block):
+        used = min(block, count - start)
+        drawn = (stream.draw(block) if used == block else stream.last(block, used) for stream in streams)
+        indices, noise = zip(*drawn, strict=True)
         yield from zip(torch.stack(indices, 1), torch.stack(noise, 1), strict=True)

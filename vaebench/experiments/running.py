@@ -93,6 +93,30 @@ def run(
         return done or _go_on(place, experiment, progress, stop, every, found)
 
 
+class _Keeper:
+    """Keeps a snapshot every so many seconds, and at once where the run is asked to stop, which ends it."""
+
+    def __init__(
+        self,
+        place: ResultDirectory,
+        rows: list[dict[str, Any]],
+        meter: _Meter,
+        stop: Callable[[], bool] | None,
+        every: float,
+    ):
+        self._place, self._rows, self._meter, self._stop, self._every = place, rows, meter, stop, every
+        self._saved = time.monotonic()
+
+    def __call__(self, take: Callable[[], Snapshot]) -> None:
+        asked = self._stop is not None and self._stop()
+        if asked or time.monotonic() - self._saved >= self._every:
+            snapshot = take()
+            self._place.keep(Unfinished(snapshot, self._rows, self._meter.seconds()))
+            self._saved = time.monotonic()
+            if asked:
+                raise Interrupted(snapshot.step)
+
+
 def _go_on(
     place: ResultDirectory,
     experiment: Experiment,
@@ -114,18 +138,7 @@ def _go_on(
     marks = geometric(experiment.steps, experiment.measures.per_decade)
     rows: list[dict[str, Any]] = before.rows if before else []
     meter = _Meter(experiment.device, before.seconds if before else 0.0)
-    saved = time.monotonic()
     compiler = Compiler(note) if experiment.compiled else None
-
-    def keep(take: Callable[[], Snapshot]) -> None:
-        nonlocal saved
-        asked = stop is not None and stop()
-        if asked or time.monotonic() - saved >= every:
-            snapshot = take()
-            place.keep(Unfinished(snapshot, rows, meter.seconds()))
-            saved = time.monotonic()
-            if asked:
-                raise Interrupted(snapshot.step)
 
     def say(number: int) -> float:
         if progress is not None:
@@ -146,7 +159,7 @@ def _go_on(
         checkpoints=marks,
         probes={name: meter.aside(probe) for name, probe in probes_of(Setting(experiment, problem, marks)).items()},
         start=before.snapshot if before else None,
-        keep=keep,
+        keep=_Keeper(place, rows, meter, stop, every),
         compiler=compiler or eager,
     ):
         rows += last.rows()

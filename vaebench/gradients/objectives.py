@@ -53,7 +53,7 @@ class Objective:
     def log_weights(self, model: LatentModel, x: Tensor, z: Tensor, q: Gaussian) -> Tensor:
         """log w of samples z (K, B, D) drawn from q, for x (B, *event); (K, B) in nats."""
         ratio = standard_normal_log_prob(z) - q.log_prob(z)
-        return model.likelihood(z).log_prob(x) + self.beta * ratio
+        return model.likelihood(z).log_prob(x).add(ratio, alpha=self.beta)
 
     def bound(self, log_w: Tensor) -> Tensor:
         """The bound's one-draw estimate, finite for any finite log-weights and continuous in alpha up to the ELBO.
@@ -79,7 +79,7 @@ class Objective:
         """The largest log-weight M (1, ...), a constant, and (1 - alpha)(log w - M), in float32 at least."""
         wide = log_w.to(torch.promote_types(log_w.dtype, torch.float32))
         top = wide.detach().amax(0, keepdim=True)
-        top = torch.where(top.isfinite(), top, 0.0)
+        top = top.nan_to_num(0.0, 0.0, 0.0)
         tempered = (1 - self.alpha) * (wide - top)
         # of weights too small to count, the gradients would be denormal, and slow
         return top, tempered.masked_fill(tempered < -NEGLIGIBLE, -math.inf)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,17 +42,7 @@ def write_frontier(
     """
     table, figure = _table(found, reached), _draw(found, reached)
     vector = svg(figure, "frontier")
-    answered, within, checked = _answers(found, reached)
-    words = about(study, "frontier", [TRIAL] if is_trial(study) else answered) | {
-        "verdict": f"{within} of {checked} forecasts within 25 % or two standard errors of what was reached",
-        "state": "good" if within == checked else "bad",
-        "checks": checked,
-        "failed": checked - within,
-        "arms": len(study.arms),
-        "runs": sum(len(arm.experiment.seeds) for arm in study.arms),
-        "diverged": 0,
-        "commits": sorted(set(commits)),
-    }
+    words = _words(study, found, reached, commits)
     alt = "Forecast and reached T_n against the cost of one gradient"
     experiments = as_json(study.to_dict())
     page = (
@@ -83,6 +74,23 @@ def agrees(forecast: Forecast, found: Estimate) -> bool:
     return abs(forecast.value - found.value) <= max(
         0.25 * abs(found.value), CLEAR_DIFFERENCE * float(np.nan_to_num(error))
     )
+
+
+def _words(
+    study: Study, found: Sequence[Forecast], reached: Mapping[str, Estimate], commits: Sequence[str]
+) -> dict[str, Any]:
+    """What the page says of the study as a whole; report.json has it, too."""
+    answered, within, checked = _answers(found, reached)
+    return about(study, "frontier", [TRIAL] if is_trial(study) else answered) | {
+        "verdict": f"{within} of {checked} forecasts within 25 % or two standard errors of what was reached",
+        "state": "good" if within == checked else "bad",
+        "checks": checked,
+        "failed": checked - within,
+        "arms": len(study.arms),
+        "runs": sum(len(arm.experiment.seeds) for arm in study.arms),
+        "diverged": 0,
+        "commits": sorted(set(commits)),
+    }
 
 
 def _answers(found: Sequence[Forecast], reached: Mapping[str, Estimate]) -> tuple[list[Sentence], int, int]:

@@ -78,14 +78,8 @@ def train(
             `check_gradient` says what else is refused.
     """
     marks = geometric(steps) if checkpoints is None else tuple(checkpoints)
-    if len(marks) < 2 or marks[0] != 0 or marks[-1] != steps or any(a >= b for a, b in pairwise(marks)):
-        raise ValueError(f"checkpoints must increase from 0 to steps = {steps}, got {list(marks)}.")
     models = list(model) if isinstance(model, Sequence) else [model] * len(seeds)
-    if not seeds or len({seed % KEPT for seed in seeds}) < len(seeds) or len(models) != len(seeds):
-        raise ValueError(
-            f"seeds must be distinct in their lowest 32 bits, all that torch keeps of them, and one per model, got "
-            f"{list(seeds)} for {len(models)} model(s)."
-        )
+    _require_fit(marks, steps, seeds, len(models))
     if len(seeds) > 1:
         check_elementwise(optimizer)
     made = {id(one): Loss(one, estimator, objective) for one in models}  # pyright: ignore[reportArgumentType]
@@ -98,7 +92,8 @@ def train(
         restore(start, parameters, rule, streams)
     done = start.step if start else 0
     taker = step_taker(losses[0], rule, compiler)
-    moves = _moves(taker, parameters, rule, schedule, data, streams, observe, done)
+    draws = joint_draws(streams, steps - done)
+    moves = _moves(taker, parameters, rule, schedule, data, draws, observe, done)
     live = State(done, parameters, losses[0], data, tuple(seeds))
     block = block_length(streams[0])
 
@@ -107,6 +102,17 @@ def train(
             keep(lambda: capture(step, parameters, rule, streams, taken, found))
 
     return _report(live, moves, marks, dict(probes or {}), start, save)
+
+
+def _require_fit(marks: Sequence[int], steps: int, seeds: Sequence[int], models: int) -> None:
+    """Refuse checkpoints that do not go from the start to the end, and seeds that are not distinct, one per model."""
+    if len(marks) < 2 or marks[0] != 0 or marks[-1] != steps or any(a >= b for a, b in pairwise(marks)):
+        raise ValueError(f"checkpoints must increase from 0 to steps = {steps}, got {list(marks)}.")
+    if not seeds or len({seed % KEPT for seed in seeds}) < len(seeds) or models != len(seeds):
+        raise ValueError(
+            f"seeds must be distinct in their lowest 32 bits, all that torch keeps of them, and one per model, got "
+            f"{list(seeds)} for {models} model(s)."
+        )
 
 
 def _streams(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory, seeds: Sequence[int]) -> list[Stream]:
@@ -121,12 +127,12 @@ def _moves(
     optimizer: Optimizer,
     schedule: Callable[[int], float],
     data: Tensor,
-    streams: Sequence[Stream],
+    draws: Iterator[tuple[Tensor, Tensor]],
     observe: Callable[[Step], None] | None,
     done: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     like = next(iter(parameters.values()))
-    for number, (indices, noise) in enumerate(joint_draws(streams), done + 1):
+    for number, (indices, noise) in enumerate(draws, done + 1):
         x = minibatch(data, indices, like)
         gamma = schedule(number)
         for group in optimizer.param_groups:

@@ -196,8 +196,8 @@ def streaming(name, note=""):
 
     def register(change):
         def trainer(*args, **options):
-            def altered(streams):
-                return change(original(streams))
+            def altered(streams, count):
+                return change(original(streams, count))
 
             original = fleet.joint_draws
             with patch.object(fleet, "joint_draws", altered):

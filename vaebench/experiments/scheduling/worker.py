@@ -5,6 +5,7 @@ its standard input. It writes {"step"} as it goes and {"warning"} where there is
 {"stopped"} (a step) or {"failed"} (a sentence). Where its standard input ends, its parent is gone: it stops, too.
 """
 
+import gc
 import json
 import os
 import signal
@@ -62,6 +63,7 @@ def main() -> None:
         _say(failed=f"{type(broken).__name__}: {sentence(broken)}")
     else:
         _say(done=True)
+    gc.freeze()  # the process ends: looking through torch's modules for garbage would take it most of a second
 
 
 def _say(**line: Any) -> None:
