@@ -24,7 +24,7 @@ from vaebench.gates.verdict import LEVEL, Verdict
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_gradient
+from vaebench.gradients.trial import check_replicates
 from vaebench.models import as_input, check_input
 from vaebench.support.layers import like_parameters
 from vaebench.training.fleet import train
@@ -102,7 +102,7 @@ def run_gates(
     law = law or _name(estimator)
     data = check_input(model, data)  # pyright: ignore[reportArgumentType]
     estimator, own_value = separated(estimator, model, objective, data)
-    data = as_input(check_gradient(Loss(model, estimator, objective), data), like_parameters(model))  # pyright: ignore[reportArgumentType]
+    data = as_input(check_replicates(Loss(model, estimator, objective), data), like_parameters(model))  # pyright: ignore[reportArgumentType]
     subject = Subject(model, estimator, objective, data, batch_size, rule, sampler, trainer)
     say("looking for an exact reference")
     trusted = model if reference is None else reference
@@ -141,7 +141,8 @@ def _name(estimator: Estimator) -> str:
 
 def _require_small_steps(exact: Reference, model: nn.Module, schedule: Callable[[int], float]) -> None:
     names = own_parameters(exact.loss)
-    start = {name: model.get_parameter(name.removeprefix("model.")).detach().unsqueeze(0) for name in names}
+    own = dict(model.named_parameters())
+    start = {name: own[name.removeprefix("model.")].detach().unsqueeze(0) for name in names}
     if sum(p.numel() for p in start.values()) > bounds.DENSE:
         return
     top, first = float(torch.linalg.eigvalsh(exact.hessians(start))[0, -1]), schedule(1)

@@ -17,8 +17,9 @@ from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import estimator_name
 from vaebench.measures.moments import Moments, gather
 from vaebench.models import as_input
+from vaebench.support.attributes import copy_of
 from vaebench.support.layers import explaining
-from vaebench.support.repeatable import copy_of, preserved
+from vaebench.support.repeatable import preserved
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
 from vaebench.training.records import Checkpoint, Step
@@ -54,9 +55,10 @@ class Subject:
     def at_parameters(self, parameters: Parameters) -> "Subject":
         """The same at other parameters, by their names in `Loss`."""
         model = copy_of(self.model)
+        own = dict(model.named_parameters())
         with torch.no_grad():
             for name, value in parameters.items():
-                model.get_parameter(name.removeprefix("model.")).copy_(value)
+                own[name.removeprefix("model.")].copy_(value)
         return replace(self, model=model)
 
     def with_samples(self, samples: int) -> "Subject":
