@@ -18,7 +18,7 @@ from vaebench.gates.applying import (
 )
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.reference import Reference, exact_reference
-from vaebench.gates.running import REPLICATES, StageCallback, plan_of, watch_run
+from vaebench.gates.running import REPLICATES, Stage, StageCallback, plan_of, watch_run
 from vaebench.gates.subject import Subject, Trainer, separated
 from vaebench.gates.verdict import LEVEL, Verdict
 from vaebench.gradients.estimators import Estimator
@@ -86,7 +86,7 @@ def run_gates(
         trainer: the training loop under test, with the signature of `vaebench.training.fleet.train`.
         budget: the error of the mean gradient's size, relative to it, that is to be found with probability 0.9, as
             by `replicates_for`; `replicates` are then as many as that takes.
-        progress: called with a line of text when something begins or is left out.
+        progress: called with a `Stage` when something begins or is left out.
 
     Returns:
         The verdicts, in the order in which they were reached; `vaebench.gates.overall` says what they say together.
@@ -104,23 +104,23 @@ def run_gates(
     estimator, own_value = separated(estimator, model, objective, data)
     data = as_input(check_replicates(Loss(model, estimator, objective), data), like_parameters(model))  # pyright: ignore[reportArgumentType]
     subject = Subject(model, estimator, objective, data, batch_size, rule, sampler, trainer)
-    say("looking for an exact reference")
+    say(Stage("looking for an exact reference"))
     trusted = model if reference is None else reference
     exact = exact_reference(trusted, objective, data)  # pyright: ignore[reportArgumentType]
     if exact is not None and exact.kind == "quadrature" and exact.size > AFFORDED:
         took = f"one takes {exact.size:,} numbers, at most {AFFORDED:,} are taken"
-        say(f"left out: exact gradients: {took}; use fewer rows")
+        say(Stage("exact gradients", f"{took}; use fewer rows"))
         exact = None
     schedule = inverse_sqrt(0.03) if schedule is None else schedule
     if named == "sgd" and exact is not None:
         _require_small_steps(exact, model, schedule)
     if budget is not None:
         plan = replace(plan, replicates=replicates_for(subject, budget, plan, exact, trusted))
-        say(f"{plan.replicates} gradients at each point for a resolution of {budget:g}")
+        say(Stage(f"{plan.replicates} gradients at each point for a resolution of {budget:g}"))
     beside = closest_trusted(subject, trusted, plan)
     run = watch_run(subject, schedule, exact, beside, plan, say)
     if exact is None:
-        say("left out: ledgers and envelopes need an exact gradient, and this model has none")
+        say(Stage("ledgers and envelopes", "they need an exact gradient, and there is none"))
     case = Case(subject, run, plan, exact, trusted, beside, law, say)
     return [
         *of_every_step(case),
@@ -131,7 +131,7 @@ def run_gates(
     ]
 
 
-def _silent(line: str) -> None:
+def _silent(stage: Stage) -> None:
     """No progress."""
 
 

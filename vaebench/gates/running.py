@@ -16,13 +16,37 @@ from vaebench.support.checks import positive_integer
 from vaebench.support.seeding import KEPT, derived_seed
 from vaebench.training.records import Checkpoint, Divergence
 
-StageCallback = Callable[[str], None]
 HELD = 2**24  # numbers of gradients of a run that are kept
 PREFIX, PAIRS = 80, 20  # steps beside the exact gradient where it is a quadrature
 CHEAP = 2000  # parameters up to which every step is replayed
 STRATUM = 25  # steps of which one, at random, is replayed of larger nets
 CONTROLS = 200  # steps with an independent gradient
 REPLICATES, FEWEST_REPLICATES = 4000, 800  # gradients at a point: wanted, and at least
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is told of a certificate as it goes on.
+
+    Attributes:
+        title: what begins, or what was left out.
+        reason: why it was left out; "" of what begins.
+    """
+
+    title: str
+    reason: str = ""
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it was not done."""
+        return bool(self.reason)
+
+    def __str__(self) -> str:
+        """A line for people."""
+        return f"left out: {self.title}: {self.reason}" if self.left_out else self.title
+
+
+StageCallback = Callable[[Stage], None]
 
 
 @dataclass(frozen=True)
@@ -181,7 +205,7 @@ def watch_run(
         [next(seeds) for _ in range(plan.members)], sampler=s.sampler, checkpoints=marks, observe=recorder.observe,
     )  # fmt: skip
     points, diverged, like = {}, (), {}
-    say(f"training {plan.members} members for {n} steps")
+    say(Stage(f"training {plan.members} members for {n} steps"))
     for checkpoint in loop:
         like, diverged = checkpoint.state.parameters, checkpoint.diverged
         points |= _point(checkpoint)
