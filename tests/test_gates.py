@@ -241,3 +241,40 @@ def test_a_float32_model_passes(generator):
     model, data = linear_vae(generator=generator), linear_gaussian(64, generator=generator) / 3
     verdicts = run_gates(model, pathwise, Objective(), data, optimizer="adam", **QUICK)
     assert not failed(verdicts), failed(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": lambda parameters, lr: None}, "The optimizer must be made with step and param_groups"),
+        ({"sampler": lambda size, batch_size, generator: 5}, "The sampler must make a function n -> .* got 5"),
+        (
+            {"sampler": lambda size, batch_size, generator: lambda n: torch.zeros(n, 3)},
+            r"of int64 for 2, got torch.float32 of shape \(2, 3\)",
+        ),
+        ({"trainer": lambda *_, **__: None}, "The training loop '<lambda>' must yield checkpoints .* got None"),
+        ({"trainer": lambda *_, **__: [1]}, "The training loop '<lambda>' must yield checkpoints .* got 1"),
+        ({"replicates": 2**20 + 8}, r"replicates must be at most 1,048,576, got 1,048,584"),
+        ({"budget": 1e-300}, "A resolution of 1e-300 would take inf gradients at each point"),
+        ({"schedule": lambda n: 1e-320}, "the rounding of parameters hides how SGD moves; use a larger C"),
+        ({"objective": Objective(beta=1e308)}, "The gradient of '.*' by estimator 'analytic_kl' is .* too large to be"),
+        ({"objective": Objective(beta=1e200), "optimizer": "adam"}, "at the start, too large to be judged; mend the"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused_in_one_sentence(settings, message):
+    model, data = problem(16, 2)
+    asked = {"objective": Objective(), "steps": 100, "members": 2, "replicates": 800} | settings
+    with pytest.raises(ValueError, match=message) as caught:
+        run_gates(model, analytic_kl, asked.pop("objective"), data, **asked)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_a_loop_of_checkpoints_is_handed_through():
+    """The control: what `train` yields, and a generator of it, are taken."""
+    model, data = problem(16, 2)
+
+    def own(*arguments, **options):
+        yield from train(*arguments, **options)
+
+    verdicts = run_gates(model, analytic_kl, Objective(), data, trainer=own, steps=100, members=2, replicates=800)
+    assert {v.gate: v.outcome for v in verdicts}["replay"] == "pass"

@@ -8,6 +8,7 @@ from scipy import stats
 
 from vaebench.gates.directions import Tally
 from vaebench.gates.means import mean_p_value, smallest_by_parameter
+from vaebench.gates.paired import paired_mean
 from vaebench.support.skewness import reach, skewness_from, skewness_of, without_skewness
 
 
@@ -91,6 +92,18 @@ def test_differences_are_tested_less_their_skewness():
     assert found.named["scale"].skewness == pytest.approx(
         float(stats.skew((column.unsqueeze(1) + 0).numpy()[:, 0] + others.sum(1).numpy())), rel=1e-6
     )
+
+
+def test_differences_without_a_named_direction_are_tested_by_the_others():
+    """At an optimum no direction may be known; a mean of 0.5 in column 1 is found all the same."""
+    differences = torch.randn(400, 3, generator=seeded(6), dtype=torch.float64)
+    for shift, found_it in ((0.0, False), (0.5, True)):
+        found = Tally({}, {"a": 1, "b": 2})
+        for half, part in enumerate((differences + shift * torch.tensor([0, 1.0, 0])).chunk(2)):
+            found.enter(part, 0.0, half)
+            found.turn()
+        judged = paired_mean(["start"], [found.test(0.0)])
+        assert judged.outcome == ("fail" if found_it else "no power") and judged.smallest == math.inf
 
 
 def test_the_smallest_effect_knows_the_skewness():

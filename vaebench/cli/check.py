@@ -72,7 +72,7 @@ def check(
 
     torch.set_num_threads(1)  # a command owns its process, and gates are made of small operations
     with refusing("check"):
-        _require_feasible(steps, batch_size, samples, members, seed)
+        _require_feasible(steps, batch_size, samples, members, latents, seed)
         verdicts, left_out = _certify(
             {"model": model, "data": data, "estimator": estimator},
             {"reported": reported, "reference": reference, "sampler": sampler, "trainer": trainer},
@@ -102,7 +102,7 @@ def _overall(verdicts: Sequence[Verdict]) -> str:
     return overall(verdicts)
 
 
-def _require_feasible(steps: int, batch_size: int, samples: int, members: int, seed: int) -> None:
+def _require_feasible(steps: int, batch_size: int, samples: int, members: int, latents: int | None, seed: int) -> None:
     from vaebench.experiments.experiment import Measures
     from vaebench.experiments.limits import require_feasible, require_seeds
     from vaebench.support.checks import positive_integer
@@ -112,6 +112,9 @@ def _require_feasible(steps: int, batch_size: int, samples: int, members: int, s
     for name, value in sizes.items():
         positive_integer(name, value)
     require_feasible(vars(Measures()) | sizes | {"seeds": members})
+    if latents is not None:
+        numbers = positive_integer("latents", latents) * samples  # of the noise of one example
+        require_feasible(vars(Measures()) | sizes | {"seeds": members, "samples": numbers})
 
 
 def _certify(

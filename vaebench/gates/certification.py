@@ -19,12 +19,12 @@ from vaebench.gates.applying import (
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.reference import Reference, exact_reference
 from vaebench.gates.running import REPLICATES, Stage, StageCallback, plan_of, watch_run
-from vaebench.gates.subject import Subject, Trainer, separated
+from vaebench.gates.subject import Subject, Trainer, require_parts, separated
 from vaebench.gates.verdict import LEVEL, Verdict
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_replicates
+from vaebench.gradients.trial import check_replicates, require_finite
 from vaebench.models import as_input, check_input
 from vaebench.support.layers import like_parameters
 from vaebench.training.fleet import train
@@ -102,7 +102,10 @@ def run_gates(
     law = law or _name(estimator)
     data = check_input(model, data)  # pyright: ignore[reportArgumentType]
     estimator, own_value = separated(estimator, model, objective, data)
-    data = as_input(check_replicates(Loss(model, estimator, objective), data), like_parameters(model))  # pyright: ignore[reportArgumentType]
+    loss = Loss(model, estimator, objective)  # pyright: ignore[reportArgumentType]
+    data = as_input(check_replicates(loss, data), like_parameters(model))
+    require_finite(loss, data)
+    require_parts(rule, sampler, data, batch_size)
     subject = Subject(model, estimator, objective, data, batch_size, rule, sampler, trainer)
     say(Stage("looking for an exact reference"))
     trusted = model if reference is None else reference
@@ -113,7 +116,7 @@ def run_gates(
         exact = None
     schedule = inverse_sqrt(0.03) if schedule is None else schedule
     if named == "sgd" and exact is not None:
-        _require_small_steps(exact, model, schedule)
+        _require_small_steps(exact, model, schedule, steps)
     if budget is not None:
         plan = replace(plan, replicates=replicates_for(subject, budget, plan, exact, trusted))
         say(Stage(f"{plan.replicates} gradients at each point for a resolution of {budget:g}"))
@@ -139,13 +142,25 @@ def _name(estimator: Estimator) -> str:
     return getattr(estimator, "__name__", type(estimator).__name__)
 
 
-def _require_small_steps(exact: Reference, model: nn.Module, schedule: Callable[[int], float]) -> None:
+def _require_small_steps(exact: Reference, model: nn.Module, schedule: Callable[[int], float], steps: int) -> None:
+    """Refuse steps too large for SGD's inequalities, and ones of which rounding leaves nothing to judge."""
+    last, least = schedule(steps), torch.finfo(exact.data.dtype).eps
+    if not last >= least:
+        raise ValueError(
+            f"The last step size is {last:g}, and below {least:.1g} the rounding of parameters hides how SGD moves; "
+            "use a larger C."
+        )
     names = own_parameters(exact.loss)
     own = dict(model.named_parameters())
     start = {name: own[name.removeprefix("model.")].detach().unsqueeze(0) for name in names}
     if sum(p.numel() for p in start.values()) > bounds.DENSE:
         return
-    top, first = float(torch.linalg.eigvalsh(exact.hessians(start))[0, -1]), schedule(1)
+    curvature = exact.hessians(start)
+    if not curvature.isfinite().all():
+        raise ValueError(
+            "The curvature of the bound is not finite at the start; use a smaller beta, or rescale the data."
+        )
+    top, first = float(torch.linalg.eigvalsh(curvature)[0, -1]), schedule(1)
     if not top * first <= 1:
         raise ValueError(
             f"SGD's inequalities need L C <= 1, but L = {top:.3g} at the start and C = {first:.3g} give "

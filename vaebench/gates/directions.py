@@ -60,9 +60,9 @@ class Tally:
     def __init__(self, named: dict[str, Tensor], sizes: dict[str, int]):
         """Of directions by name, (2, p) each from two independent halves of draws, whose product is |d|^2 unbiased."""
         self.names, self.sizes = list(named), sizes
-        self.named = torch.stack([halves.mean(0) for halves in named.values()], 1)
+        self.named = torch.stack([halves.mean(0) for halves in named.values()], 1) if named else None
         self.lengths = [float(halves.prod(0).sum()) for halves in named.values()]
-        shape = (2, *self.named.shape[:1])
+        shape = (2, sum(sizes.values()))
         self.total, self.squares, self.cubes = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
         self.scores: list[Tensor] = []
         self.crossed: list[Tensor] = []
@@ -74,10 +74,10 @@ class Tally:
         self.total[half] += off.sum(0).cpu()
         self.squares[half] += off.square().sum(0).cpu()
         self.cubes[half] += off.pow(3).sum(0).cpu()
-        self.scores.append(off @ self.named)
+        self.scores.append(off.new_zeros(len(off), 0) if self.named is None else off @ self.named)
         if self.directions is not None:
             pieces = off.split(list(self.sizes.values()), 1)
-            along = self.directions.split(list(self.sizes.values()))
+            along = self.directions.to(off).split(list(self.sizes.values()))
             parts = [piece @ direction for piece, direction in zip(pieces, along, strict=True)]
             self.crossed.append(torch.stack([sum(parts), *parts], 1))  # pyright: ignore[reportArgumentType, reportCallIssue]
         self.counts[half] += len(off)
@@ -86,7 +86,7 @@ class Tally:
     def turn(self) -> None:
         """The first half is over: its mean is the direction along which the second is looked at."""
         if self.directions is None:
-            self.directions = (self.total[0] / self.counts[0]).to(self.named)
+            self.directions = self.total[0] / self.counts[0]
 
     def test(self, rounding: float) -> Differences:
         """All families together."""
@@ -95,7 +95,8 @@ class Tally:
         assert self.directions is not None
         pieces = self.directions.split(list(self.sizes.values()))
         lengths = torch.stack([piece.abs().sum() for piece in (self.directions, *pieces)])
-        crossed = _p_values(torch.cat(self.crossed), slack * lengths)
+        crosses = torch.cat(self.crossed)
+        crossed = _p_values(crosses, slack * lengths.to(crosses))
         mean, square, cube = (sums.sum(0) / count for sums in (self.total, self.squares, self.cubes))
         variance = (square - mean.square()).clamp(min=0)
         skewness = skewness_from(variance, cube - 3 * mean * square + 2 * mean**3)
@@ -108,6 +109,7 @@ class Tally:
         return Differences(named, min(1.0, FAMILIES * families[worst]), worst, count)
 
     def _along(self, index: int, slack: float) -> Along:
+        assert self.named is not None
         direction, scores = self.named[:, index], torch.cat(self.scores)[:, index]
         square = self.lengths[index]
         p_value = float(_p_values(scores.unsqueeze(1), slack * direction.abs().sum().unsqueeze(0))[0])

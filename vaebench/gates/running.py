@@ -10,7 +10,7 @@ from vaebench.gates.path import Mismatch, Path, Watch
 from vaebench.gates.randomness import Randomness
 from vaebench.gates.recorder import Recorder
 from vaebench.gates.reference import Reference
-from vaebench.gates.subject import Subject
+from vaebench.gates.subject import Subject, checkpoints_of
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.support.checks import positive_integer
 from vaebench.support.seeding import KEPT, derived_seed
@@ -21,7 +21,7 @@ PREFIX, PAIRS = 80, 20  # steps beside the exact gradient where it is a quadratu
 CHEAP = 2000  # parameters up to which every step is replayed
 STRATUM = 25  # steps of which one, at random, is replayed of larger nets
 CONTROLS = 200  # steps with an independent gradient
-REPLICATES, FEWEST_REPLICATES = 4000, 800  # gradients at a point: wanted, and at least
+REPLICATES, FEWEST_REPLICATES, MOST_REPLICATES = 4000, 800, 2**20  # gradients at a point: wanted, at least, at most
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ def plan_of(steps: int, members: int, replicates: int, seed: int) -> Plan:
         raise ValueError(f"steps must be at least 100 for the gates of a run, got {steps}.")
     if positive_integer("replicates", replicates) < FEWEST_REPLICATES or replicates % 8:
         raise ValueError(f"replicates must be at least {FEWEST_REPLICATES} and a multiple of 8, got {replicates}.")
+    if replicates > MOST_REPLICATES:
+        raise ValueError(f"replicates must be at most {MOST_REPLICATES:,}, got {replicates:,}.")
     return Plan(steps, members, replicates, seed)
 
 
@@ -206,7 +208,7 @@ def watch_run(
     )  # fmt: skip
     points, diverged, like = {}, (), {}
     say(Stage(f"training {plan.members} members for {n} steps"))
-    for checkpoint in loop:
+    for checkpoint in checkpoints_of(s.trainer, loop):
         like, diverged = checkpoint.state.parameters, checkpoint.diverged
         points |= _point(checkpoint)
     path = recorder.path()

@@ -89,6 +89,19 @@ def check_replicates(loss: Loss, data: Any) -> Tensor:
     return data
 
 
+def require_finite(loss: Loss, data: Tensor) -> None:
+    """Refuse a loss whose gradient at its own parameters, at a few rows, has no finite fourth moment: no test has."""
+    x, noise = _few(loss, data)
+    with preserved(loss), torch.enable_grad():
+        found = grad(loss_function(loss))(own_parameters(loss), x, noise)
+    for name, gradient in found.items():
+        if not (largest := gradient.double().abs().max()).pow(4).isfinite():
+            raise ValueError(
+                f"The gradient of {name.removeprefix('model.')!r} by {estimator_name(loss.estimator).lower()} is "
+                f"{float(largest):.2g} at the start, too large to be judged; mend the model, or use a smaller beta."
+            )
+
+
 def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
     """Refuse a loss whose gradient under `vmap`, at a few rows and noise, cannot be had or is not autograd's."""
     parameters, model, name = own_parameters(loss), loss.model, estimator_name(loss.estimator)
