@@ -107,7 +107,7 @@ def draws_its_own(model, x, noise, objective):
         (shrunk, Objective(), "biased"),
         (decoder_detached, Objective(), "biased"),
         (shares_its_batch, Objective(), r"one surrogate per example, shape \(B,\) = \(2,\) .*got \(1,\)"),
-        (changes_its_noise, Objective(), "changes its x or its noise in place"),
+        (changes_its_noise, Objective(), "changes what it is given in place"),
         (hooked, Objective(), "through vmap"),
         (draws_its_own, Objective(), "'draws_its_own' draws or seeds random numbers"),
     ],

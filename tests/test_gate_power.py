@@ -9,7 +9,7 @@ from scipy import stats
 
 from tests.convergence.faults.beds import problem
 from vaebench.data.sampling import epochwise
-from vaebench.gates import bounds, run_gates, walking
+from vaebench.gates import Stage, bounds, run_gates, walking
 from vaebench.gates.certification import FALSE_ALARM
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
@@ -336,7 +336,7 @@ def test_a_budget_buys_replicates():
 
 def test_a_loop_that_does_not_say_its_noise_is_not_replayed_and_that_is_said():
     model, data = problem(64, 2)
-    said: list[str] = []
+    said: list[Stage] = []
 
     def silent(*arguments, observe=None, **options):
         return train(*arguments, observe=lambda step: observe(step._replace(noise=None)), **options)
@@ -346,7 +346,7 @@ def test_a_loop_that_does_not_say_its_noise_is_not_replayed_and_that_is_said():
         progress=said.append,
     )  # fmt: skip
     assert "replay" not in {verdict.gate for verdict in found}
-    assert "left out: replay and randomness, the training loop does not say what noise it drew" in said
+    assert Stage("replay and randomness", "the training loop does not say what noise it drew") in said
 
 
 def test_a_certificate_judges_sgd_by_what_it_moved():

@@ -8,7 +8,7 @@ import torch
 
 from tests.convergence.faults.beds import problem
 from vaebench.data import linear_gaussian
-from vaebench.gates import FALSE_ALARM, Verdict, certification, judge, run_gates
+from vaebench.gates import FALSE_ALARM, Stage, Verdict, certification, judge, run_gates
 from vaebench.gates.means import mean_p_value
 from vaebench.gates.path import mismatch
 from vaebench.gates.reference import exact_reference, flat
@@ -156,10 +156,9 @@ def test_an_exact_gradient_that_takes_too_long_is_left_out_and_said_so(monkeypat
         settings = {"steps": 100, "members": 8, "replicates": 800, "batch_size": 2}
         verdicts = run_gates(model, pathwise, Objective(2, 0.5), data / 4, **settings, progress=said.append)
         assert ("descent ledger" in by_gate(verdicts)) == (most == 12_400)
-    assert (
-        "left out: exact gradients: one takes 12,400 numbers, at most 12,399 are taken; use fewer rows" in kept[12_399]
-    )
-    assert not any("exact gradients" in line for line in kept[12_400])
+    reason = "one takes 12,400 numbers, at most 12,399 are taken; use fewer rows"
+    assert Stage("exact gradients", reason) in kept[12_399]
+    assert not any(stage.title == "exact gradients" for stage in kept[12_400])
 
 
 def test_three_latents_have_no_reference_and_say_so(generator):
@@ -169,7 +168,8 @@ def test_three_latents_have_no_reference_and_say_so(generator):
     verdicts = run_gates(model, analytic_kl, Objective(), data, batch_size=4, **QUICK, progress=said.append)
     assert not failed(verdicts), failed(verdicts)
     assert "trusted" in by_gate(verdicts)["gradient mean"].claim
-    assert any(line.startswith("left out: ledgers and envelopes") for line in said)
+    assert Stage("ledgers and envelopes", "they need an exact gradient, and there is none") in said
+    assert {stage.title for stage in said if not stage.left_out} >= {"variance against B and K"}
     assert {"replay", "randomness", "paired ledger", "gradient mean, paired"} <= by_gate(verdicts).keys()
 
 
@@ -241,3 +241,40 @@ def test_a_float32_model_passes(generator):
     model, data = linear_vae(generator=generator), linear_gaussian(64, generator=generator) / 3
     verdicts = run_gates(model, pathwise, Objective(), data, optimizer="adam", **QUICK)
     assert not failed(verdicts), failed(verdicts)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": lambda parameters, lr: None}, "The optimizer must be made with step and param_groups"),
+        ({"sampler": lambda size, batch_size, generator: 5}, "The sampler must make a function n -> .* got 5"),
+        (
+            {"sampler": lambda size, batch_size, generator: lambda n: torch.zeros(n, 3)},
+            r"of int64 for 2, got torch.float32 of shape \(2, 3\)",
+        ),
+        ({"trainer": lambda *_, **__: None}, "The training loop '<lambda>' must yield checkpoints .* got None"),
+        ({"trainer": lambda *_, **__: [1]}, "The training loop '<lambda>' must yield checkpoints .* got 1"),
+        ({"replicates": 2**20 + 8}, r"replicates must be at most 1,048,576, got 1,048,584"),
+        ({"budget": 1e-300}, "A resolution of 1e-300 would take inf gradients at each point"),
+        ({"schedule": lambda n: 1e-320}, "the rounding of parameters hides how SGD moves; use a larger C"),
+        ({"objective": Objective(beta=1e308)}, "The gradient of '.*' by estimator 'analytic_kl' is .* too large to be"),
+        ({"objective": Objective(beta=1e200), "optimizer": "adam"}, "at the start, too large to be judged; mend the"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused_in_one_sentence(settings, message):
+    model, data = problem(16, 2)
+    asked = {"objective": Objective(), "steps": 100, "members": 2, "replicates": 800} | settings
+    with pytest.raises(ValueError, match=message) as caught:
+        run_gates(model, analytic_kl, asked.pop("objective"), data, **asked)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_a_loop_of_checkpoints_is_handed_through():
+    """The control: what `train` yields, and a generator of it, are taken."""
+    model, data = problem(16, 2)
+
+    def own(*arguments, **options):
+        yield from train(*arguments, **options)
+
+    verdicts = run_gates(model, analytic_kl, Objective(), data, trainer=own, steps=100, members=2, replicates=800)
+    assert {v.gate: v.outcome for v in verdicts}["replay"] == "pass"

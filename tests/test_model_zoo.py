@@ -5,6 +5,9 @@ The right value is that of plain autograd on a copy, one gradient at a time, wit
 
 import copy
 import math
+import random
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import NamedTuple
@@ -23,7 +26,7 @@ from vaebench.measures import moments, probes
 from vaebench.measures.likelihood import bound, log_likelihood
 from vaebench.models import VAE, gaussian
 from vaebench.models.distributions import Gaussian
-from vaebench.support.repeatable import copy_of
+from vaebench.support.attributes import copy_of
 from vaebench.training.compilation import Compiler
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import adam, sgd
@@ -114,6 +117,120 @@ class Counting(nn.Module):
     def forward(self, x):
         self.calls.add_(1)
         return x
+
+
+class Remembering(nn.Module):
+    """Keeps what it was called with, deep within containers of every kind, and in a slot."""
+
+    __slots__ = ("calls",)
+
+    def __init__(self):
+        super().__init__()
+        self.deep, self.queue, self.names = {"a": [[0]]}, deque([1], 3), {0}
+        self.ordered = OrderedDict(first=1)
+
+    def forward(self, x):
+        self.calls = len(self.deep["a"][0])
+        self.deep["a"][0].append(self.calls)
+        self.queue.append(self.calls)
+        self.names.add(self.calls)
+        self.ordered["last"] = self.calls
+        return x
+
+
+class Adding(nn.Module):
+    """Adds to a tensor or an array that is no buffer."""
+
+    def __init__(self, total):
+        super().__init__()
+        self.total = [total]
+
+    def forward(self, x):
+        self.total[0] += 1
+        return x
+
+
+class Hooking(nn.Module):
+    """Hooks itself in every call."""
+
+    def forward(self, x):
+        self.register_forward_hook(lambda layer, given, found: 1.1 * found)
+        return x
+
+
+class Toggling(nn.Linear):
+    """Freezes its weights, and thaws them."""
+
+    def forward(self, x):
+        self.weight.requires_grad_(not self.weight.requires_grad)
+        return super().forward(x)
+
+
+class Calling(nn.Module):
+    """Calls a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Recurrent(nn.Module):
+    """A layer of torch that keeps a list of its weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.GRU(1, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.cells(x.unsqueeze(-1))[0][:, -1]
+
+
+class Single(nn.Linear):
+    """A layer that computes in float32."""
+
+    def forward(self, x):
+        return super().forward(x.float()).double()
+
+
+def hooked():
+    """Hooks that keep what they see, at layers of torch's."""
+    model = net()
+
+    def keep(layer, given, *found):
+        layer.kept = given
+
+    model.encoder[0].register_forward_hook(keep)
+    model.decoder[0].register_forward_pre_hook(keep)
+    return model
+
+
+def in_single():
+    model = net([Single(2, 2)])
+    model.encoder[2].float()
+    return model
+
+
+def locked():
+    model = net()
+    model.encoder[0].lock = threading.Lock()
+    return model
+
+
+def seeding(seed, draw):
+    return lambda x: (seed(0), x + draw())[1]
+
+
+def counted():
+    calls = []
+
+    def count(x):
+        calls.append(1)
+        return len(calls) * x
+
+    return net([Calling(count)])
 
 
 class Clipping(nn.Linear):
@@ -256,7 +373,7 @@ GRADIENTS = (
     "certify",
 )
 BATCHED = r"Layer '{}' \(BatchNorm1d\) is {}, so an example's gradient would depend on the rest of its batch"
-DRAWS = r"Layer '{}' \({}\) draws or seeds random numbers of its own, and all noise must be an argument"
+DRAWS = r"Layer '{}' \({}\) (gives .*)?draws or seeds random numbers of its own, and all noise must be an argument"
 KINDS = {
     "plain": Kind(net),
     "frozen decoder": Kind(frozen("decoder")),
@@ -287,6 +404,52 @@ KINDS = {
     "kept in a buffer": Kind(lambda: net([Holding()]), r"Layer 'encoder.2' \(Holding\) changes its 'held'"),
     "counting layer": Kind(lambda: net([Counting()]), r"Layer 'encoder.2' \(Counting\) changes its 'calls'"),
     "clipping layer": Kind(lambda: net([Clipping(2, 2)]), r"Layer 'encoder.2' \(Clipping\) changes its 'weight'"),
+    "deep memory": Kind(lambda: net([Remembering()], [Remembering()])),
+    "hooks that keep": Kind(hooked),
+    "adds to a tensor": Kind(
+        lambda: net([Adding(torch.zeros(2))]), r"Layer 'encoder.2' \(Adding\) changes its 'total' when it is called"
+    ),
+    "adds to an array": Kind(
+        lambda: net([Adding(np.zeros(2))]), r"Layer 'encoder.2' \(Adding\) changes its 'total' when it is called"
+    ),
+    "hooks itself": Kind(lambda: net([Hooking()]), "gives another result when it is called again: it remembers its"),
+    "counts its calls": Kind(counted, r"Layer 'encoder.2' \(Calling\) gives another result when it is called again"),
+    "toggles requires_grad": Kind(
+        lambda: net([Toggling(2, 2)]), r"Layer 'encoder.2' \(Toggling\) changes its 'weight' when it is called"
+    ),
+    "Python's generator": Kind(
+        lambda: net([Calling(seeding(random.seed, random.random))]), DRAWS.format("encoder.2", "Calling")
+    ),
+    "numpy's, seeded": Kind(
+        lambda: net([Calling(seeding(np.random.seed, np.random.rand))]),
+        DRAWS.format("encoder.2", "Calling"),
+    ),
+    "sets the default dtype": Kind(
+        lambda: net([Calling(lambda x: (torch.set_default_dtype(torch.float64), x)[1])]),
+        "changes torch's global default dtype when it is called; set it before, or take it out",
+    ),
+    "sets the threads": Kind(
+        lambda: net([Calling(lambda x: (torch.set_num_threads(torch.get_num_threads() + 1), x)[1])]),
+        "changes torch's global number of threads when it is called",
+    ),
+    "works in place on x": Kind(
+        lambda: net().apply(lambda layer: isinstance(layer, VAE) and layer.encoder.insert(0, nn.ReLU(inplace=True))),
+        r"The posterior changes what it is given in place \(x, z or the noise\); work on a copy",
+    ),
+    "works in place on z": Kind(
+        lambda: net().apply(lambda layer: isinstance(layer, VAE) and layer.decoder.insert(0, nn.ReLU(inplace=True))),
+        r"The likelihood changes what it is given in place \(x, z or the noise\); work on a copy",
+    ),
+    "torch's ValueError": Kind(
+        lambda: net([Calling(lambda x: nn.functional.batch_norm(x[:1], None, None, training=True))]),
+        r"Layer 'encoder.2' \(Calling\) failed with ValueError: Expected more than 1 value per channel",
+    ),
+    "recurrent": Kind(
+        lambda: net([Recurrent()]),
+        r"Layer '(model\.)?encoder.2.cells' \(GRU\) failed with RuntimeError",
+        only=("check_model", "check_estimator", "moments", "certify"),
+    ),
+    "float32 within float64": Kind(in_single),
     "parameter in a closure": Kind(
         closure,
         "The gradient of 'scale' under torch.func is not that of autograd",
@@ -305,25 +468,42 @@ KINDS = {
 }
 
 
+def seen_in(value) -> object:
+    """What a caller can see of an attribute: numbers and contents, else which object it is."""
+    if isinstance(value, Tensor):
+        return id(value), () if value.is_meta or nn.parameter.is_lazy(value) else numbers(value)
+    if isinstance(value, np.ndarray):
+        return id(value), value.tobytes()
+    if isinstance(value, dict):
+        return id(value), [(name, seen_in(one)) for name, one in value.items()]
+    if isinstance(value, (list, tuple, deque)):
+        return id(value), [seen_in(one) for one in value]
+    return (id(value), sorted(value)) if isinstance(value, set) else id(value)
+
+
+def numbers(tensor: Tensor) -> bytes:
+    if tensor.grad_fn is not None:
+        return b""
+    return tensor.detach().contiguous().resolve_conj().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def bits(model: nn.Module) -> dict:
-    """All that a caller can see of a model."""
-    seen = {
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "modes": [m.training for m in model.modules()],
-    }
-    seen["parts"] = [id(t) for t in [*model.parameters(), *model.buffers(), *model.modules()]]
-    seen["attributes"] = [
-        [(n, id(v)) for n, v in vars(m).items() if not n.startswith("_forward")] for m in model.modules()
-    ]
-    seen["kept"] = [(len(m.cache), len(m.all)) for m in model.modules() if isinstance(m, Keeping)]
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    tensors += [(f"{name}.grad", p.grad) for name, p in model.named_parameters() if p.grad is not None]
-    for name, tensor in tensors:
-        if not (tensor.is_meta or nn.parameter.is_lazy(tensor)):
-            seen[name] = (
-                tensor.detach().clone(memory_format=torch.contiguous_format).reshape(-1).view(torch.uint8).tolist()
-            )
+    """All that a caller can see of a model, and of the process that it runs in."""
+    seen: dict = {"requires_grad": [p.requires_grad for p in model.parameters()]}
+    for name, module in model.named_modules():
+        seen[name] = seen_in(vars(module)), [getattr(module, slot, None) for slot in getattr(module, "__slots__", ())]
+    for name, parameter in model.named_parameters():
+        seen[f"{name}.grad"] = None if parameter.grad is None else numbers(parameter.grad)
     return seen
+
+
+def process() -> list:
+    """Generators and settings of the caller."""
+    numpys = np.random.get_state()  # noqa: NPY002 - whether it moved
+    return [
+        *(torch.get_rng_state().numpy().tobytes(), str(numpys), random.getstate(), torch.get_default_dtype()),
+        *(torch.get_num_threads(), torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled()),
+    ]
 
 
 def plain_gradient(loss: Loss, x: Tensor, noise: Tensor) -> dict[str, Tensor]:
@@ -498,8 +678,8 @@ def test_the_right_value_or_one_sentence_and_the_model_untouched(kind, use):
         if not (parameter.is_meta or nn.parameter.is_lazy(parameter)) and parameter.requires_grad:
             parameter.grad = torch.ones_like(parameter)
     like = next(p for p in model.parameters())
-    x, before, state = data(like.dtype), bits(model), torch.get_rng_state()
-    TOLERANCE.append(ROUNDING[like.dtype])
+    x, before, state = data(like.dtype), bits(model), process()
+    TOLERANCE.append(max(ROUNDING[p.dtype] for p in model.parameters()))
     expected = refused is not None and (not only or use in only)
     try:
         with context():
@@ -512,7 +692,15 @@ def test_the_right_value_or_one_sentence_and_the_model_untouched(kind, use):
     finally:
         TOLERANCE.pop()
     assert bits(model) == before
-    assert torch.equal(torch.get_rng_state(), state)
+    assert process() == state
+
+
+def test_what_cannot_be_copied_trains_and_is_refused_by_gates_before_anything_long():
+    model, sentence = locked(), r"Layer 'encoder.0' \(Linear\) cannot be copied \(TypeError: cannot pickle"
+    assert list(trained(model, data()))[-1].state.step == 3
+    for use in ("check_model", "check_estimator", "certify"):
+        with pytest.raises((ValueError, AssertionError), match=sentence):
+            USES[use](model, data())
 
 
 # A module on two paths: torch's own functional_call leaves the given tensors behind (pytorch issue 164759)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,10 +13,9 @@ from vaebench.cli.common import AsJson, complete, print_json, print_verdicts, re
 from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
-    from vaebench.gates import Verdict
+    from vaebench.gates import Stage, Verdict
 
 OWN = "or package.module:function for one of your own"
-LEFT_OUT = "left out: "
 EAGER = 16  # steps before a gradient is recorded: as many as the gates take at rest
 
 
@@ -72,7 +72,7 @@ def check(
 
     torch.set_num_threads(1)  # a command owns its process, and gates are made of small operations
     with refusing("check"):
-        _require_feasible(steps, batch_size, samples, members, seed)
+        _require_feasible(steps, batch_size, samples, members, latents, seed)
         verdicts, left_out = _certify(
             {"model": model, "data": data, "estimator": estimator},
             {"reported": reported, "reference": reference, "sampler": sampler, "trainer": trainer},
@@ -86,11 +86,13 @@ def check(
         )  # fmt: skip
         outcome = _overall(verdicts)
     if as_json:
-        found = {"outcome": outcome, "passed": outcome == "pass"}
-        print_json(found | {"verdicts": [verdict.to_dict() for verdict in verdicts], "left_out": left_out})
+        found: dict[str, Any] = {"outcome": outcome, "passed": outcome == "pass"}
+        print_json(
+            found | {"verdicts": [verdict.to_dict() for verdict in verdicts], "left_out": list(map(asdict, left_out))}
+        )
     else:
         print_verdicts(verdicts)
-        typer.echo("\n".join(f"{LEFT_OUT}{one}" for one in left_out))
+        typer.echo("\n".join(map(str, left_out)))
     sys.exit(int(outcome != "pass"))
 
 
@@ -100,7 +102,7 @@ def _overall(verdicts: Sequence[Verdict]) -> str:
     return overall(verdicts)
 
 
-def _require_feasible(steps: int, batch_size: int, samples: int, members: int, seed: int) -> None:
+def _require_feasible(steps: int, batch_size: int, samples: int, members: int, latents: int | None, seed: int) -> None:
     from vaebench.experiments.experiment import Measures
     from vaebench.experiments.limits import require_feasible, require_seeds
     from vaebench.support.checks import positive_integer
@@ -110,6 +112,9 @@ def _require_feasible(steps: int, batch_size: int, samples: int, members: int, s
     for name, value in sizes.items():
         positive_integer(name, value)
     require_feasible(vars(Measures()) | sizes | {"seeds": members})
+    if latents is not None:
+        numbers = positive_integer("latents", latents) * samples  # of the noise of one example
+        require_feasible(vars(Measures()) | sizes | {"seeds": members, "samples": numbers})
 
 
 def _certify(
@@ -119,7 +124,7 @@ def _certify(
     shape: Mapping[str, Any],
     settings: Mapping[str, Any],
     scale: float,
-) -> tuple[list[Verdict], list[str]]:
+) -> tuple[list[Verdict], list[Stage]]:
     """The verdicts, and what was left out and why."""
     import torch
     from torch.func import grad
@@ -146,12 +151,12 @@ def _certify(
     settings = dict(settings) | own
     with uncollected():
         grad(torch.sum)(torch.zeros(()))  # the first gradient of torch.func loads a thousand modules
-    left_out: list[str] = []
+    left_out: list[Stage] = []
     with status("starting") as say:
 
-        def progress(line: str) -> None:
-            say(line)
-            left_out.extend([line.removeprefix(LEFT_OUT)] if line.startswith(LEFT_OUT) else [])
+        def progress(stage: Stage) -> None:
+            say(str(stage))
+            left_out.extend([stage] if stage.left_out else [])
 
         try:
             steps = inverse_sqrt(scale)

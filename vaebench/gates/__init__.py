@@ -6,12 +6,14 @@
 from vaebench.gates.certification import FALSE_ALARM, run_gates
 from vaebench.gates.contract import check_estimator, check_model
 from vaebench.gates.reference import Reference, exact_reference
+from vaebench.gates.running import Stage
 from vaebench.gates.verdict import Outcome, Verdict, judge, overall
 
 __all__ = [
     "FALSE_ALARM",
     "Outcome",
     "Reference",
+    "Stage",
     "Verdict",
     "check_estimator",
     "check_model",

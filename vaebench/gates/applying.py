@@ -11,7 +11,7 @@ from vaebench.data.sampling import with_replacement
 from vaebench.gates import bounds, means, paired, replay, variances, walking
 from vaebench.gates.randomness import randomness
 from vaebench.gates.reference import Reference
-from vaebench.gates.running import Plan, Run, StageCallback
+from vaebench.gates.running import Plan, Run, Stage, StageCallback
 from vaebench.gates.subject import Draws, Subject, gradients_at_rest, moments_at_rest, moments_of
 from vaebench.gates.values import OWN_VALUE, bound_value, reports_a_bound
 from vaebench.gates.verdict import Verdict, judge
@@ -57,14 +57,14 @@ def of_replayed_steps(case: Case) -> list[Verdict]:
     """Whether the loop used the estimator's own gradients, fresh minibatches and fresh noise."""
     run = case.run
     if run.replay is None or run.randomness is None:
-        case.say("left out: replay and randomness, the training loop does not say what noise it drew")
+        case.say(Stage("replay and randomness", "the training loop does not say what noise it drew"))
         return []
     verdicts = [
         replay.replayed(run.replay, run.longest, next(iter(run.like.values())).dtype),
         randomness(run.randomness, case.subject.sampler is with_replacement),
     ]
     if run.differences is None:
-        case.say("left out: paired ledger, there are too many parameters to keep the differences of every step")
+        case.say(Stage("paired ledger", "there are too many parameters to keep the differences of every step"))
         return verdicts
     sizes = {name: tensor[0].numel() for name, tensor in run.like.items()}
     return [*verdicts, replay.paired_along(run.differences, sizes)]
@@ -77,7 +77,7 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     places, points = list(case.run.points), list(case.run.points.values())
     middle, size = len(points) // 2, sum(p.numel() for p in points[0].values())
     here, few = subject.at_parameters(points[middle]), subject.batch_size
-    case.say(f"drawing {plan.replicates} gradients at {', '.join(places)}")
+    case.say(Stage(f"drawing {plan.replicates} gradients at {', '.join(places)}"))
     verdicts = [variances.separate_rows(subject, generator)]
     if plan.dense(size):
         draws = [gradients_at_rest(subject.at_parameters(point), plan.replicates, seeds) for point in points]
@@ -85,9 +85,9 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
         verdicts.append(_gradient_mean(case, places, points, draws, generator))
     else:
         much = f"{plan.replicates} gradients of {size:,} numbers at a point"
-        case.say(f"left out: gradient mean, {much} are not held; it is judged at equal noise alone")
+        case.say(Stage("gradient mean", f"{much} are not held; it is judged at equal noise alone"))
         small = moments_at_rest(here, plan.replicates, seeds)
-    case.say("gradients beside trusted ones at equal noise")
+    case.say(Stage("gradients beside trusted ones at equal noise"))
     fresh = moments_of({name: p.unsqueeze(0) for name, p in points[middle].items()}, plan.replicates)
     pairs = [
         paired.differences(
@@ -97,7 +97,7 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
         for place, point in enumerate(points)
     ]  # fmt: skip
     verdicts.append(paired.paired_mean(places, pairs))
-    case.say("variance against B and K")
+    case.say(Stage("variance against B and K"))
     factor = max(2, min(8, len(subject.data) // few))
     large = moments_at_rest(here, plan.replicates // 2, seeds, factor * few)
     verdicts.append(variances.variance_in_batch(small, large, factor))
@@ -105,9 +105,9 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     late, x = subject.at_parameters(points[-1]), subject.data[:few]
     if not variances.has_law(case.law, subject.objective.alpha):
         alpha = f"{subject.objective.alpha:g}"
-        case.say(f"left out: variance in K, no law is recorded for {case.law!r} at alpha = {alpha}")
+        case.say(Stage("variance in K", f"no law is recorded for {case.law!r} at alpha = {alpha}"))
     elif not variances.light(late, x, generator):
-        case.say("left out: variance in K, its law needs lighter importance weights")
+        case.say(Stage("variance in K", "its law needs lighter importance weights"))
     else:
         verdicts += variances.laws_in_samples(late, x, case.law, plan.replicates // 2, seeds)
     return verdicts
@@ -140,7 +140,7 @@ def of_reported_values(case: Case, reported: Estimator | None) -> list[Verdict]:
     ):
         reported = subject.estimator
     if reported is None:
-        case.say("left out: bound value, this surrogate's value is not the bound's; name what the code reports")
+        case.say(Stage("bound value", "this surrogate's value is not the bound's; name what the code reports"))
         return []
     exact_values = None if case.exact is None else means.exact_at(case.exact, points)[0]
     return [bound_value(subject, points, exact_values, generator, reported, case.trusted)]
@@ -161,7 +161,7 @@ def of_the_path(case: Case, schedule: Callable[[int], float], optimizer: str) ->
     if case.run.diverged or path is None or exact is None:
         return []
     used = path.moved if optimizer == "sgd" else path.raw
-    say("the ledgers of the run")
+    say(Stage("the ledgers of the run"))
     verdicts = [
         walking.descent(path, used),
         walking.noise_mean(path, used, case.plan.generator(exact.data.device, "ledgers")),
@@ -170,9 +170,9 @@ def of_the_path(case: Case, schedule: Callable[[int], float], optimizer: str) ->
         walking.noise_size(path, used),
     ]
     if not all(isfinite(v.statistic) for v in verdicts) or optimizer not in {"sgd", "adam"}:
-        say(f"left out: envelopes, for {optimizer or 'an optimizer of your own'} or for a path that overflows")
+        say(Stage("envelopes", f"there are none for {optimizer or 'an optimizer of your own'}, or the path overflows"))
         return verdicts
-    say("curvature along the path")
+    say(Stage("curvature along the path"))
     found = bounds.curvature(path, exact, like)
     if optimizer == "adam":
         return [*verdicts, bounds.adam_ledger(path, exact, found, like)]
@@ -182,6 +182,6 @@ def of_the_path(case: Case, schedule: Callable[[int], float], optimizer: str) ->
         verdicts.append(bounds.identity(path, values, found, used))
     product = float(found.top.max()) * schedule(1)
     if not (isinstance(schedule, Schedule) and schedule.is_inverse_sqrt) or product >= 2:
-        say(f"left out: the envelope needs steps C / sqrt(n) and L C < 2, and L C = {product:.2g} here")
+        say(Stage("envelope", f"it needs steps C / sqrt(n) and L C < 2, and L C = {product:.2g} here"))
         return verdicts
     return [*verdicts, bounds.envelope(path, values, found, used, schedule)]

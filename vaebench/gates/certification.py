@@ -18,13 +18,13 @@ from vaebench.gates.applying import (
 )
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.reference import Reference, exact_reference
-from vaebench.gates.running import REPLICATES, StageCallback, plan_of, watch_run
-from vaebench.gates.subject import Subject, Trainer, loss_of, separated
+from vaebench.gates.running import REPLICATES, Stage, StageCallback, plan_of, watch_run
+from vaebench.gates.subject import Subject, Trainer, loss_of, require_parts, separated
 from vaebench.gates.verdict import LEVEL, Verdict
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_gradient
+from vaebench.gradients.trial import check_replicates, require_finite
 from vaebench.models import as_input, check_input
 from vaebench.support.layers import like_parameters
 from vaebench.training.fleet import train
@@ -86,7 +86,7 @@ def run_gates(
         trainer: the training loop under test, with the signature of `vaebench.training.fleet.train`.
         budget: the error of the mean gradient's size, relative to it, that is to be found with probability 0.9, as
             by `replicates_for`; `replicates` are then as many as that takes.
-        progress: called with a line of text when something begins or is left out.
+        progress: called with a `Stage` when something begins or is left out.
 
     Returns:
         The verdicts, in the order in which they were reached; `vaebench.gates.overall` says what they say together.
@@ -102,26 +102,29 @@ def run_gates(
     law = law or _name(estimator)
     data = check_input(model, data)  # pyright: ignore[reportArgumentType]
     estimator, own_value = separated(estimator, model, objective, data)
-    data = as_input(check_gradient(Loss(model, estimator, objective), data), like_parameters(model))  # pyright: ignore[reportArgumentType]
+    loss = Loss(model, estimator, objective)  # pyright: ignore[reportArgumentType]
+    data = as_input(check_replicates(loss, data), like_parameters(model))
+    require_finite(loss, data)
+    require_parts(rule, sampler, data, batch_size)
     subject = Subject(model, estimator, objective, data, batch_size, rule, sampler, trainer)
-    say("looking for an exact reference")
+    say(Stage("looking for an exact reference"))
     trusted = model if reference is None else reference
     exact = exact_reference(trusted, objective, data)  # pyright: ignore[reportArgumentType]
     if exact is not None and exact.kind == "quadrature" and exact.size > AFFORDED:
         took = f"one takes {exact.size:,} numbers, at most {AFFORDED:,} are taken"
-        say(f"left out: exact gradients: {took}; use fewer rows")
+        say(Stage("exact gradients", f"{took}; use fewer rows"))
         exact = None
     schedule = inverse_sqrt(0.03) if schedule is None else schedule
     if named == "sgd" and exact is not None:
-        _require_small_steps(exact, model, schedule)
+        _require_small_steps(exact, model, schedule, steps)
     if budget is not None:
         plan = replace(plan, replicates=replicates_for(subject, budget, plan, exact, trusted))
-        say(f"{plan.replicates} gradients at each point for a resolution of {budget:g}")
+        say(Stage(f"{plan.replicates} gradients at each point for a resolution of {budget:g}"))
     plan = plan.held(sum(p.numel() for p in own_parameters(loss_of(subject)).values()))
     beside = closest_trusted(subject, trusted, plan)
     run = watch_run(subject, schedule, exact, beside, plan, say)
     if exact is None:
-        say("left out: ledgers and envelopes need an exact gradient, and this model has none")
+        say(Stage("ledgers and envelopes", "they need an exact gradient, and there is none"))
     case = Case(subject, run, plan, exact, trusted, beside, law, say)
     return [
         *of_every_step(case),
@@ -132,7 +135,7 @@ def run_gates(
     ]
 
 
-def _silent(line: str) -> None:
+def _silent(stage: Stage) -> None:
     """No progress."""
 
 
@@ -140,12 +143,25 @@ def _name(estimator: Estimator) -> str:
     return getattr(estimator, "__name__", type(estimator).__name__)
 
 
-def _require_small_steps(exact: Reference, model: nn.Module, schedule: Callable[[int], float]) -> None:
+def _require_small_steps(exact: Reference, model: nn.Module, schedule: Callable[[int], float], steps: int) -> None:
+    """Refuse steps too large for SGD's inequalities, and ones of which rounding leaves nothing to judge."""
+    last, least = schedule(steps), torch.finfo(exact.data.dtype).eps
+    if not last >= least:
+        raise ValueError(
+            f"The last step size is {last:g}, and below {least:.1g} the rounding of parameters hides how SGD moves; "
+            "use a larger C."
+        )
     names = own_parameters(exact.loss)
-    start = {name: model.get_parameter(name.removeprefix("model.")).detach().unsqueeze(0) for name in names}
+    own = dict(model.named_parameters())
+    start = {name: own[name.removeprefix("model.")].detach().unsqueeze(0) for name in names}
     if sum(p.numel() for p in start.values()) > bounds.DENSE:
         return
-    top, first = float(torch.linalg.eigvalsh(exact.hessians(start))[0, -1]), schedule(1)
+    curvature = exact.hessians(start)
+    if not curvature.isfinite().all():
+        raise ValueError(
+            "The curvature of the bound is not finite at the start; use a smaller beta, or rescale the data."
+        )
+    top, first = float(torch.linalg.eigvalsh(curvature)[0, -1]), schedule(1)
     if not top * first <= 1:
         raise ValueError(
             f"SGD's inequalities need L C <= 1, but L = {top:.3g} at the start and C = {first:.3g} give "

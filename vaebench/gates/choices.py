@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from vaebench.gates import means, paired
 from vaebench.gates.reference import Reference
-from vaebench.gates.running import FEWEST_REPLICATES, Plan
+from vaebench.gates.running import FEWEST_REPLICATES, MOST_REPLICATES, Plan
 from vaebench.gates.subject import Subject, gradients_at_rest
 from vaebench.gradients.estimators import (
     Estimator,
@@ -15,8 +15,6 @@ from vaebench.gradients.estimators import (
     score_function,
 )
 from vaebench.gradients.loss import Loss
-
-MOST_REPLICATES = 2**20  # gradients at a point
 
 
 def closest_trusted(subject: Subject, trusted: nn.Module, plan: Plan) -> Loss:
@@ -67,11 +65,14 @@ def replicates_for(subject: Subject, resolution: float, plan: Plan, exact: Refer
         pilot = means.gradient_mean_two_sample(["start"], [draws], theirs, generator)
     else:
         pilot = means.gradient_mean(["start"], [draws], means.exact_at(exact, [point])[1], generator)
-    wanted = plan.replicates * ((pilot.smallest or 0.0) / resolution) ** 2
+    smallest = pilot.smallest or 0.0
+    times = smallest / resolution
+    wanted = plan.replicates * times * times
     if not wanted <= MOST_REPLICATES:
+        had = smallest * (plan.replicates / MOST_REPLICATES) ** 0.5
         raise ValueError(
             f"A resolution of {resolution:g} would take {wanted:.2g} gradients at each point, more than "
-            f"{MOST_REPLICATES}; with these the resolution is {resolution * (wanted / MOST_REPLICATES) ** 0.5:.2g}."
+            f"{MOST_REPLICATES}; with these the resolution is {had:.2g}."
         )
     return max(FEWEST_REPLICATES, -(-int(wanted + 1) // 8) * 8)
 

@@ -13,6 +13,7 @@ from vaebench.gates.verdict import Verdict, detectable, judge
 from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.measures.moments import fresh, gradients
+from vaebench.support.skewness import reach, skewness_of, without_skewness
 from vaebench.support.statistics import (
     covariance_of,
     hotelling,
@@ -68,8 +69,10 @@ def _largest_t(off: Tensor, own: Tensor, directions: Tensor, scale: float) -> fl
     if not off.isfinite().all():
         return 0.0
     error = off.std(0) / math.sqrt(count)
-    t = (off.mean(0).abs() - 1e-9 * scale).clamp(min=0) / error.clamp(min=1e-300)
-    return min(1.0, 2 * off.shape[1] * float(student_tail(float(t.max()), count - 1)))
+    mean = off.mean(0)
+    t = mean.sign() * (mean.abs() - 1e-9 * scale).clamp(min=0) / error.clamp(min=1e-300)
+    largest = float(without_skewness(t, skewness_of(off), count).max())
+    return min(1.0, 2 * off.shape[1] * float(student_tail(largest, count - 1)))
 
 
 def smallest_by_parameter(samples: Tensor, mean: Tensor, sizes: dict[str, int], others: int = 0) -> dict[str, float]:
@@ -99,8 +102,9 @@ def smallest_by_parameter(samples: Tensor, mean: Tensor, sizes: dict[str, int], 
         if covariance is not None:
             shift = smallest_shift(covariance, direction, count, MEAN_LEVEL)
         else:
-            error = float((samples @ direction).std()) / max(length, 1e-300) / math.sqrt(count)
-            shift = detectable(threshold, count - 1) * error
+            along = samples @ direction
+            error = float(along.std()) / max(length, 1e-300) / math.sqrt(count)
+            shift = detectable(reach(threshold, float(skewness_of(along)), count), count - 1) * error
         found[name] = shift / length + 1e-9 if length > 0 else math.inf
     return found
 

@@ -10,21 +10,45 @@ from vaebench.gates.path import Mismatch, Path, Watch
 from vaebench.gates.randomness import Randomness
 from vaebench.gates.recorder import Recorder
 from vaebench.gates.reference import Reference
-from vaebench.gates.subject import HELD, Subject
+from vaebench.gates.subject import HELD, Subject, checkpoints_of
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.measures.moments import STORED
 from vaebench.support.checks import positive_integer
 from vaebench.support.seeding import KEPT, derived_seed
 from vaebench.training.records import Checkpoint, Divergence
 
-StageCallback = Callable[[str], None]
 HELD_AT_REST = 2**25  # the same of gradients at a point
 EVEN = 160  # replicates of large nets come in multiples of so many
 PREFIX, PAIRS = 80, 20  # steps beside the exact gradient where it is a quadrature
 CHEAP = 2000  # parameters up to which every step is replayed
 STRATUM = 25  # steps of which one, at random, is replayed of larger nets
 CONTROLS = 200  # steps with an independent gradient
-REPLICATES, FEWEST_REPLICATES = 4000, 800  # gradients at a point: wanted, and at least
+REPLICATES, FEWEST_REPLICATES, MOST_REPLICATES = 4000, 800, 2**20  # gradients at a point: wanted, at least, at most
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is told of a certificate as it goes on.
+
+    Attributes:
+        title: what begins, or what was left out.
+        reason: why it was left out; "" of what begins.
+    """
+
+    title: str
+    reason: str = ""
+
+    @property
+    def left_out(self) -> bool:
+        """Whether it was not done."""
+        return bool(self.reason)
+
+    def __str__(self) -> str:
+        """A line for people."""
+        return f"left out: {self.title}: {self.reason}" if self.left_out else self.title
+
+
+StageCallback = Callable[[Stage], None]
 
 
 @dataclass(frozen=True)
@@ -124,6 +148,8 @@ def plan_of(steps: int, members: int, replicates: int, seed: int) -> Plan:
         raise ValueError(f"steps must be at least 100 for the gates of a run, got {steps}.")
     if positive_integer("replicates", replicates) < FEWEST_REPLICATES or replicates % 8:
         raise ValueError(f"replicates must be at least {FEWEST_REPLICATES} and a multiple of 8, got {replicates}.")
+    if replicates > MOST_REPLICATES:
+        raise ValueError(f"replicates must be at most {MOST_REPLICATES:,}, got {replicates:,}.")
     return Plan(steps, members, replicates, seed)
 
 
@@ -201,8 +227,8 @@ def watch_run(
         [next(seeds) for _ in range(plan.members)], sampler=s.sampler, checkpoints=marks, observe=recorder.observe,
     )  # fmt: skip
     points, diverged, like = {}, (), {}
-    say(f"training {plan.members} members for {n} steps")
-    for checkpoint in loop:
+    say(Stage(f"training {plan.members} members for {n} steps"))
+    for checkpoint in checkpoints_of(s.trainer, loop):
         like, diverged = checkpoint.state.parameters, checkpoint.diverged
         points |= _point(checkpoint)
     path = recorder.path()

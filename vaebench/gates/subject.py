@@ -1,7 +1,7 @@
 """What is under test, and gradients drawn from it at a point: by training with steps of size zero."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any
@@ -17,8 +17,10 @@ from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import estimator_name
 from vaebench.measures.moments import STORED, Gathering, Moments
 from vaebench.models import as_input
+from vaebench.support.attributes import copy_of
 from vaebench.support.layers import explaining
-from vaebench.support.repeatable import copy_of, preserved
+from vaebench.support.repeatable import preserved
+from vaebench.support.texts import shown
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
 from vaebench.training.records import Checkpoint
@@ -56,9 +58,10 @@ class Subject:
     def at_parameters(self, parameters: Parameters) -> "Subject":
         """The same at other parameters, by their names in `Loss`."""
         model = copy_of(self.model)
+        own = dict(model.named_parameters())
         with torch.no_grad():
             for name, value in parameters.items():
-                model.get_parameter(name.removeprefix("model.")).copy_(value)
+                own[name.removeprefix("model.")].copy_(value)
         return replace(self, model=model)
 
     def with_samples(self, samples: int) -> "Subject":
@@ -177,8 +180,52 @@ def _rest(
         sampler=s.sampler, checkpoints=(0, rounds),
         observe=lambda step: observe({name: g.detach() for name, g in step.gradients.items()}),
     )  # fmt: skip
-    for _ in loop:
+    for _ in checkpoints_of(s.trainer, loop):
         pass
+
+
+def checkpoints_of(trainer: Trainer, loop: object) -> Iterator[Checkpoint]:
+    """What a training loop under test yields, or one sentence if that is something else.
+
+    Args:
+        trainer: for its name.
+        loop: what it returned.
+
+    Yields:
+        The checkpoints.
+
+    Raises:
+        ValueError: if it returned no iterator of checkpoints.
+    """
+    name = getattr(trainer, "__name__", type(trainer).__name__)
+    if not isinstance(loop, Iterable):
+        raise ValueError(f"The training loop {name!r} must yield checkpoints as `train` does, got {shown(loop)}.")
+    for one in loop:
+        if not isinstance(one, Checkpoint):
+            raise ValueError(f"The training loop {name!r} must yield checkpoints as `train` does, got {shown(one)}.")
+        yield one
+
+
+def require_parts(rule: OptimizerFactory, sampler: SamplerFactory, data: Tensor, batch_size: int) -> None:
+    """Refuse an optimizer or a sampler that makes something else than its kind; each is called once.
+
+    Args:
+        rule: the optimizer that is claimed.
+        sampler: of the minibatches.
+        data: (N, *event).
+        batch_size: B.
+
+    Raises:
+        ValueError: that says which, and what it makes.
+    """
+    made: Any = rule([torch.zeros(2, 2, dtype=torch.float64, device=data.device)], 0.1)
+    if not (callable(getattr(made, "step", None)) and hasattr(made, "param_groups")):
+        raise ValueError(f"The optimizer must be made with step and param_groups, as torch's are, got {shown(made)}.")
+    draw: Any = sampler(len(data), batch_size, torch.Generator(device=data.device).manual_seed(0))
+    rows = draw(2) if callable(draw) else draw
+    if not (isinstance(rows, Tensor) and tuple(rows.shape) == (2, batch_size) and rows.dtype == torch.int64):
+        got = f"{rows.dtype} of shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else shown(rows)
+        raise ValueError(f"The sampler must make a function n -> (n, B) = (2, {batch_size}) of int64 for 2, got {got}.")
 
 
 def _nothing(step: int) -> float:

@@ -11,7 +11,7 @@ from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.noise import declared_noise
 from vaebench.gradients.objectives import Objective
 from vaebench.models import LatentModel
-from vaebench.support.repeatable import Attributes, may_assign
+from vaebench.support.attributes import Attributes, assigned_by
 
 Parameters = Mapping[str, Tensor]
 
@@ -55,7 +55,7 @@ def function_of_parameters(module: nn.Module) -> Callable[..., Any]:
     """
     places: dict[str, list[str]] = {}
     first: dict[int, str] = {}
-    assigning = [one for one in module.modules() if may_assign(one)]
+    assigning = assigned_by(module)
     copies: dict[int, Tensor] = {}
     buffers: dict[str, Tensor] = {}
     for path, owner in module.named_modules():

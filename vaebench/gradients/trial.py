@@ -16,6 +16,7 @@ from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, loss_function, own_parameters
 from vaebench.models import VAE, LatentModel, as_input, check_input
 from vaebench.models.distributions import Gaussian
+from vaebench.support.attributes import copy_of
 from vaebench.support.layers import explaining, like_parameters
 from vaebench.support.repeatable import preserved, require_repeatable
 
@@ -102,6 +103,42 @@ def check_gradient(loss: Loss, data: Any) -> Tensor:
     return data
 
 
+def check_replicates(loss: Loss, data: Any) -> Tensor:
+    """Refuse, beside what `check_gradient` refuses, a loss that cannot be differentiated at many minibatches at once.
+
+    That is what gates do, and more than training asks: some operations of torch, as those of recurrent layers, know
+    batches of parameters and not batches of data. A model that cannot be copied is refused too, for gates look at
+    copies.
+
+    Returns:
+        The data, as `check_input` returns them.
+
+    Raises:
+        ValueError: also if a gradient fails there, or a layer cannot be copied.
+    """
+    data = check_gradient(loss, data)
+    model = loss.model
+    assert isinstance(model, nn.Module)
+    copy_of(model)
+    pair = [torch.stack([part, part]) for part in _few(loss, data)]
+    with explaining(model, estimator_name(loss.estimator)), preserved(model), torch.enable_grad():
+        vmap(grad(loss_function(loss)), (None, 0, 0))(own_parameters(loss), *pair)
+    return data
+
+
+def require_finite(loss: Loss, data: Tensor) -> None:
+    """Refuse a loss whose gradient at its own parameters, at a few rows, has no finite fourth moment: no test has."""
+    x, noise = _few(loss, data)
+    with preserved(loss), torch.enable_grad():
+        found = grad(loss_function(loss))(own_parameters(loss), x, noise)
+    for name, gradient in found.items():
+        if not (largest := gradient.double().abs().max()).pow(4).isfinite():
+            raise ValueError(
+                f"The gradient of {name.removeprefix('model.')!r} by {estimator_name(loss.estimator).lower()} is "
+                f"{float(largest):.2g} at the start, too large to be judged; mend the model, or use a smaller beta."
+            )
+
+
 def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
     """Refuse a loss whose gradient under `vmap`, at a few rows and noise, cannot be had or is not autograd's."""
     parameters, model, name = own_parameters(loss), loss.model, estimator_name(loss.estimator)
@@ -113,7 +150,7 @@ def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
         expected = torch.autograd.grad(
             loss(x, noise), [leaves[n] for n in parameters], allow_unused=True, materialize_grads=True
         )
-    eps = torch.finfo(x.dtype).eps
+    eps = rounding_of(loss)
     floor = ROUNDING / 100 * eps * torch.stack([plain.abs().max() for plain in expected]).max()
     for (n, mine), plain in zip(found.items(), expected, strict=True):
         off, size = (mine[0] - plain).abs().max(), plain.abs().max()
@@ -122,6 +159,11 @@ def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
                 f"The gradient of {n.removeprefix('model.')!r} under torch.func is not that of autograd; use the "
                 "parameter as an attribute of its layer, not through a copy or a closure."
             )
+
+
+def rounding_of(loss: Loss) -> float:
+    """The unit in the last place of the coarsest parameter: a model may compute parts of a value in another dtype."""
+    return max(torch.finfo(p.dtype).eps for p in loss.parameters() if p.is_floating_point())
 
 
 def require_trainable(loss: Loss) -> None:
@@ -168,22 +210,31 @@ def _few(loss: Loss, data: Tensor) -> tuple[Tensor, Tensor]:
 def _values(model: LatentModel, x: Tensor, noise: Tensor) -> Tensor:
     """Everything that a model returns, side by side, once its shapes are as its contract says."""
     assert isinstance(model, nn.Module)
-    rows, latents = len(x), model.latents
+    rows, latents, given = len(x), model.latents, x.clone()
     with explaining(model, "The posterior"):
         if isinstance(model, VAE):
             wanted = f"2 D = {2 * latents} numbers per example, means then log-variances, shape {(rows, 2 * latents)}"
-            _require_shape("The encoder", model.encoder(x), (rows, 2 * latents), wanted)
+            _require_shape("The encoder", model.encoder(x.clone()), (rows, 2 * latents), wanted)
         q = model.posterior(x)
         if not isinstance(q, Gaussian):
             raise ValueError(f"The posterior must be a Gaussian of mean and log_std, got a {type(q).__name__}.")
         for part, tensor in zip(("mean", "log_std"), q, strict=True):
             _require_shape(f"The posterior's {part}", tensor, (rows, latents), f"shape (B, D) = {(rows, latents)}")
+        _require_kept("The posterior", (x, given))
         z = q.transport(noise)
+        drawn = z.clone()
     with explaining(model, "The likelihood"):
         wanted = (len(z), rows)
         value = model.likelihood(z).log_prob(x)
+        _require_kept("The likelihood", (x, given), (z, drawn))
         _require_shape("The log-likelihood", value, wanted, f"one value per sample and example, (K, B) = {wanted}")
     return torch.cat([part.flatten() for part in (*q, value)])
+
+
+def _require_kept(name: str, *pairs: tuple[Tensor, Tensor]) -> None:
+    """Refuse what works in place on what it is given: pairs of a tensor and of what it was."""
+    if not all(torch.equal(*pair) for pair in pairs):
+        raise ValueError(f"{name} changes what it is given in place (x, z or the noise); work on a copy.")
 
 
 def _require_shape(name: str, value: object, shape: tuple[int, ...], wanted: str) -> None:
@@ -196,8 +247,7 @@ def _surrogate(loss: Loss, x: Tensor, noise: Tensor, name: str) -> Tensor:
     given = x.clone(), noise.clone()
     with torch.enable_grad():
         found = loss.estimator(loss.model, *given, loss.objective)
-    if not all(map(torch.equal, given, (x, noise))):
-        raise ValueError(f"{name} changes its x or its noise in place; work on a copy.")
+    _require_kept(name, *zip((x, noise), given, strict=True))
     shape, samples = (len(x),), loss.objective.samples
     _require_shape(name, found, shape, f"one surrogate per example, shape (B,) = {shape} with K = {samples}")
     return found.detach()

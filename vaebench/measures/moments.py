@@ -87,7 +87,7 @@ def parameter_groups(loss: Loss, x: Tensor) -> dict[str, tuple[str, ...]]:
     x = as_input(check_input(loss.model, x)[:1], like_parameters(loss))
     require_trainable(loss)
     names, own = tuple(own_parameters(loss)), dict(loss.named_parameters())
-    with torch.enable_grad(), preserved(loss):
+    with torch.enable_grad(), preserved(loss), explaining(loss, "The posterior"):
         q = loss.model.posterior(x)
         total = sum((part.sum() for part in q if part.requires_grad), x.new_zeros((), requires_grad=True))
         found = torch.autograd.grad(total, [own[name] for name in names], allow_unused=True)

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 OWN_DRAWS = "draws or seeds random numbers of its own, and all noise must be an argument"
+OTHER_RESULT = "gives another result when it is called again: it remembers its calls, or"
 QUOTED = 200  # characters of another library's message
 
 
@@ -57,10 +58,19 @@ def require_fixed_layers(model: nn.Module) -> None:
             raise ValueError(f"{describe(model, layer)} {OWN_DRAWS}; call model.eval(), or take it out.")
 
 
-def own_draws(blamed: str, layer: nn.Module | None) -> str:
-    """The sentence about a layer, or what else is blamed, that draws random numbers."""
+def own_draws(blamed: str, layer: nn.Module | None, drew: bool = True) -> str:
+    """The sentence about a layer, or what else is blamed, that draws random numbers.
+
+    Args:
+        blamed: as `describe` calls it.
+        layer: the layer, or None.
+        drew: whether a generator is known to have moved; else only that two calls gave two results.
+
+    Returns:
+        The sentence.
+    """
     remedy = "take it out" if layer else "use the noise it is given, or declare more by vaebench.gradients.noise_shape"
-    return f"{blamed} {OWN_DRAWS}; {remedy}."
+    return f"{blamed} {'' if drew else OTHER_RESULT + ' '}{OWN_DRAWS}; {remedy}."
 
 
 @contextmanager
@@ -75,22 +85,35 @@ def explaining(model: nn.Module, name: str) -> Iterator[None]:
         Nothing.
 
     Raises:
-        ValueError: in place of any other error.
+        ValueError: in place of any other error; one of this package's as it is.
         MemoryError: as it is.
         OutOfMemoryError: as it is.
         Warning: as it is.
     """
     try:
         yield
-    except (ValueError, MemoryError, torch.OutOfMemoryError, Warning):
+    except (MemoryError, torch.OutOfMemoryError, Warning):
         raise
     except Exception as broken:
+        if (
+            isinstance(broken, (ValueError, AssertionError))
+            and _innermost_package(broken) == __name__.partition(".")[0]
+        ):
+            raise  # a sentence of ours
         message = (str(broken).strip() or type(broken).__name__).splitlines()[0]
         layer = _innermost(model, broken)
         blamed = name if layer is None else describe(model, layer)
         if "random operation while in randomness error mode" in message:
             raise ValueError(own_draws(blamed, layer)) from broken
         raise ValueError(f"{blamed} failed with {type(broken).__name__}: {message[:QUOTED].rstrip('.')}.") from broken
+
+
+def _innermost_package(broken: BaseException) -> str:
+    """The package in whose code an error was raised."""
+    frame = broken.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return "" if frame is None else str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _innermost(model: nn.Module, broken: BaseException) -> nn.Module | None:

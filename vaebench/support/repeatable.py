@@ -2,116 +2,123 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from operator import is_
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaebench.support.attributes import Attributes, held_in
 from vaebench.support.layers import describe, explaining, own_draws
 
 
-class Attributes(NamedTuple):
-    """What a call may assign to a module: copies of its attributes and of the dicts and lists among them."""
+class _Setting(NamedTuple):
+    """A state of this process that belongs to the caller, and what it was."""
 
-    owner: dict[str, Any]
-    attributes: dict[str, Any]
-    containers: list[tuple[Any, Any]]
+    name: str
+    get: Callable[[], Any]
+    put: Callable[[Any], object]
+    value: Any
 
-    @classmethod
-    def of(cls, module: nn.Module) -> Attributes:
-        """Shallow copies: no tensor is copied."""
-        owner = vars(module)
-        return cls(owner, owner.copy(), [(v, v.copy()) for v in owner.values() if type(v) in (dict, list)])
+    @property
+    def changed(self) -> bool:
+        """Whether it is another now."""
+        return not _equal(self.get(), self.value)
 
     def restore(self) -> None:
-        """Undo assignments since."""
-        for name in self.owner.keys() - self.attributes.keys():
-            del self.owner[name]
-        self.owner.update(self.attributes)
-        for container, copy in self.containers:
-            if isinstance(container, list):
-                container[:] = copy
-            elif len(container) != len(copy) or not all(map(is_, container.values(), copy.values())):
-                container.clear()
-                container.update(copy)
+        """Put back what it was, if it is another now."""
+        if self.changed:
+            self.put(self.value)
 
 
-def may_assign(module: nn.Module) -> bool:
-    """Whether a call may assign to the module's attributes: torch's own layers without hooks do not."""
-    return not type(module).__module__.startswith("torch.nn.modules.") or bool(vars(module)["_forward_pre_hooks"])
+def _settings() -> list[_Setting]:
+    """What torch takes from the process for all its tensors."""
+    accessors: tuple[tuple[str, Callable[[], Any], Callable[[Any], object]], ...] = (
+        ("default dtype", torch.get_default_dtype, torch.set_default_dtype),
+        ("number of threads", torch.get_num_threads, torch.set_num_threads),
+        ("deterministic mode", torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    )
+    return [_Setting(name, get, put, get()) for name, get, put in accessors]
 
 
-def copy_of(module: nn.Module) -> nn.Module:
-    """A deep copy, also of a module that keeps tensors of a graph, which are detached in it."""
-    kept = [value for one in module.modules() for value in _tensors_in(vars(one))]
-    return deepcopy(module, {id(value): value.detach() for value in kept if value.grad_fn is not None})
-
-
-def _tensors_in(value: object) -> Iterator[Tensor]:
-    """The tensors in dicts, lists and tuples of them, however deep."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _tensors_in(one)
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _tensors_in(one)
+def _sources(model: nn.Module) -> list[_Setting]:
+    """Generators of random numbers: torch's, numpy's and Python's own, and those among the model's attributes."""
+    device = next((t.device for t in model.parameters()), torch.device("cpu"))
+    cuda = [torch.cuda.default_generators[device.index or 0]] if device.type == "cuda" else []
+    owned = [
+        value for module in model.modules() for value in vars(module).values() if isinstance(value, torch.Generator)
+    ]
+    tensors = [
+        _Setting("", one.get_state, one.set_state, one.get_state()) for one in (torch.default_generator, *cuda, *owned)
+    ]
+    others: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
+        (np.random.get_state, np.random.set_state),
+        (random.getstate, random.setstate),
+    )
+    return [*tensors, *(_Setting("", get, put, get()) for get, put in others)]
 
 
 class _State(NamedTuple):
-    """What a call may change in a module, or draw, although it should not."""
+    """What a call may change in a module or in the process, or draw, although it should not."""
 
     modules: list[nn.Module]
     attributes: list[Attributes]
-    tensors: list[tuple[nn.Module, str, Tensor, Tensor]]
-    generators: list[tuple[torch.Generator, Tensor]]
+    tensors: list[tuple[nn.Module, str, Tensor, Tensor, bool]]
+    held: list[tuple[nn.Module, str, Any, Any]]
+    sources: list[_Setting]
+    settings: list[_Setting]
 
     @classmethod
     def of(cls, model: nn.Module) -> _State:
-        """Copies of all attributes, tensors and states of generators."""
+        """Copies of all attributes, tensors, arrays and states of generators."""
         modules = list(model.modules())
-        device = next((t.device for t in model.parameters()), torch.device("cpu"))
-        cuda = [torch.cuda.default_generators[device.index or 0]] if device.type == "cuda" else []
-        owned = [value for module in modules for value in vars(module).values() if isinstance(value, torch.Generator)]
         return cls(
             modules,
             list(map(Attributes.of, modules)),
-            [(m, name, tensor, tensor.detach().clone()) for m in modules for name, tensor in _own(m)],
-            [(generator, generator.get_state()) for generator in (torch.default_generator, *cuda, *owned)],
+            [(m, name, t, t.detach().clone(), t.requires_grad) for m in modules for name, t in _own(m)],
+            [(m, name, one, _cloned(one)) for m in modules for name, one in held_in(m)],
+            _sources(model),
+            _settings(),
         )
 
     def drew(self) -> bool:
         """Whether a generator has moved since."""
-        return any(not torch.equal(generator.get_state(), state) for generator, state in self.generators)
+        return any(source.changed for source in self.sources)
+
+    def setting(self) -> str | None:
+        """The name of a setting of torch that is another since."""
+        return next((setting.name for setting in self.settings if setting.changed), None)
 
     def changed(self) -> tuple[nn.Module, str] | None:
-        """A layer and the name of a parameter or buffer of it that is new or another since."""
-        known = {(id(module), name) for module, name, _, _ in self.tensors}
+        """A layer and the name of a parameter, buffer or attribute of it that is new or another since."""
+        known = {(id(module), name) for module, name, *_ in self.tensors}
         for module in self.modules:
             for name, _ in _own(module):
                 if (id(module), name) not in known:
                     return module, name
-        for module, name, tensor, copy in self.tensors:
-            if getattr(module, name) is not tensor or not _same(tensor, copy):
+        for module, name, tensor, copy, trained in self.tensors:
+            if getattr(module, name) is not tensor or not _same(tensor, copy) or tensor.requires_grad != trained:
                 return module, name
-        return None
+        return next(((module, name) for module, name, one, copy in self.held if not _equal(one, copy)), None)
 
     def restore(self) -> None:
         """Bring everything back, bit for bit."""
         for attributes in self.attributes:
             attributes.restore()
         with torch.no_grad():
-            for _, _, tensor, copy in self.tensors:
+            for _, _, tensor, copy, trained in self.tensors:
                 if not _same(tensor, copy):
                     tensor.copy_(copy)
-        for generator, state in self.generators:
-            if not torch.equal(generator.get_state(), state):
-                generator.set_state(state)
+                if tensor.requires_grad != trained:
+                    tensor.requires_grad_(trained)
+            for _, _, one, copy in self.held:
+                if not _equal(one, copy):
+                    one[...] = copy
+        for setting in (*self.sources, *self.settings):
+            setting.restore()
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -125,6 +132,21 @@ def _same(first: Tensor, second: Tensor) -> bool:
     if first.shape != second.shape:
         return False
     return bool(((first == second) | ((first != first) & (second != second))).all())
+
+
+def _equal(first: Any, second: Any) -> bool:
+    """Whether two tensors, arrays, states of generators or numbers are equal, bit for bit where they are arrays."""
+    if isinstance(first, Tensor):
+        return _same(first, second)
+    if isinstance(first, np.ndarray):
+        return first.shape == second.shape and first.tobytes() == second.tobytes()
+    if isinstance(first, tuple):
+        return len(first) == len(second) and all(map(_equal, first, second))
+    return first == second
+
+
+def _cloned(one: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    return one.detach().clone() if isinstance(one, Tensor) else one.copy()
 
 
 @contextmanager
@@ -153,7 +175,7 @@ def require_repeatable(model: nn.Module, call: Callable[[], Tensor], name: str) 
 
     Args:
         model: every module that the call may reach.
-        call: what is called twice; the model and torch's generators are left as they were.
+        call: what is called twice; the model, torch's settings and all generators are left as they were.
         name: what is to blame if it is no layer, as "Estimator 'mine'".
 
     Returns:
@@ -164,34 +186,36 @@ def require_repeatable(model: nn.Module, call: Callable[[], Tensor], name: str) 
     """
     with explaining(model, name), preserved(model) as state:
         found = call()
-        changed, drew = state.changed(), state.drew()
-        if changed is None and not drew and _same(call(), found):
+        changed, drew, setting = state.changed(), state.drew(), state.setting()
+        if changed is None and setting is None and not drew and _same(call(), found):
             return found
         state.restore()
-        layer = None if changed else _random_layer(model, call, state)
+        layer = None if changed or setting else _random_layer(model, call, state)
     if changed:
         raise ValueError(
             f"{describe(model, changed[0])} changes its {changed[1]!r} when it is called, so its gradients depend on "
             "the calls before; call model.eval(), or take it out."
         )
-    raise ValueError(own_draws(name if layer is None else describe(model, layer), layer))
+    if setting:
+        raise ValueError(f"{name} changes torch's global {setting} when it is called; set it before, or take it out.")
+    raise ValueError(own_draws(name if layer is None else describe(model, layer), layer, drew))
 
 
 def _random_layer(model: nn.Module, call: Callable[[], Tensor], state: _State) -> nn.Module | None:
     """The first layer that gives two results for one input, or in whose call a generator moves; innermost first."""
     runs: list[list[tuple[nn.Module, list[Tensor], list[Tensor]]]] = []
-    entered: list[list[Tensor]] = []
+    entered: list[list[Any]] = []
     drawing: list[nn.Module] = []
 
-    def states() -> list[Tensor]:
-        return [generator.get_state() for generator, _ in state.generators]
+    def states() -> list[Any]:
+        return [source.get() for source in state.sources]
 
     def before(module: nn.Module, inputs: tuple) -> None:
         entered.append(states())
 
     def after(module: nn.Module, inputs: tuple, output: object) -> None:
         runs[-1].append((module, _tensors(inputs), _tensors(output)))
-        if not all(map(torch.equal, entered.pop(), states())):
+        if not all(map(_equal, entered.pop(), states())):
             drawing.append(module)
 
     handles = [layer.register_forward_pre_hook(before) for layer in model.modules()]

@@ -9,11 +9,12 @@ from torch.func import grad
 
 from vaebench.data import linear_gaussian
 from vaebench.gradients import ESTIMATORS, Estimator, Loss, Objective, draw_noise, loss_function, own_parameters
-from vaebench.gradients.trial import check_gradient, check_loss, require_trainable
+from vaebench.gradients.trial import check_loss, check_replicates, require_trainable
 from vaebench.models import LatentModel, as_input, check_input, linear_vae
+from vaebench.support.attributes import copy_of
 from vaebench.support.checks import one_of, positive_integer, within
 from vaebench.support.layers import like_parameters
-from vaebench.support.repeatable import copy_of, preserved
+from vaebench.support.repeatable import preserved
 from vaebench.support.seeding import derived_seed
 from vaebench.training.optimizers import OPTIMIZERS
 
@@ -191,7 +192,7 @@ def _require_gradient(question: Question) -> None:
         found = q.estimator(loss.model, x, noise, q.objective)
     if not found.requires_grad:
         raise ValueError(f"No gradient reaches the parameters from what {q.name} returns: it is detached from them.")
-    check_gradient(loss, q.data)
+    check_replicates(loss, q.data)
     for name, gradient in grad(loss_function(loss))(own_parameters(loss), x, noise).items():
         if not gradient.isfinite().all():
             raise ValueError(f"The gradient of {name.removeprefix('model.')!r} by {q.name} is not finite at the start.")

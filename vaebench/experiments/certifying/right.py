@@ -7,7 +7,7 @@ import torch
 
 from vaebench.experiments.certifying import beds
 from vaebench.experiments.certifying.question import Question, Say, at_precision
-from vaebench.gates import Verdict, run_gates
+from vaebench.gates import Stage, Verdict, run_gates
 from vaebench.gates.means import PER_PARAMETER, exact_at, gradient_mean
 from vaebench.gates.paired import closest, differences, paired_mean
 from vaebench.gates.reference import exact_reference
@@ -86,9 +86,8 @@ def _linear(question: Question, left_out: list[str]) -> Iterator[Judged]:
 
 
 def _gates(q: Question, place: str, bed: beds.Bed, steps: int, left_out: list[str]) -> Iterator[Judged]:
-    def hear(line: str) -> None:
-        said = line.removeprefix("left out: ")
-        left_out.extend([f"{place}: {said}"] if said != line else [])
+    def hear(stage: Stage) -> None:
+        left_out.extend([f"{place}: {stage.title}: {stage.reason}"] if stage.left_out else [])
 
     found = run_gates(
         bed.model,
