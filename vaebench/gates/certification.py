@@ -24,7 +24,7 @@ from vaebench.gates.verdict import LEVEL, Verdict
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_gradient
+from vaebench.gradients.trial import OVER_DRAWS, check_gradient
 from vaebench.models import as_input, check_input
 from vaebench.support.layers import like_parameters
 from vaebench.training.fleet import train
@@ -102,7 +102,8 @@ def run_gates(
     law = law or _name(estimator)
     data = check_input(model, data)  # pyright: ignore[reportArgumentType]
     estimator, own_value = separated(estimator, model, objective, data)
-    data = as_input(check_gradient(Loss(model, estimator, objective), data), like_parameters(model))  # pyright: ignore[reportArgumentType]
+    loss = Loss(model, estimator, objective)  # pyright: ignore[reportArgumentType]
+    data = as_input(check_gradient(loss, check_gradient(loss, data), OVER_DRAWS), like_parameters(model))
     subject = Subject(model, estimator, objective, data, batch_size, rule, sampler, trainer)
     say("looking for an exact reference")
     trusted = model if reference is None else reference

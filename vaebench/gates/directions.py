@@ -21,11 +21,13 @@ class Along:
         value: their mean part <d_r, d> / |d|^2, with an unbiased |d|^2: 0.02 along the gradient is one 2 % too large.
         error: its standard error.
         p_value: of zero, before any correction.
+        share: how much of the mean difference's length lies along d, of 1: less than all of it, and d is not the fault.
     """
 
     value: float
     error: float
     p_value: float
+    share: float
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,14 @@ class Tally:
     def test(self, rounding: float) -> Differences:
         """All families together."""
         slack, count = rounding * self.largest, sum(self.counts)
-        named = {name: self._along(i, slack) for i, name in enumerate(self.names)}
+        mean = self.total.sum(0) / count
+        variance = (self.squares.sum(0) - count * mean.square()).clamp(min=0) / (count - 1)
+        length = math.sqrt(max(float(mean.square().sum() - variance.sum() / count), 0.0))
+        named = {name: self._along(i, slack, length) for i, name in enumerate(self.names)}
         assert self.directions is not None
         pieces = self.directions.split(list(self.sizes.values()))
         lengths = torch.stack([piece.abs().sum() for piece in (self.directions, *pieces)])
         crossed = _p_values(torch.cat(self.crossed), slack * lengths)
-        mean = self.total.sum(0) / count
-        variance = (self.squares.sum(0) - count * mean.square()).clamp(min=0) / (count - 1)
         each = _p(mean, (variance / count).sqrt(), slack, count)
         families = {name: along.p_value * len(named) for name, along in named.items()}
         for name, p_value in zip(["all", *self.sizes], crossed.tolist(), strict=True):
@@ -100,12 +103,14 @@ class Tally:
         worst = min(families, key=families.__getitem__)
         return Differences(named, min(1.0, FAMILIES * families[worst]), worst, count)
 
-    def _along(self, index: int, slack: float) -> Along:
+    def _along(self, index: int, slack: float, length: float) -> Along:
         direction, scores = self.named[:, index], torch.cat(self.scores)[:, index]
         square = self.lengths[index]
         p_value = float(_p_values(scores.unsqueeze(1), slack * direction.abs().sum().unsqueeze(0))[0])
         error = float(scores.std()) / math.sqrt(len(scores))
-        return Along(float(scores.mean()) / square, error / square, p_value)
+        value = float(scores.mean()) / square
+        part = abs(value) * math.sqrt(square)
+        return Along(value, error / square, p_value, min(1.0, part / length) if length > 0 else 0.0)
 
 
 def _p_values(scores: Tensor, slack: Tensor) -> Tensor:

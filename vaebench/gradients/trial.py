@@ -22,6 +22,8 @@ from vaebench.support.repeatable import preserved, require_repeatable
 FEW = 3  # samples or rows, where more would show nothing more
 ROUNDING = 1e5  # units in the last place by which two ways to one gradient may differ
 COARSE = 0.5  # the same relative to the gradient, in half precision
+OVER_MEMBERS = (0, 0, 0)  # parameters, rows and noise: what `vmap` runs over as a fleet trains
+OVER_DRAWS = (None, 0, 0)  # likewise, where many gradients are drawn at the same parameters
 
 
 def check_loss(loss: Loss, data: Any) -> Tensor:
@@ -50,8 +52,13 @@ def check_loss(loss: Loss, data: Any) -> Tensor:
     return data
 
 
-def check_gradient(loss: Loss, data: Any) -> Tensor:
+def check_gradient(loss: Loss, data: Any, over: tuple[int | None, int, int] = OVER_MEMBERS) -> Tensor:
     """Refuse, beside what `check_loss` refuses, a loss that cannot be differentiated under `torch.func.vmap`.
+
+    Args:
+        loss: the loss.
+        data: (N, *event).
+        over: the dimension of parameters, rows and noise that `vmap` is to run over.
 
     Returns:
         The data, as `check_input` returns them.
@@ -61,21 +68,25 @@ def check_gradient(loss: Loss, data: Any) -> Tensor:
     """
     data = check_loss(loss, data)
     require_trainable(loss)
-    require_differentiable(loss, *_few(loss, data))
+    require_differentiable(loss, *_few(loss, data), over)
     return data
 
 
-def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
+def require_differentiable(
+    loss: Loss, x: Tensor, noise: Tensor, over: tuple[int | None, int, int] = OVER_MEMBERS
+) -> None:
     """Refuse a loss whose gradient under `vmap`, at a few rows and noise, cannot be had or is not autograd's."""
     parameters, model, name = own_parameters(loss), loss.model, estimator_name(loss.estimator)
     assert isinstance(model, nn.Module)
-    stacked = {n: p.unsqueeze(0) for n, p in parameters.items()}
-    with explaining(model, name), preserved(model), torch.enable_grad():
-        found = vmap(grad(loss_function(loss)), (0, None, None))(stacked, x, noise)
+    stacked = parameters if over[0] is None else {n: p.unsqueeze(0) for n, p in parameters.items()}
+    with preserved(model), torch.enable_grad():
+        with explaining(model, name, "under torch.func.vmap, by which many gradients are taken at once,"):
+            found = vmap(grad(loss_function(loss)), over)(stacked, x.unsqueeze(0), noise.unsqueeze(0))
         leaves = dict(loss.named_parameters())
-        expected = torch.autograd.grad(
-            loss(x, noise), [leaves[n] for n in parameters], allow_unused=True, materialize_grads=True
-        )
+        with explaining(model, name):
+            expected = torch.autograd.grad(
+                loss(x, noise), [leaves[n] for n in parameters], allow_unused=True, materialize_grads=True
+            )
     eps = torch.finfo(x.dtype).eps
     floor = ROUNDING / 100 * eps * torch.stack([plain.abs().max() for plain in expected]).max()
     for (n, mine), plain in zip(found.items(), expected, strict=True):

@@ -16,7 +16,7 @@ from torch.func import grad, vmap
 
 from vaebench.data.sampling import Sampler, Stream, repeated, whole, with_replacement
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
-from vaebench.gradients.trial import FEW, check_loss, require_differentiable, require_trainable
+from vaebench.gradients.trial import FEW, OVER_DRAWS, check_loss, require_differentiable, require_trainable
 from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import explaining, like_parameters
@@ -99,7 +99,7 @@ def gradients(
     for start in range(0, count, chunk):
         x, noise = draws.take(min(chunk, count - start))
         if start == 0:
-            require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW])
+            require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW], OVER_DRAWS)
         with explaining(loss, "The loss"):
             if chunk == 1:
                 found = {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}

@@ -176,6 +176,9 @@ def mean_gradient(mine: Tensor, trusted: Tensor) -> Verdict:
     t, error = _student(first[:, None], second[:, None], FLAT * norm)
     along, critical = 2 * float(stats.t.sf(float(t), freedom)), float(stats.t.isf(MEAN_LEVEL / 4, freedom))
     p_value = min(1.0, 2 * min(whole, along))
+    noise = float((mine.var(0) + trusted.var(0)).sum()) / count
+    apart = math.sqrt(max(float((mine.mean(0) - trusted.mean(0)).square().sum()) - noise, 0.0))
+    scale = float(first.mean() - second.mean())
     return judge(
         "gradient mean",
         claim,
@@ -184,8 +187,9 @@ def mean_gradient(mine: Tensor, trusted: Tensor) -> Verdict:
         MEAN_LEVEL,
         {
             "off, relative": float((mine.mean(0) - trusted.mean(0)).norm() / trusted.mean(0).norm().clamp(min=1e-300)),
-            "scale off by": float(first.mean() - second.mean()) / norm,
+            "scale off by": scale / norm,
             "scale error": float(error) / norm,
+            "scale explains": min(1.0, abs(scale) / apart) if apart > 0 else 0.0,
             "gradients": count,
         },
         smallest=detectable(critical) * float(error) / norm,

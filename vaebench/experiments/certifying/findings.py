@@ -17,6 +17,7 @@ from vaebench.experiments.running import commit
 from vaebench.experiments.trajectory import environment
 from vaebench.gates.verdict import Outcome, Verdict, overall
 
+UNKNOWN_COMMIT = "not in a repository"
 Progress = Callable[[str, str], None]
 SECTIONS = {"right": "Is it right?", "cost": "What does it cost?", "noise": "How noisy?", "guarantee": "Guarantee?"}
 
@@ -87,7 +88,7 @@ def about(question: Question) -> dict[str, Any]:
     like = next(question.model.parameters())
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": commit() or "not in a repository",
+        "commit": commit() or UNKNOWN_COMMIT,
         "processor": _processor(),
         "dtype": str(like.dtype).removeprefix("torch."),
     } | environment(like.device)

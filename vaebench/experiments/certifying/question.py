@@ -9,7 +9,7 @@ from torch.func import grad
 
 from vaebench.data import linear_gaussian
 from vaebench.gradients import ESTIMATORS, Estimator, Loss, Objective, draw_noise, loss_function, own_parameters
-from vaebench.gradients.trial import check_gradient, check_loss, require_trainable
+from vaebench.gradients.trial import OVER_DRAWS, check_gradient, check_loss, require_trainable
 from vaebench.models import LatentModel, as_input, check_input, linear_vae
 from vaebench.support.checks import one_of, positive_integer, within
 from vaebench.support.layers import like_parameters
@@ -84,6 +84,7 @@ class Question:
         batch_size: B.
         seed: of everything random.
         level: how much is measured.
+        promise: the bound in words, where it is not the objective's own.
     """
 
     name: str
@@ -98,6 +99,12 @@ class Question:
     batch_size: int
     seed: int
     level: Level
+    promise: str = ""
+
+    @property
+    def bound(self) -> str:
+        """The claimed bound in words."""
+        return self.promise or self.objective.name
 
     def generator(self, salt: int) -> torch.Generator:
         """A generator of the question's seed; another salt, another stream."""
@@ -192,6 +199,7 @@ def _require_gradient(question: Question) -> None:
     if not found.requires_grad:
         raise ValueError(f"No gradient reaches the parameters from what {q.name} returns: it is detached from them.")
     check_gradient(loss, q.data)
+    check_gradient(loss, q.data, OVER_DRAWS)
     for name, gradient in grad(loss_function(loss))(own_parameters(loss), x, noise).items():
         if not gradient.isfinite().all():
             raise ValueError(f"The gradient of {name.removeprefix('model.')!r} by {q.name} is not finite at the start.")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from vaebench.experiments.certifying import Findings
 from vaebench.report.certificate.figures import FIGURES, drawn
-from vaebench.report.certificate.words import SAID, STATES, headline, interval, of_section, tiles
+from vaebench.report.certificate.words import SAID, STATES, headline, interval, made_by, of_section, tiles
 from vaebench.report.figures import COLOURS, inline, svg
 from vaebench.report.wording import number, symbol
 
@@ -84,6 +84,7 @@ def page(found: Findings) -> str:
         said=SAID[found.outcome],
         state=STATES[found.outcome],
         headline=headline(found),
+        made_by=made_by(found),
         question=q,
         parameters=sum(p.numel() for p in q.model.parameters()),
         rows=len(q.data),
