@@ -387,6 +387,9 @@ def test_every_number_is_in_the_frame(own):
 def test_every_figure_is_a_matplotlib_figure(name, own):
     figure = own.figure(name)
     assert isinstance(figure, matplotlib.figure.Figure) and figure.axes
+    assert (
+        figure.get_figwidth() <= 4.4
+    )  # inches: at the 364 pixels of a phone its letters of 9 points are 10 pixels high
 
 
 def test_a_terminal_has_eighty_columns_and_the_verdict_first(own, wrong):

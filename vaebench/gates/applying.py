@@ -128,7 +128,9 @@ def of_reported_values(case: Case, reported: Estimator | None) -> list[Verdict]:
     ):
         reported = subject.estimator
     if reported is None:
-        case.say("left out: bound value, this surrogate's value is not the bound's; name what the code reports")
+        case.say(
+            "left out: bound value, what the estimator returns is not the bound; it need not be, its gradient counts"
+        )
         return []
     exact_values = None if case.exact is None else means.exact_at(case.exact, points)[0]
     return [bound_value(subject, points, exact_values, generator, reported, case.trusted)]

@@ -44,7 +44,7 @@ def from_pythae(model: BaseAE) -> Claim:
     if kind not in PROMISES:
         raise ValueError(f"What a Pythae {kind} promises is not known here; known: {', '.join(PROMISES)}.")
     objective, losses, promise = PROMISES[kind](model)
-    box = BackwardBox(model, trained_backward(model) if kind == "PIWAE" else lambda x: _forward(model, x))
+    box = BackwardBox(model, trained_backward(model) if kind == "PIWAE" else forward_backward(model))
     return Claim(box, BackwardBox(model, lambda x: _promised(model, losses, x)), objective, promise)
 
 
@@ -98,10 +98,22 @@ PROMISES: dict[str, Callable[[Any], Promise]] = {
 }
 
 
-def _forward(model: Any, x: Tensor) -> float:
-    loss = model(DatasetOutput(data=x)).loss
-    loss.backward()
-    return float(loss.detach())
+def forward_backward(model: BaseAE) -> Callable[[Tensor], float]:
+    """What the loss that a model's `forward` returns leaves as gradients: what Pythae's trainer differentiates.
+
+    Args:
+        model: any.
+
+    Returns:
+        x -> the loss.
+    """
+
+    def backward(x: Tensor) -> float:
+        loss: Any = model(DatasetOutput(data=x)).loss  # pyright: ignore[reportCallIssue]
+        loss.backward()
+        return float(loss.detach())
+
+    return backward
 
 
 def _promised(model: Any, losses: Losses, x: Tensor) -> float:

@@ -56,6 +56,14 @@ class Findings:
         """Of all gates together; "no power" also where no gate could be run."""
         return overall(self.verdicts) if self.judged else "no power"
 
+    @property
+    def made_by(self) -> str:
+        """Which vaebench measured: its version, and its commit where it runs in a repository."""
+        version, commit = self.about.get("versions", {}).get("vaebench", ""), str(self.about["commit"])
+        if commit == UNKNOWN_COMMIT:
+            return f"vaebench {version}".strip()
+        return f"vaebench {version}, commit {commit[:12]}{', changed since' if commit.endswith('+') else ''}"
+
 
 def find(question: Question, progress: Progress) -> Findings:
     """Find all four answers.

@@ -3,7 +3,7 @@
 from xml.sax.saxutils import escape
 
 from vaebench.experiments.certifying import Findings
-from vaebench.report.certificate.words import SAID, STATES, headline, made_by, of_section, tiles
+from vaebench.report.certificate.words import SAID, STATES, headline, of_section, tiles
 from vaebench.support.comments import cell
 
 MARKS = {"good": "✅", "bad": "❌", "unknown": "⚠️", "": "📏"}
@@ -37,7 +37,7 @@ def markdown(found: Findings) -> str:
     about = found.about
     lines.append(
         f"<sub>{cell(q.bound)}, {cell(q.model_name)}, B = {q.batch_size}, {q.optimizer}, seed {q.seed}; "
-        f"{cell(made_by(found))}, {cell(str(about['processor']))}, {about['date']}</sub>"
+        f"{cell(found.made_by)}, {cell(str(about['processor']))}, {about['date']}</sub>"
     )
     return "\n".join(lines) + "\n"
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from vaebench.experiments.certifying import Findings
 from vaebench.experiments.certifying.cost import OWN, CostPoint, at_own
-from vaebench.experiments.certifying.findings import UNKNOWN_COMMIT
 from vaebench.experiments.certifying.intervals import Interval
 from vaebench.experiments.certifying.noise import NoisePoint
 from vaebench.experiments.certifying.right import Judged
@@ -112,22 +111,6 @@ def _off(failed: list[Judged]) -> str:
     return told[max(told)] if told else ""
 
 
-def made_by(found: Findings) -> str:
-    """Which vaebench measured: its version, and its commit where it runs in a repository.
-
-    Args:
-        found: the findings.
-
-    Returns:
-        The words.
-    """
-    version, commit = found.about.get("versions", {}).get("vaebench", ""), str(found.about["commit"])
-    told = [f"vaebench {version}".strip()]
-    if commit != UNKNOWN_COMMIT:
-        told.append(f"commit {commit[:12]}{', changed since' if commit.endswith('+') else ''}")
-    return ", ".join(told)
-
-
 def tiles(found: Findings) -> list[Tile]:
     """The four answers.
 
@@ -162,7 +145,7 @@ def _right(found: Findings) -> Tile:
 def _resolution(found: Findings) -> Iterator[str]:
     places = list(dict.fromkeys(one.place for one in found.judged if one.section == "right"))
     if places:
-        yield f"Judged on {several([_the(place) for place in places])}."
+        yield f"Judged on {several(list(map(_the, places)))}."
     paired = {one.place: one.verdict for one in found.judged if "KL weight found from" in one.verdict.evidence}
     if paired:
         place = OWN if OWN in paired else next(iter(paired))
@@ -211,21 +194,21 @@ def _noise(found: Findings) -> Tile:
     whole = _noise_at_own(found, "whole")
     if whole is None:
         return Tile("noise", "Noise?", "unknown", "not measured", "It was left out; see below.")
-    known = [(block, _noise_at_own(found, block)) for block in ("encoder", "decoder")]
-    parts = [(f"the {block}'s gradient", point) for block, point in known if point] or [("the gradient", whole)]
-    words = f"Variance over pathwise's: {several([f'{interval(point.ratio)} of {part}' for part, point in parts])}."
-    words += f" Signal-to-noise ratio: {several([_snr(found, part, point) for part, point in parts])}."
+    known = [(f"{block} ", _noise_at_own(found, block)) for block in ("encoder", "decoder")]
+    parts = [(block, point) for block, point in known if point] or [("", whole)]
+    variances = "; ".join(f"{block}{interval(point.ratio)}" for block, point in parts)
+    ratios = "; ".join(f"{block}{_snr(found, point)}" for block, point in parts)
+    words = f"Variance over pathwise's: {variances}. Signal-to-noise ratio: {ratios}."
     cost = at_own(found.cost.points, found.question)
     if cost is not None:
         words += f" Time × variance: {_short(cost.ratio.value * whole.ratio.value, 3)} of pathwise's."
     return Tile("noise", "Noise?", "", f"{_short(whole.ratio.value, 3)} × pathwise", words)
 
 
-def _snr(found: Findings, part: str, point: NoisePoint) -> str:
+def _snr(found: Findings, point: NoisePoint) -> str:
     """One's own signal-to-noise ratio beside pathwise's."""
-    base = _noise_at_own(found, point.block, "pathwise")
-    beside = f" (pathwise {_short(base.snr.value, 2)})" if base is not None and base is not point else ""
-    return f"{interval(point.snr, 2)}{beside} of {part}"
+    base, own = _noise_at_own(found, point.block, "pathwise"), interval(point.snr, 2)
+    return own if base is None or base is point else f"{own}, pathwise's {_short(base.snr.value, 2)}"
 
 
 def _guarantee(found: Findings) -> Tile:
