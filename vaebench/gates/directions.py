@@ -10,6 +10,7 @@ from vaebench.gates.means import MEAN_LEVEL
 from vaebench.gates.verdict import detectable
 from vaebench.support.statistics import student_quantile, student_tail
 
+CERTAIN = 5.0  # times what noise adds to a squared length: what is left of it is no noise
 FAMILIES = 3  # named directions, directions of the other half, coordinates: each has a third of the level
 
 
@@ -21,7 +22,8 @@ class Along:
         value: their mean part <d_r, d> / |d|^2, with an unbiased |d|^2: 0.02 along the gradient is one 2 % too large.
         error: its standard error.
         p_value: of zero, before any correction.
-        share: how much of the mean difference's length lies along d, of 1: less than all of it, and d is not the fault.
+        share: the part along d over the length that the mean difference has beyond noise, 1 at most: where it is much
+            less, something else is wrong.
     """
 
     value: float
@@ -89,7 +91,7 @@ class Tally:
         slack, count = rounding * self.largest, sum(self.counts)
         mean = self.total.sum(0) / count
         variance = (self.squares.sum(0) - count * mean.square()).clamp(min=0) / (count - 1)
-        length = math.sqrt(max(float(mean.square().sum() - variance.sum() / count), 0.0))
+        length = math.sqrt(max(float(mean.square().sum() - CERTAIN * variance.sum() / count), 0.0))
         named = {name: self._along(i, slack, length) for i, name in enumerate(self.names)}
         assert self.directions is not None
         pieces = self.directions.split(list(self.sizes.values()))
@@ -110,7 +112,7 @@ class Tally:
         error = float(scores.std()) / math.sqrt(len(scores))
         value = float(scores.mean()) / square
         part = abs(value) * math.sqrt(square)
-        return Along(value, error / square, p_value, min(1.0, part / length) if length > 0 else 0.0)
+        return Along(value, error / square, p_value, min(1.0, part / length) if length > 0 else 1.0)
 
 
 def _p_values(scores: Tensor, slack: Tensor) -> Tensor:

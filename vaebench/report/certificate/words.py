@@ -101,13 +101,16 @@ def _the(place: str) -> str:
 
 def _off(failed: list[Judged]) -> str:
     """By how much the scale or the weight of the Kullback-Leibler term is off, if that explains what was found."""
-    told: dict[float, str] = {}
+    told: dict[tuple[float, float], str] = {}
     for name, words in {"KL weight": "the weight of the KL term", "scale": "the gradient's scale"}.items():
         known = [one.verdict.evidence for one in failed if f"{name} error" in one.verdict.evidence]
         best = min(known, key=lambda evidence, name=name: evidence[f"{name} error"], default={})
         off, explains = best.get(f"{name} off by", 0.0), best.get(f"{name} explains", 1.0)
-        if explains > EXPLAINED and abs(off) > max(5 * best.get(f"{name} error", 0.0), TOLD / 100):
-            told[explains] = f"; {words} is off by {'+' if off > 0 else '-'}{_short(abs(100 * off), 2)} %"
+        error = best.get(f"{name} error", 0.0)
+        if explains > EXPLAINED and abs(off) > max(5 * error, TOLD / 100):
+            told[explains, abs(off) / max(error, 1e-300)] = (
+                f"; {words} is off by {'+' if off > 0 else '-'}{_short(abs(100 * off), 2)} %"
+            )
     return told[max(told)] if told else ""
 
 
