@@ -558,6 +558,15 @@ def test_the_shell_completes_registered_names():
 # Across commits
 
 
+def test_two_certificates_are_compared(saved, wrong, tmp_path):
+    """What crossed is what failed; a certificate beside itself has nothing that moved."""
+    before, after = saved.parent / "certificate.json", wrong.save(tmp_path / "wrong").parent / "certificate.json"
+    after.write_text(after.read_text().replace('"name": "wrong"', '"name": "antithetic"'))
+    crossed = {row.name for row in compare(str(before), str(after), tmp_path) if row.kind == "crossed"}
+    assert "antithetic: linear VAE: gradient mean" in crossed
+    assert all(row.kind == "same" for row in compare(str(before), str(before), tmp_path))
+
+
 def test_the_fixture_keeps_claims_that_compare_reads(pytester, monkeypatch):
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         monkeypatch.delenv(name)  # pytest-benchmark keeps no report in a process of several
