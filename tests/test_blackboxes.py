@@ -343,6 +343,41 @@ def test_pythae(name, failed, certify_in):
     assert failed_in("pythae", f"in_pythae:{name}") == failed
 
 
+@PYTHAE
+@QUIET
+@pytest.mark.parametrize(
+    ("name", "promise"),
+    [
+        ("iwae", ""),
+        ("ciwae", "combination of 0.5 ELBO and 0.5 IWAE (K=5)"),
+        ("miwae", "mean of 3 IWAE bounds (K=5)"),
+        ("piwae", "mean of 3 IWAE bounds (K=5) by the encoder and IWAE bound (K=15) by the decoder"),
+    ],
+)
+def test_the_bound_of_a_class_is_told_in_words(name, promise, certify_in):
+    assert build_claim("pythae", f"in_pythae:{name}", 0, data(), Objective(), None).promise == promise
+
+
+class Leaving(Faulty):
+    """Right where it starts; anywhere else it refuses, as Pyro does where a run has overflowed."""
+
+    def __init__(self):
+        super().__init__(lambda value, gradient: (value, gradient))
+
+    def value_and_gradient(self, parameters, x, seed):
+        if any(not np.array_equal(value, self.parameters[name]) for name, value in parameters.items()):
+            raise ValueError("the scale must be positive")
+        return super().value_and_gradient(parameters, x, seed)
+
+
+def test_a_run_that_cannot_go_on_does_not_take_the_verdicts_with_it():
+    claim = Claim(Leaving(), of_model(model(), IWAE), IWAE, "bound of mine")
+    found = certify_box(claim, data().numpy(), name="leaving", level="fast")
+    assert found.findings.guarantee.decay is None and len(found.verdicts) == 4
+    assert "for the bound of mine" in str(found) and found.to_dict()["question"]["objective"]["name"] == "bound of mine"
+    assert "fewer than two seeds stayed finite" in found.to_dict()["tiles"][3]["text"]
+
+
 def test_training_code_in_torch_is_a_box():
     """Its gradient is that of the same loss, and torch's generator stays where it is."""
     made, state = model(), torch.get_rng_state()

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from vaebench.cli import app
 from vaebench.data import digits
 from vaebench.experiments.certifying import ask
-from vaebench.experiments.certifying.cost import at_own
+from vaebench.experiments.certifying.cost import at_own, measure_cost
 from vaebench.experiments.certifying.guarantee import paired_p_value
 from vaebench.experiments.certifying.intervals import Interval, mean_ratio, median
 from vaebench.experiments.certifying.noise import frontier
@@ -36,6 +36,7 @@ from vaebench.report.certificate.markdown import badge
 from vaebench.report.certificate.numbers import SCHEMA
 from vaebench.report.certificate.page import page
 from vaebench.report.certificate.terminal import WIDTH, lines
+from vaebench.report.certificate.words import EXPLAINED
 
 pytest_plugins = ["pytester"]
 
@@ -55,6 +56,41 @@ def with_kl_weight(weight):
         return reconstruction - weight * objective.beta * q.kl_to_standard_normal()
 
     return estimator
+
+
+def changing(model, x, noise, objective):
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-3)
+    return pathwise(model, x, noise, objective)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gru, self.out = nn.GRU(8, 10, batch_first=True), nn.Linear(10, 4)
+
+    def forward(self, x):
+        return self.out(self.gru(x.view(-1, 8, 8))[0][:, -1])
+
+
+class Deciding(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 4)
+
+    def forward(self, x):
+        return super().forward(x if x.sum() > 0 else -x)
+
+
+class Named(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 4)
+
+    def forward(self, x):
+        return {"mean": super().forward(x)}
+
+
+def with_encoder(encoder):
+    return from_encoder_decoder(encoder, nn.Linear(2, 64), latents=2)
 
 
 def own_model():
@@ -136,6 +172,24 @@ def test_pairs_at_equal_noise_find_faults(fault, worst, generator):
     assert differences(model, pathwise, Objective(), x, 8, 64, generator, trusted=analytic_kl).p_value > 1e-8
 
 
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        (lambda m, x, n, o: -pathwise(m, x, n, o), "scale"),
+        (lambda *a: 1.1 * pathwise(*a), "scale"),
+        (lambda m, x, n, o: pathwise(m, x, n, Objective(o.samples, o.alpha, 0.9 * o.beta)), "KL weight"),
+        (lambda m, x, n, o: pathwise(m, x, n.abs(), o), ""),
+    ],
+    ids=["sign", "scale", "beta", "half of the noise"],
+)
+def test_only_what_explains_the_difference_is_blamed(fault, named, generator):
+    """A gradient of the wrong sign has a wrong KL weight, too, along that direction alone: it is not what is wrong."""
+    model, x = mlp_vae((64,), (10,), 3, generator=generator, dtype=torch.float64), rows().double()
+    found = differences(model, fault, Objective(), x, 8, 256, generator).named
+    explained = {name for name in ("scale", "KL weight") if found[name].share > EXPLAINED}
+    assert max(explained, key=lambda name: found[name].share, default="") == named
+
+
 def test_a_scale_is_measured_in_its_own_units(generator):
     """1.05 of the gradient is off by 0.05 along it, exactly, as pairs at equal noise have it draw by draw."""
     model, x = mlp_vae((64,), (10,), 3, generator=generator, dtype=torch.float64), rows().double()
@@ -181,6 +235,14 @@ def test_counters_of_twice_the_work_are_twice(own):
             assert point.flops == 2 * points[net, "pathwise", k, b].flops
     own_point = at_own(own.findings.cost.points, own.findings.question)
     assert own_point is not None and own_point.batch == 8
+
+
+def test_a_layer_that_passes_a_parameter_on_is_counted():
+    """A learned variance leaves its layer as a leaf of the graph, which the hooks of torch's counter refuse."""
+    model = from_encoder_decoder(nn.Linear(64, 4), nn.Linear(2, 64), latents=2, likelihood="learned_gaussian")
+    cost = measure_cost(ask(pathwise, model, rows(), level="fast"), lambda line: None)
+    found = at_own(cost.points, ask(pathwise, model, rows(), level="fast"))
+    assert found is not None and found.flops == 3 * 2 * 8 * (64 * 4 + 2 * 64) - 2 * 8 * 64 * 4
 
 
 def test_flops_grow_in_proportion_to_the_batch(own):
@@ -325,6 +387,9 @@ def test_every_number_is_in_the_frame(own):
 def test_every_figure_is_a_matplotlib_figure(name, own):
     figure = own.figure(name)
     assert isinstance(figure, matplotlib.figure.Figure) and figure.axes
+    assert (
+        figure.get_figwidth() <= 4.4
+    )  # inches: at the 364 pixels of a phone its letters of 9 points are 10 pixels high
 
 
 def test_a_terminal_has_eighty_columns_and_the_verdict_first(own, wrong):
@@ -363,6 +428,11 @@ def test_a_notebook_shows_the_sentence(own):
         ({"estimator": lambda *a: math.nan * pathwise(*a)}, "is not finite at the start"),
         ({"estimator": lambda *a: 1 / 0}, "failed with ZeroDivisionError"),
         ({"estimator": lambda *a: pathwise(*a).detach()}, "detached"),
+        ({"estimator": lambda *a: sys.exit(3)}, "failed with SystemExit: 3"),
+        ({"estimator": changing}, "Estimator 'changing' changes 'W' of the model"),
+        ({"model": with_encoder(Recurrent()), "data": rows()}, r"'encoder.gru' \(GRU\) failed under torch.func.vmap"),
+        ({"model": with_encoder(Deciding()), "data": rows()}, "torch.where in place of if"),
+        ({"model": with_encoder(Named()), "data": rows()}, "The encoder must return a mean and a spread.* got dict"),
         ({"estimator": own_draws}, "declare more by vaebench.gradients.noise_shape"),
         ({"model": nn.Identity(), "data": rows()}, "must be an nn.Module with latents, posterior and likelihood"),
         ({"model": own_model().requires_grad_(False), "data": rows()}, "No parameter of EncoderDecoder is trained"),
@@ -463,6 +533,13 @@ def test_a_command_that_cannot_be_asked_exits_with_two(mine, arguments, sentence
     assert sentence in " ".join(result.output.split()) and "Traceback" not in result.output
 
 
+def test_what_a_library_prints_is_no_part_of_the_answer(mine, tmp_path):
+    (tmp_path / "my_library.py").write_text('print("hello")\n' + MINE)
+    sys.modules.pop("my_library", None)
+    result = mine("my_library:scalar", "--json")
+    assert result.exit_code == 2 and result.stdout == "" and "hello" in result.stderr
+
+
 def test_ctrl_c_leaves_nothing_behind(mine, tmp_path):
     result = mine("my_library:interrupted", "--quick")
     assert result.exit_code == 1 and "nothing was written" in result.output
@@ -479,6 +556,15 @@ def test_the_shell_completes_registered_names():
 
 
 # Across commits
+
+
+def test_two_certificates_are_compared(saved, wrong, tmp_path):
+    """What crossed is what failed; a certificate beside itself has nothing that moved."""
+    before, after = saved.parent / "certificate.json", wrong.save(tmp_path / "wrong").parent / "certificate.json"
+    after.write_text(after.read_text().replace('"name": "wrong"', '"name": "antithetic"'))
+    crossed = {row.name for row in compare(str(before), str(after), tmp_path) if row.kind == "crossed"}
+    assert "antithetic: linear VAE: gradient mean" in crossed
+    assert all(row.kind == "same" for row in compare(str(before), str(before), tmp_path))
 
 
 def test_the_fixture_keeps_claims_that_compare_reads(pytester, monkeypatch):

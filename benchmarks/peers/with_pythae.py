@@ -4,7 +4,6 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 import torch
-from pythae.data.datasets import DatasetOutput
 from pythae.models import (
     CIWAE,
     IWAE,
@@ -25,7 +24,7 @@ from pythae.models.nn import BaseDecoder, BaseEncoder
 from torch import Tensor
 
 from benchmarks.peers.steps import Adapter, Backward, Contestant, Step
-from vaebench.experiments.blackboxes.from_pythae import trained_backward
+from vaebench.experiments.blackboxes.from_pythae import forward_backward, trained_backward
 from vaebench.gradients.objectives import Objective
 from vaebench.models import VAE
 from vaebench.models.distributions import Bernoulli
@@ -78,18 +77,16 @@ def build(kind: type[BaseAE], config: type[VAEConfig], **settings: float) -> Bui
 
 
 def adapter(make: Build) -> Adapter:
-    """The gradient of the `loss` that a Pythae model returns, which its trainer differentiates."""
+    """A model as an adapter, by the box that `vaebench certify --pythae` judges."""
 
     def prepare(model: VAE, objective: Objective) -> Backward:
-        peers: dict[tuple[int, ...], BaseAE] = {}
+        peers: dict[tuple[int, ...], Backward] = {}
 
         def backward(x: Tensor) -> float:
             event = tuple(x.shape[1:])
             if event not in peers:
-                peers[event] = make(model, objective, event)
-            loss = peers[event](DatasetOutput(data=x)).loss
-            loss.backward()
-            return loss.item()
+                peers[event] = forward_backward(make(model, objective, event))
+            return peers[event](x)
 
         return backward
 

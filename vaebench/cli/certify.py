@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, complete, print_json, refusing, say, shell
+from vaebench.cli.common import AsJson, aside, complete, print_json, refusing, say, shell
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,7 +74,7 @@ def certify(
     Raises:
         Exit: with 1 or 2, as said.
     """
-    with refusing("certify"):
+    with refusing("certify"), aside():
         boxes = {"pyro": pyro, "numpyro": numpyro, "pythae": pythae, "black-box": black_box}
         kind, target_name = _only({"estimator": target} | boxes)
         _require_feasible(samples, batch_size, seed)

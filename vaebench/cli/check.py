@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, complete, print_json, print_verdicts, refusing, uncollected
+from vaebench.cli.common import AsJson, aside, complete, print_json, print_verdicts, refusing, uncollected
 from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def check(
         import vaebench.gates  # noqa: F401 - loaded here, used by name below
 
     torch.set_num_threads(1)  # a command owns its process, and gates are made of small operations
-    with refusing("check"):
+    with refusing("check"), aside():
         _require_feasible(steps, batch_size, samples, members, latents, seed)
         verdicts, left_out = _certify(
             {"model": model, "data": data, "estimator": estimator},

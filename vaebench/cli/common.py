@@ -6,8 +6,9 @@ import gc
 import json
 import math
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,13 @@ def refusing(command: str, *kinds: type[Exception]) -> Iterator[None]:
     except refusals as refusal:
         say(command, sentence(refusal))
         raise typer.Exit(2) from None
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """What other people's code prints goes to stderr: stdout is for the answer, which a machine may read."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def complete(kind: str) -> Callable[[str], list[str]]:

@@ -11,6 +11,7 @@ from vaebench.gates.verdict import detectable
 from vaebench.support.skewness import reach, skewness_from, skewness_of, without_skewness
 from vaebench.support.statistics import student_quantile, student_tail
 
+CERTAIN = 5.0  # times what noise adds to a squared length: what is left of it is no noise
 FAMILIES = 3  # named directions, directions of the other half, coordinates: each has a third of the level
 
 
@@ -23,12 +24,15 @@ class Along:
         error: its standard error.
         p_value: of zero, before any correction.
         skewness: of the numbers whose mean it is.
+        share: the part along d over the length that the mean difference has beyond noise, 1 at most: where it is much
+            less, something else is wrong.
     """
 
     value: float
     error: float
     p_value: float
     skewness: float = 0.0
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,14 +95,15 @@ class Tally:
     def test(self, rounding: float) -> Differences:
         """All families together."""
         slack, count = rounding * self.largest, sum(self.counts)
-        named = {name: self._along(i, slack) for i, name in enumerate(self.names)}
+        mean, square, cube = (sums.sum(0) / count for sums in (self.total, self.squares, self.cubes))
+        variance = (square - mean.square()).clamp(min=0)
+        length = math.sqrt(max(float(mean.square().sum() - CERTAIN * variance.sum() / (count - 1)), 0.0))
+        named = {name: self._along(i, slack, length) for i, name in enumerate(self.names)}
         assert self.directions is not None
         pieces = self.directions.split(list(self.sizes.values()))
         lengths = torch.stack([piece.abs().sum() for piece in (self.directions, *pieces)])
         crosses = torch.cat(self.crossed)
         crossed = _p_values(crosses, slack * lengths.to(crosses))
-        mean, square, cube = (sums.sum(0) / count for sums in (self.total, self.squares, self.cubes))
-        variance = (square - mean.square()).clamp(min=0)
         skewness = skewness_from(variance, cube - 3 * mean * square + 2 * mean**3)
         each = _p(mean, (variance / (count - 1)).sqrt(), skewness, slack, count)
         families = {name: along.p_value * len(named) for name, along in named.items()}
@@ -108,13 +113,15 @@ class Tally:
         worst = min(families, key=families.__getitem__)
         return Differences(named, min(1.0, FAMILIES * families[worst]), worst, count)
 
-    def _along(self, index: int, slack: float) -> Along:
+    def _along(self, index: int, slack: float, length: float) -> Along:
         assert self.named is not None
         direction, scores = self.named[:, index], torch.cat(self.scores)[:, index]
         square = self.lengths[index]
         p_value = float(_p_values(scores.unsqueeze(1), slack * direction.abs().sum().unsqueeze(0))[0])
         error = float(scores.std()) / math.sqrt(len(scores))
-        return Along(float(scores.mean()) / square, error / square, p_value, float(skewness_of(scores)))
+        value = float(scores.mean()) / square
+        share = min(1.0, abs(value) * math.sqrt(square) / length) if length > 0 else 1.0
+        return Along(value, error / square, p_value, float(skewness_of(scores)), share)
 
 
 def _p_values(scores: Tensor, slack: Tensor) -> Tensor:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vaebench.gates.at_rest import Draws
 from vaebench.gates.reference import Reference
-from vaebench.gates.subject import Draws, Subject
+from vaebench.gates.subject import Subject
 from vaebench.gates.verdict import Verdict, detectable, judge
 from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.loss import Loss, Parameters

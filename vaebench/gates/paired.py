@@ -89,8 +89,8 @@ def paired_mean(places: Sequence[str], found: Sequence[Differences]) -> Verdict:
 
     Returns:
         The verdict on the smallest p-value, as -log10 p. Evidence has the deviation of the gradient's scale and of
-        the Kullback-Leibler term's weight with their standard errors, where they are known best, and the smallest
-        deviation that would have been found with probability 0.9.
+        the Kullback-Leibler term's weight with their standard errors, where they are known best, how much of the
+        difference each explains, and the smallest deviation that would have been found with probability 0.9.
     """
     worst = min(range(len(found)), key=lambda i: found[i].p_value)
     lowest = found[worst].p_value
@@ -107,6 +107,7 @@ def paired_mean(places: Sequence[str], found: Sequence[Differences]) -> Verdict:
             smallest = best.smallest(name)
             off = best.named[name]
             evidence |= {f"{name} off by": off.value, f"{name} error": off.error, f"{name} found from": smallest}
+            evidence[f"{name} explains"] = off.share
     return judge(
         "gradient mean, paired",
         "the mean gradient is trusted pathwise's at equal noise (statistic: -log10 p)",

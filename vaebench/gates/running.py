@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vaebench.gates.at_rest import HELD
 from vaebench.gates.path import Mismatch, Path, Watch
 from vaebench.gates.randomness import Randomness
 from vaebench.gates.recorder import Recorder
 from vaebench.gates.reference import Reference
-from vaebench.gates.subject import HELD, Subject, checkpoints_of
+from vaebench.gates.subject import Subject, checkpoints_of
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.measures.moments import STORED
 from vaebench.support.checks import positive_integer

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from vaebench.gates.subject import Subject, loss_of, moments_at_rest
+from vaebench.gates.at_rest import moments_at_rest
+from vaebench.gates.subject import Subject, loss_of
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.gradients.estimators import draw_noise
 from vaebench.measures.moments import Moments, parameter_groups

@@ -5,7 +5,6 @@ generators are left as they were, bit for bit.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,8 @@ from vaebench.support.repeatable import preserved, require_repeatable
 FEW = 3  # samples or rows, where more would show nothing more
 ROUNDING = 1e5  # units in the last place by which two ways to one gradient may differ
 COARSE = 0.5  # the same relative to the gradient, in half precision
+OVER_MEMBERS = (0, 0, 0)  # parameters, rows and noise: what `vmap` runs over as a fleet trains
+OVER_DRAWS = (None, 0, 0)  # likewise, where many gradients are drawn at the same parameters
 
 
 class Tried(NamedTuple):
@@ -48,14 +49,16 @@ class Tried(NamedTuple):
 
 
 def tried(loss: Loss, data: Any) -> Tried:
-    """Try a loss once, as `check_gradient` does, for functions that would try it at every call.
+    """Try a loss once, at many members and at many draws, for functions that would try it at every call.
 
     It holds as long as nobody changes the model, but for the values of its parameters.
 
     Returns:
         The data, to be given in their place.
     """
-    return Tried(loss, check_gradient(loss, data))
+    data = check_gradient(loss, data)
+    require_differentiable(loss, *_few(loss, data), OVER_DRAWS)
+    return Tried(loss, data)
 
 
 def check_loss(loss: Loss, data: Any) -> Tensor:
@@ -117,12 +120,9 @@ def check_replicates(loss: Loss, data: Any) -> Tensor:
         ValueError: also if a gradient fails there, or a layer cannot be copied.
     """
     data = check_gradient(loss, data)
-    model = loss.model
-    assert isinstance(model, nn.Module)
-    copy_of(model)
-    pair = [torch.stack([part, part]) for part in _few(loss, data)]
-    with explaining(model, estimator_name(loss.estimator)), preserved(model), torch.enable_grad():
-        vmap(grad(loss_function(loss)), (None, 0, 0))(own_parameters(loss), *pair)
+    assert isinstance(loss.model, nn.Module)
+    copy_of(loss.model)
+    require_differentiable(loss, *_few(loss, data), OVER_DRAWS)
     return data
 
 
@@ -139,17 +139,21 @@ def require_finite(loss: Loss, data: Tensor) -> None:
             )
 
 
-def require_differentiable(loss: Loss, x: Tensor, noise: Tensor) -> None:
+def require_differentiable(
+    loss: Loss, x: Tensor, noise: Tensor, over: tuple[int | None, int, int] = OVER_MEMBERS
+) -> None:
     """Refuse a loss whose gradient under `vmap`, at a few rows and noise, cannot be had or is not autograd's."""
     parameters, model, name = own_parameters(loss), loss.model, estimator_name(loss.estimator)
     assert isinstance(model, nn.Module)
-    stacked = {n: p.unsqueeze(0) for n, p in parameters.items()}
-    with explaining(model, name), preserved(model), torch.enable_grad():
-        found = vmap(grad(loss_function(loss)), (0, None, None))(stacked, x, noise)
+    stacked = parameters if over[0] is None else {n: p.unsqueeze(0) for n, p in parameters.items()}
+    with preserved(model), torch.enable_grad():
+        with explaining(model, name, "under torch.func.vmap, by which many gradients are taken at once,"):
+            found = vmap(grad(loss_function(loss)), over)(stacked, x.unsqueeze(0), noise.unsqueeze(0))
         leaves = dict(loss.named_parameters())
-        expected = torch.autograd.grad(
-            loss(x, noise), [leaves[n] for n in parameters], allow_unused=True, materialize_grads=True
-        )
+        with explaining(model, name):
+            expected = torch.autograd.grad(
+                loss(x, noise), [leaves[n] for n in parameters], allow_unused=True, materialize_grads=True
+            )
     eps = rounding_of(loss)
     floor = ROUNDING / 100 * eps * torch.stack([plain.abs().max() for plain in expected]).max()
     for (n, mine), plain in zip(found.items(), expected, strict=True):
@@ -175,25 +179,6 @@ def require_trainable(loss: Loss) -> None:
             f"No parameter of {type(loss.model).__name__} is trained: all {len(list(loss.parameters()))} are frozen or "
             "empty; call requires_grad_() on those to train."
         )
-
-
-def require_alike(losses: Sequence[Loss]) -> None:
-    """Refuse losses whose models differ in more than trained values: a fleet calls the first with the values of all."""
-
-    def layout(loss: Loss) -> dict[str, tuple]:
-        kinds = {name: (t.shape, t.dtype, t.device) for name, t in loss.state_dict().items()}
-        return kinds | {name: (*kinds[name], p.requires_grad) for name, p in loss.named_parameters()}
-
-    def fixed(loss: Loss) -> list[Tensor]:
-        return [*loss.buffers(), *(p for p in loss.parameters() if not p.requires_grad)]
-
-    first = losses[0]
-    for other in {id(loss.model): loss for loss in losses}.values():
-        if layout(other) != layout(first) or not all(map(torch.equal, fixed(first), fixed(other))):
-            raise ValueError(
-                "The models of a fleet must have the same parameters by name, shape and dtype, and equal buffers and "
-                "frozen parameters."
-            )
 
 
 def _few(loss: Loss, data: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from torch.func import grad, vmap
 
 from vaebench.data.sampling import Sampler, Stream, repeated, whole, with_replacement
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
-from vaebench.gradients.trial import FEW, Tried, check_loss, require_differentiable, require_trainable
+from vaebench.gradients.trial import FEW, OVER_DRAWS, Tried, check_loss, require_differentiable, require_trainable
 from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import explaining, like_parameters
@@ -111,7 +111,7 @@ def gradients(
     for start in range(0, count, chunk):
         x, noise = draws.take(min(chunk, count - start))
         if start == 0 and not (draws.tried and draws.tried.of(loss)):
-            require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW])
+            require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW], OVER_DRAWS)
         with explaining(loss, "The loss"):
             if chunk == 1:
                 found = {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}

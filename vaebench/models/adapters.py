@@ -1,7 +1,7 @@
 """Bring your own: a VAE from any two modules, with a likelihood by name or by one's own log-density."""
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -77,10 +77,12 @@ class EncoderDecoder(nn.Module):
     def posterior(self, x: Tensor) -> Gaussian:
         """q(z|x) with parameters (B, D), from x (B, *event)."""
         found, expected = self.encoder(x), (len(x), self.latents)
-        parts = found if isinstance(found, (tuple, list)) else found.chunk(2, -1)
-        shapes = [tuple(part.shape) for part in parts if isinstance(part, Tensor)]
-        if shapes[:2] != [expected, expected] or len(parts) != 2:
-            got = shapes if isinstance(found, (tuple, list)) else f"one tensor of shape {tuple(found.shape)}"
+        several = isinstance(found, (tuple, list))
+        parts: Sequence[Any] = found if several else found.chunk(2, -1) if isinstance(found, Tensor) else ()
+        shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
+        if shapes != [expected, expected]:
+            one = f"one tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            got = shapes if several else one
             raise ValueError(
                 f"The encoder must return a mean and a spread, each (B, D) = {expected}, or both side by side, "
                 f"(B, 2 D) = {(len(x), 2 * self.latents)}; got {got}."

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from vaebench.support.statistics import Estimate
 
-NAMES = {"|grad|^2": "‖∇f‖²", "T_n": "Tₙ"}
+NAMES = {"|grad|^2": "‖∇f‖²", "|grad f|^2": "‖∇f‖²", "T_n": "Tₙ"}
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PLAIN = range(-3, 6)  # powers of ten written out
 

@@ -74,18 +74,19 @@ def own_draws(blamed: str, layer: nn.Module | None, drew: bool = True) -> str:
 
 
 @contextmanager
-def explaining(model: nn.Module, name: str) -> Iterator[None]:
+def explaining(model: nn.Module, name: str, where: str = "") -> Iterator[None]:
     """Errors of other code become one sentence that names the layer in which they occurred.
 
     Args:
         model: every module that is called within.
         name: what is to blame if it is no layer, as "Estimator 'mine'".
+        where: it was called, as "under vmap", if that is to be said.
 
     Yields:
         Nothing.
 
     Raises:
-        ValueError: in place of any other error; one of this package's as it is.
+        ValueError: in place of any other error, sys.exit included; one of this package's as it is.
         MemoryError: as it is.
         OutOfMemoryError: as it is.
         Warning: as it is.
@@ -94,18 +95,24 @@ def explaining(model: nn.Module, name: str) -> Iterator[None]:
         yield
     except (MemoryError, torch.OutOfMemoryError, Warning):
         raise
-    except Exception as broken:
+    except (Exception, SystemExit) as broken:
         if (
             isinstance(broken, (ValueError, AssertionError))
             and _innermost_package(broken) == __name__.partition(".")[0]
         ):
             raise  # a sentence of ours
-        message = (str(broken).strip() or type(broken).__name__).splitlines()[0]
+        message, kind = (str(broken).strip().splitlines() or [""])[0], type(broken).__name__
         layer = _innermost(model, broken)
         blamed = name if layer is None else describe(model, layer)
         if "random operation while in randomness error mode" in message:
             raise ValueError(own_draws(blamed, layer)) from broken
-        raise ValueError(f"{blamed} failed with {type(broken).__name__}: {message[:QUOTED].rstrip('.')}.") from broken
+        if "data-dependent control flow" in message:
+            raise ValueError(
+                f"{blamed} decides by the value of a tensor, which torch.func.vmap cannot follow; use torch.where in "
+                "place of if, and no .item()."
+            ) from broken
+        told = f"{kind}: {message[:QUOTED].rstrip('.')}" if message else kind
+        raise ValueError(f"{blamed} failed {where + ' ' if where else ''}with {told}.") from broken
 
 
 def _innermost_package(broken: BaseException) -> str:

@@ -192,13 +192,20 @@ def require_repeatable(model: nn.Module, call: Callable[[], Tensor], name: str) 
         state.restore()
         layer = None if changed or setting else _random_layer(model, call, state)
     if changed:
+        owner = describe(model, changed[0])
+        if name != describe(model, model):
+            raise ValueError(f"{name} changes {changed[1]!r} of {_lowered(owner)}; work on a copy.")
         raise ValueError(
-            f"{describe(model, changed[0])} changes its {changed[1]!r} when it is called, so its gradients depend on "
-            "the calls before; call model.eval(), or take it out."
+            f"{owner} changes its {changed[1]!r} when it is called, so its gradients depend on the calls before; call "
+            "model.eval(), or take it out."
         )
     if setting:
         raise ValueError(f"{name} changes torch's global {setting} when it is called; set it before, or take it out.")
     raise ValueError(own_draws(name if layer is None else describe(model, layer), layer, drew))
+
+
+def _lowered(name: str) -> str:
+    return name[:1].lower() + name[1:]
 
 
 def _random_layer(model: nn.Module, call: Callable[[], Tensor], state: _State) -> nn.Module | None:

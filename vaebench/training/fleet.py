@@ -18,7 +18,7 @@ from vaebench.data.sampling import SamplerFactory, Stream, block_length, joint_d
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_gradient, require_alike
+from vaebench.gradients.trial import check_gradient
 from vaebench.models import minibatch
 from vaebench.support.layers import like_parameters
 from vaebench.support.seeding import KEPT
@@ -178,7 +178,26 @@ def _copy(parameters: Parameters) -> Parameters:
 
 
 def _stack(losses: Sequence[Loss]) -> Parameters:
-    require_alike(losses)
+    _require_alike(losses)
     own = {id(loss): own_parameters(loss) for loss in losses}
     members = [own[id(loss)] for loss in losses]
     return {name: torch.stack([member[name] for member in members]).requires_grad_() for name in members[0]}
+
+
+def _require_alike(losses: Sequence[Loss]) -> None:
+    """Refuse losses whose models differ in more than trained values: a fleet calls the first with the values of all."""
+
+    def layout(loss: Loss) -> dict[str, tuple]:
+        kinds = {name: (t.shape, t.dtype, t.device) for name, t in loss.state_dict().items()}
+        return kinds | {name: (*kinds[name], p.requires_grad) for name, p in loss.named_parameters()}
+
+    def fixed(loss: Loss) -> list[Tensor]:
+        return [*loss.buffers(), *(p for p in loss.parameters() if not p.requires_grad)]
+
+    first = losses[0]
+    for other in {id(loss.model): loss for loss in losses}.values():
+        if layout(other) != layout(first) or not all(map(torch.equal, fixed(first), fixed(other))):
+            raise ValueError(
+                "The models of a fleet must have the same parameters by name, shape and dtype, and equal buffers and "
+                "frozen parameters."
+            )

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from vaebench.measures.cost import clock, count, interleaved_seconds
 from vaebench.measures.moments import gather
 from vaebench.measures.probes import grad_sq
 from vaebench.support.checks import one_of
+from vaebench.support.layers import explaining
 from vaebench.training.records import geometric
 
 TRUSTED = "pathwise"  # the column beside which everything stands
@@ -62,7 +63,7 @@ def find(
     holder, called = _Parameters(claim.box.parameters), f"{name} (yours)" if name == TRUSTED else name
     question = Question(
         called, _no_estimator, holder, torch.tensor(x), claim.objective, True, "black box", "sgd", scale, len(x), seed,
-        LEVELS[level],
+        LEVELS[level], claim.promise,
     )  # fmt: skip
     stream, seconds = np.random.SeedSequence(seed), {}
 
@@ -137,16 +138,8 @@ def _run(claim: Claim, x: np.ndarray, q: Question, steps: int, seeds: list[list[
     rows: dict[str, list[list[float]]] = {q.name: [], TRUSTED: []}
     for path in seeds:
         for name, box in ((q.name, claim.box), (TRUSTED, claim.trusted)):
-            at, kept = {n: np.array(v, dtype=np.float64) for n, v in claim.box.parameters.items()}, []
-            for step, seed in enumerate(path, 1):
-                given = {n: v.astype(claim.box.parameters[n].dtype) for n, v in at.items()}
-                _, gradient = box.value_and_gradient(given, x, seed)
-                at = {n: v - q.scale / math.sqrt(step) * gradient[n] for n, v in at.items()}
-                if step in marks:
-                    here = {n: v.astype(claim.box.parameters[n].dtype) for n, v in at.items()}
-                    drawn = judging.draw(claim.trusted, here, x, probes)[1]
-                    kept.append(grad_sq(gather([{"all": drawn}], len(drawn))).value)
-            rows[name].append(kept)
+            kept = list(_descend(claim, box, x, q.scale, path, marks, probes))
+            rows[name].append(kept + [math.nan] * (len(marks) - len(kept)))
     tables = {name: np.array(table) for name, table in rows.items()}
     curves: list[Curve] = [band(name, table, steps=marks) for name, table in tables.items()]
     lost = {name: int((~np.isfinite(table).all(1)).sum()) for name, table in tables.items()}
@@ -157,3 +150,26 @@ def _run(claim: Claim, x: np.ndarray, q: Question, steps: int, seeds: list[list[
         ratio, p_value = mean_ratio(top[both], bottom[both]), paired_p_value(top[both] - bottom[both])
         decay = Decay(TRUSTED, ratio, p_value, int(both.sum()), steps, (lost[q.name], lost[TRUSTED]))
     return Guarantee("", (), {}, decay, tuple(curves), ())
+
+
+def _descend(
+    claim: Claim, box: BlackBox, x: np.ndarray, scale: float, path: list[int], marks: list[int], probes: list[int]
+) -> Iterator[float]:
+    """|grad f|^2 at the marks of one run; it ends where the run leaves the finite numbers, or what a box can take."""
+    start = claim.box.parameters
+    at = {name: np.array(value, dtype=np.float64) for name, value in start.items()}
+    for step, seed in enumerate(path, 1):
+        try:
+            with explaining(nn.Module(), "The black box"), np.errstate(all="ignore"):
+                gradient = box.value_and_gradient(_like(at, start), x, seed)[1]
+                at = {name: value - scale / math.sqrt(step) * gradient[name] for name, value in at.items()}
+                if step in marks:
+                    drawn = judging.draw(claim.trusted, _like(at, start), x, probes)[1]
+                    yield grad_sq(gather([{"all": drawn}], len(drawn))).value
+        except ValueError:
+            return
+
+
+def _like(values: Arrays, start: Arrays) -> Arrays:
+    """The same numbers in the precision of the start."""
+    return {name: value.astype(start[name].dtype) for name, value in values.items()}

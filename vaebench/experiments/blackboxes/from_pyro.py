@@ -50,17 +50,30 @@ class PyroBox:
             self.sizes[len(x)] = max([site["fn"].size for site in draws], default=len(x))
         return self.sizes[len(x)]
 
+    def backward(self, x: Tensor) -> float:
+        """Leave in Pyro's parameters the gradients that it computes, divided by the rows of the data plate.
+
+        Torch's generator is drawn from as it is.
+
+        Returns:
+            The loss, divided likewise.
+        """
+        rows = self._rows(x)
+        value = cast(Any, self.elbo).loss_and_grads(self.model, self.guide, x)
+        for leaf in _leaves().values():
+            if leaf.grad is not None:
+                leaf.grad /= rows
+        return float(value) / rows
+
     def value_and_gradient(self, parameters: Arrays, x: np.ndarray, seed: int) -> tuple[float, Arrays]:
         """The loss that Pyro reports and the gradients that it leaves, a row of the data."""
-        batch = torch.tensor(x, dtype=self.dtype)
-        rows, leaves, elbo = self._rows(batch), _at(parameters), cast(Any, self.elbo)
+        leaves = _at(parameters)
         with torch_seeded(seed):
-            value = elbo.loss_and_grads(self.model, self.guide, batch)
+            value = self.backward(torch.tensor(x, dtype=self.dtype))
         found = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in leaves.items()}
-        gradient = {name: g.detach().numpy() / rows for name, g in found.items()}
         for leaf in leaves.values():
             leaf.grad = None
-        return float(value) / rows, gradient
+        return value, {name: gradient.detach().numpy() for name, gradient in found.items()}
 
 
 class TraceBox:

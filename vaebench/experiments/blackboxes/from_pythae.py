@@ -43,13 +43,14 @@ def from_pythae(model: BaseAE) -> Claim:
     kind = type(model).__name__
     if kind not in PROMISES:
         raise ValueError(f"What a Pythae {kind} promises is not known here; known: {', '.join(PROMISES)}.")
-    objective, losses = PROMISES[kind](model)
-    box = BackwardBox(model, trained_backward(model) if kind == "PIWAE" else lambda x: _forward(model, x))
-    return Claim(box, BackwardBox(model, lambda x: _promised(model, losses, x)), objective)
+    objective, losses, promise = PROMISES[kind](model)
+    box = BackwardBox(model, trained_backward(model) if kind == "PIWAE" else forward_backward(model))
+    return Claim(box, BackwardBox(model, lambda x: _promised(model, losses, x)), objective, promise)
 
 
 Minus = Callable[[Tensor], Tensor]  # of log-weights (M, K, B), the mean over B of minus a bound
 Losses = tuple[int, int, Minus, Minus]  # M, K, the encoder's and the decoder's
+Promise = tuple[Objective, Losses, str]  # the last in words, where it is not the objective
 
 
 def _elbo(log_w: Tensor) -> Tensor:
@@ -60,31 +61,34 @@ def _iwae(log_w: Tensor) -> Tensor:
     return -torch.stack([Objective(log_w.shape[1], 0.0).bound(one) for one in log_w]).mean()
 
 
-def _simple(objective: Objective) -> tuple[Objective, Losses]:
+def _simple(objective: Objective) -> Promise:
     loss = _elbo if objective.alpha == 1 else _iwae
-    return objective, (1, objective.samples, loss, loss)
+    return objective, (1, objective.samples, loss, loss), ""
 
 
-def _combined(model: Any) -> tuple[Objective, Losses]:
+def _combined(model: Any) -> Promise:
     share, samples = float(model.beta), int(model.n_samples)
 
     def loss(log_w: Tensor) -> Tensor:
         return share * _elbo(log_w) + (1 - share) * _iwae(log_w)
 
-    return Objective(samples, 0.0), (1, samples, loss, loss)
+    words = f"combination of {share:g} ELBO and {1 - share:g} IWAE (K={samples})"
+    return Objective(samples, 0.0), (1, samples, loss, loss), words
 
 
-def _multiple(model: Any) -> tuple[Objective, Losses]:
+def _multiple(model: Any) -> Promise:
     estimates, samples = int(model.gradient_n_estimates), int(model.n_samples)
-    return Objective(samples, 0.0), (estimates, samples, _iwae, _iwae)
+    words = f"mean of {estimates} IWAE bounds (K={samples})"
+    return Objective(samples, 0.0), (estimates, samples, _iwae, _iwae), words
 
 
-def _partial(model: Any) -> tuple[Objective, Losses]:
-    objective, (estimates, samples, loss, _) = _multiple(model)
-    return objective, (estimates, samples, loss, lambda log_w: _iwae(log_w.flatten(0, 1).unsqueeze(0)))
+def _partial(model: Any) -> Promise:
+    objective, (estimates, samples, loss, _), mean = _multiple(model)
+    words = f"{mean} by the encoder and IWAE bound (K={estimates * samples}) by the decoder"
+    return objective, (estimates, samples, loss, lambda log_w: _iwae(log_w.flatten(0, 1).unsqueeze(0))), words
 
 
-PROMISES: dict[str, Callable[[Any], tuple[Objective, Losses]]] = {
+PROMISES: dict[str, Callable[[Any], Promise]] = {
     "VAE": lambda model: _simple(Objective()),
     "BetaVAE": lambda model: _simple(Objective(beta=float(model.beta))),
     "IWAE": lambda model: _simple(Objective(int(model.n_samples), 0.0)),
@@ -94,10 +98,22 @@ PROMISES: dict[str, Callable[[Any], tuple[Objective, Losses]]] = {
 }
 
 
-def _forward(model: Any, x: Tensor) -> float:
-    loss = model(DatasetOutput(data=x)).loss
-    loss.backward()
-    return float(loss.detach())
+def forward_backward(model: BaseAE) -> Callable[[Tensor], float]:
+    """What the loss that a model's `forward` returns leaves as gradients: what Pythae's trainer differentiates.
+
+    Args:
+        model: any.
+
+    Returns:
+        x -> the loss.
+    """
+
+    def backward(x: Tensor) -> float:
+        loss: Any = model(DatasetOutput(data=x)).loss  # pyright: ignore[reportCallIssue]
+        loss.backward()
+        return float(loss.detach())
+
+    return backward
 
 
 def _promised(model: Any, losses: Losses, x: Tensor) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.experiments.blackboxes.protocol import Arrays, BlackBox, Claim
+from vaebench.gates.directions import CERTAIN
 from vaebench.gates.means import MEAN_LEVEL, PER_PARAMETER
 from vaebench.gates.variances import SLOPE
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
@@ -176,6 +177,9 @@ def mean_gradient(mine: Tensor, trusted: Tensor) -> Verdict:
     t, error = _student(first[:, None], second[:, None], FLAT * norm)
     along, critical = 2 * float(stats.t.sf(float(t), freedom)), float(stats.t.isf(MEAN_LEVEL / 4, freedom))
     p_value = min(1.0, 2 * min(whole, along))
+    noise = float((mine.var(0) + trusted.var(0)).sum()) / count
+    apart = math.sqrt(max(float((mine.mean(0) - trusted.mean(0)).square().sum()) - CERTAIN * noise, 0.0))
+    scale = float(first.mean() - second.mean())
     return judge(
         "gradient mean",
         claim,
@@ -184,8 +188,9 @@ def mean_gradient(mine: Tensor, trusted: Tensor) -> Verdict:
         MEAN_LEVEL,
         {
             "off, relative": float((mine.mean(0) - trusted.mean(0)).norm() / trusted.mean(0).norm().clamp(min=1e-300)),
-            "scale off by": float(first.mean() - second.mean()) / norm,
+            "scale off by": scale / norm,
             "scale error": float(error) / norm,
+            "scale explains": min(1.0, abs(scale) / apart) if apart > 0 else 1.0,
             "gradients": count,
         },
         smallest=detectable(critical) * float(error) / norm,

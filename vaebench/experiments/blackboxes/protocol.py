@@ -41,12 +41,14 @@ class Claim(NamedTuple):
     Attributes:
         box: under test.
         trusted: an unbiased gradient of the bound that is claimed, of the same parameters.
-        objective: that bound.
+        objective: that bound, or the one that it is made of.
+        promise: the bound in words, where it is not the objective's own; "" where it is.
     """
 
     box: BlackBox
     trusted: BlackBox
     objective: Objective
+    promise: str = ""
 
 
 @dataclass(frozen=True)

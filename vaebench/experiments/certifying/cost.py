@@ -12,7 +12,7 @@ from vaebench.data import digits
 from vaebench.experiments.certifying.intervals import Interval, median
 from vaebench.experiments.certifying.question import Question, Say
 from vaebench.gradients import Estimator, Loss, Objective, doubly_reparameterized, draw_noise, pathwise
-from vaebench.measures.cost import clock, count, interleaved_seconds, saved_bytes
+from vaebench.measures.cost import count, interleaved_seconds, own_clock, saved_bytes
 from vaebench.models import mlp_vae
 from vaebench.support.layers import explaining
 
@@ -134,7 +134,7 @@ def _at(
     noise = draw_noise(model, x, objective, q.generator(7), q.estimator)  # pyright: ignore[reportArgumentType]
     losses: dict[str, tuple[Loss, Tensor]] = {}
     parameters = [p for p in model.parameters() if p.requires_grad]
-    tick = clock(x.device)
+    tick = own_clock(x.device)
     for name, estimator in rivals(q).items():
         loss = Loss(model, estimator, objective)  # pyright: ignore[reportArgumentType]
         try:

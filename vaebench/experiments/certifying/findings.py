@@ -17,6 +17,7 @@ from vaebench.experiments.running import commit
 from vaebench.experiments.trajectory import environment
 from vaebench.gates.verdict import Outcome, Verdict, overall
 
+UNKNOWN_COMMIT = "not in a repository"
 Progress = Callable[[str, str], None]
 SECTIONS = {"right": "Is it right?", "cost": "What does it cost?", "noise": "How noisy?", "guarantee": "Guarantee?"}
 
@@ -55,6 +56,14 @@ class Findings:
         """Of all gates together; "no power" also where no gate could be run."""
         return overall(self.verdicts) if self.judged else "no power"
 
+    @property
+    def made_by(self) -> str:
+        """Which vaebench measured: its version, and its commit where it runs in a repository."""
+        version, commit = self.about.get("versions", {}).get("vaebench", ""), str(self.about["commit"])
+        if commit == UNKNOWN_COMMIT:
+            return f"vaebench {version}".strip()
+        return f"vaebench {version}, commit {commit[:12]}{', changed since' if commit.endswith('+') else ''}"
+
 
 def find(question: Question, progress: Progress) -> Findings:
     """Find all four answers.
@@ -87,7 +96,7 @@ def about(question: Question) -> dict[str, Any]:
     like = next(question.model.parameters())
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "commit": commit() or "not in a repository",
+        "commit": commit() or UNKNOWN_COMMIT,
         "processor": _processor(),
         "dtype": str(like.dtype).removeprefix("torch."),
     } | environment(like.device)

@@ -85,6 +85,7 @@ class Question:
         batch_size: B.
         seed: of everything random.
         level: how much is measured.
+        promise: the bound in words, where it is not the objective's own.
     """
 
     name: str
@@ -99,6 +100,12 @@ class Question:
     batch_size: int
     seed: int
     level: Level
+    promise: str = ""
+
+    @property
+    def bound(self) -> str:
+        """The claimed bound in words."""
+        return self.promise or self.objective.name
 
     def generator(self, salt: int) -> torch.Generator:
         """A generator of the question's seed; another salt, another stream."""

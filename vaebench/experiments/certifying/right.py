@@ -8,10 +8,11 @@ import torch
 from vaebench.experiments.certifying import beds
 from vaebench.experiments.certifying.question import Question, Say, at_precision
 from vaebench.gates import Stage, Verdict, run_gates
+from vaebench.gates.at_rest import gradients_at_rest
 from vaebench.gates.means import PER_PARAMETER, exact_at, gradient_mean
 from vaebench.gates.paired import closest, differences, paired_mean
 from vaebench.gates.reference import exact_reference
-from vaebench.gates.subject import Subject, gradients_at_rest
+from vaebench.gates.subject import Subject
 from vaebench.gates.variances import separate_rows
 from vaebench.gradients import Estimator, Parameters, analytic_kl, doubly_reparameterized, pathwise
 from vaebench.training.fleet import train

@@ -94,14 +94,21 @@ class Report:
 
 
 def read(path: Path) -> Report:
-    """Read a report that `pytest --benchmark-json` wrote; a file that is damaged or something else is a ValueError."""
+    """Read what `pytest --benchmark-json` or `vaebench certify` wrote; a file of another kind is a ValueError."""
     document = read_json(path)
     try:
-        machine = document["machine_info"]
-        about = {"python": machine["python_version"], "processor": machine["cpu"].get("brand_raw")}
-        found = [pair for entry in document["benchmarks"] for pair in _quantities(entry)]
+        if "verdicts" in document:
+            about = {"processor": document["about"]["processor"]}
+            found = [_verdict(document["name"], one) for one in document["verdicts"]]
+        else:
+            machine = document["machine_info"]
+            about = {"python": machine["python_version"], "processor": machine["cpu"].get("brand_raw")}
+            found = [pair for entry in document["benchmarks"] for pair in _quantities(entry)]
     except (LookupError, TypeError, AttributeError, ValueError, OverflowError):
-        raise ValueError(f"{path} is no report of pytest-benchmark: make one with pytest --benchmark-json.") from None
+        raise ValueError(
+            f"{path} is no report of pytest-benchmark and no certificate.json: make one with pytest --benchmark-json, "
+            "or with vaebench certify."
+        ) from None
     if len(dict(found)) < len(found):
         names = [name for name, _ in found]
         twice = next(name for name in names if names.count(name) > 1)
@@ -138,6 +145,14 @@ def _quantities(entry: Mapping[str, Any]) -> Iterator[tuple[str, Claim | Number 
         yield from ((f"{name}: {key}", Number(_float(value), key in COUNTERS)) for key, value in numbers.items())
     spread = (_float(times["q1"]), _float(times["q3"]))
     yield f"{name}: time", Time(_float(times["median"]), _float(times["min"]), spread, int(_float(times["rounds"])))
+
+
+def _verdict(name: str, kept: Mapping[str, Any]) -> tuple[str, Claim]:
+    """A gate of a certificate, under the name that the fixture `certify` gives it."""
+    statistic = _float(kept["statistic"])
+    if math.isnan(statistic) and kept["outcome"] == "fail":
+        statistic = math.inf  # JSON has no word for it
+    return f"{name}: {kept['place']}: {kept['gate']}", Claim(statistic, _float(kept["threshold"]), None)
 
 
 def _float(value: object) -> float:

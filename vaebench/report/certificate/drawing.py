@@ -14,7 +14,9 @@ from vaebench.experiments.certifying.intervals import Interval
 from vaebench.experiments.certifying.noise import NoisePoint
 from vaebench.experiments.certifying.theory_run import Curve
 from vaebench.report.figures import COLOURS, DASHES, MARKERS, STYLE
+from vaebench.report.wording import number
 
+FEW, MANY = 2, 6  # powers of ten on an axis: beyond the first alone, beyond the second not each
 FRAME = STYLE | {"figure.facecolor": "none", "axes.facecolor": "none", "legend.framealpha": 0.0}
 
 
@@ -28,7 +30,7 @@ def by_block(found: Findings, what: Callable[[NoisePoint], Interval], name: str)
     with matplotlib.style.context(["default", FRAME]):
         known = {point.block for point in found.noise.points}
         blocks = [block for block in ("encoder", "decoder") if block in known] or ["whole"]
-        figure = Figure(figsize=(7.2, 0.4 + 2.3 * len(blocks)))
+        figure = Figure(figsize=(4.4, 0.6 + 1.7 * len(blocks)))
         axes = figure.subplots(len(blocks), 2, sharex="col", sharey="row", squeeze=False)
         for row, block in zip(axes, blocks, strict=True):
             points = [point for point in found.noise.points if point.block == block]
@@ -37,6 +39,7 @@ def by_block(found: Findings, what: Callable[[NoisePoint], Interval], name: str)
             if positive:
                 row[0].set_yscale("log")
                 row[0].set_ylim(min(positive) / 4, max(positive) * 4)
+                plain_ticks(row[0], "y", round_numbers(*row[0].get_ylim()))
             row[0].set_ylabel(name if block == "whole" else f"{name}, {block}")
         for one in axes[:-1].flat:
             one.set_xlabel("")
@@ -93,7 +96,7 @@ def look(name: str, found: Findings) -> dict[str, Any]:
 def curves_over_steps(curves: Sequence[Curve], label: str) -> Figure:
     """Curves over the steps on logarithmic axes, with bands where low and high differ; positive values only."""
     with matplotlib.style.context(["default", FRAME]):
-        figure = Figure(figsize=(4.8, 3.4))
+        figure = Figure(figsize=(4.4, 3.4))
         axes = figure.add_subplot()
         shown = [value for curve in curves for value in curve.mean if value > 0]
         for number, curve in enumerate(curves):
@@ -109,9 +112,11 @@ def curves_over_steps(curves: Sequence[Curve], label: str) -> Figure:
         if shown:
             axes.set_yscale("log")
             axes.set_ylim(min(shown) / 2, max(shown) * 2)
+            plain_ticks(axes, "y", round_numbers(*axes.get_ylim()))
             axes.legend(loc="best")
         else:
             axes.text(0.5, 0.5, "nothing to draw", ha="center", va="center", transform=axes.transAxes)
+        plain_ticks(axes, "x", round_numbers(*axes.get_xlim()))
         axes.set_xlabel("step n")
         axes.set_ylabel(label)
     return figure
@@ -121,7 +126,23 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One legend for all panels, below them."""
     handles, labels = axes[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+
+
+def round_numbers(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis that are easily read: three to eight powers of ten, or 1, 2 and 5 times them.
+
+    Returns:
+        The ticks.
+
+    >>> round_numbers(0.5, 30.0), round_numbers(8.0, 3e5)
+    ([0.5, 1.0, 2.0, 5.0, 10.0, 20.0], [10.0, 100.0, 1000.0, 10000.0, 100000.0])
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    tens = [10.0**power for power in powers if low <= 10.0**power <= high]
+    if len(tens) > FEW:
+        return tens[:: -(-len(tens) // MANY)]
+    return [times * 10.0**power for power in powers for times in (1, 2, 5) if low <= times * 10.0**power <= high]
 
 
 def plain_ticks(axes: Axes, axis: str, ticks: Sequence[float]) -> None:
@@ -129,5 +150,5 @@ def plain_ticks(axes: Axes, axis: str, ticks: Sequence[float]) -> None:
     chosen = axes.xaxis if axis == "x" else axes.yaxis
     low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
     chosen.set_ticks([tick for tick in ticks if axis == "x" or low <= tick <= high])
-    chosen.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    chosen.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     chosen.set_minor_locator(NullLocator())

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import matplotlib.style
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from vaebench.experiments.certifying import Findings
 from vaebench.experiments.certifying.cost import OWN, CostPoint
 from vaebench.experiments.certifying.intervals import Interval
 from vaebench.experiments.certifying.noise import frontier
+from vaebench.experiments.certifying.right import Judged
 from vaebench.report.certificate.drawing import (
     FRAME,
     by_block,
@@ -22,10 +22,11 @@ from vaebench.report.certificate.drawing import (
     over_samples_and_batch,
     own_batch,
     plain_ticks,
+    round_numbers,
 )
 from vaebench.report.figures import COLOURS
 
-WIDE = (7.2, 3.2)  # inches
+WIDTH = 4.4  # inches of every figure: on a phone it fills the screen, on a desk two stand side by side
 FLOOR, CEILING = 1e-2, 1e2  # of a gate's statistic over its threshold, as drawn
 ROW = 0.22  # inches of a gate
 OUTCOMES = {"pass": ("o", COLOURS[2]), "no power": ("D", COLOURS[6]), "fail": ("X", COLOURS[1])}
@@ -40,11 +41,16 @@ def gates(found: Findings) -> Figure:
     Returns:
         A row for each gate, by place; beyond 100 and below 0.01 marks stand at the edge.
     """
-    judged = found.judged
+    places = list(dict.fromkeys(one.place for one in found.judged))
+    rows: list[Judged | str] = []
+    for place in places:
+        rows += [place, *(one for one in found.judged if one.place == place)]
     with matplotlib.style.context(["default", FRAME]):
-        figure = Figure(figsize=(7.2, 0.9 + ROW * max(len(judged), 1)))
+        figure = Figure(figsize=(WIDTH, 0.9 + ROW * max(len(rows), 1)))
         axes = figure.add_subplot()
-        for row, one in enumerate(judged):
+        for row, one in enumerate(rows):
+            if isinstance(one, str):
+                continue
             verdict = one.verdict
             allowed = verdict.threshold if verdict.threshold > 0 else 1.0
             over = min(max(verdict.statistic / allowed, FLOOR), CEILING)
@@ -53,8 +59,10 @@ def gates(found: Findings) -> Figure:
         axes.axvline(1.0, color=COLOURS[3], linewidth=1)
         axes.set_xscale("log")
         axes.set_xlim(FLOOR, CEILING)
-        axes.set_yticks(range(len(judged)), [f"{one.place}: {one.verdict.gate}" for one in judged])
-        axes.set_ylim(len(judged) - 0.5, -0.5)
+        axes.set_yticks(range(len(rows)), [one if isinstance(one, str) else one.verdict.gate for one in rows])
+        for label, one in zip(axes.get_yticklabels(), rows, strict=True):
+            label.set_fontweight("bold" if isinstance(one, str) else "normal")
+        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel("measured / allowed")
         plain_ticks(axes, "x", (0.01, 0.1, 1, 10, 100))
     return figure
@@ -75,7 +83,7 @@ def cost(found: Findings) -> Figure:
         return point.ratio
 
     with matplotlib.style.context(["default", FRAME]):
-        figure = Figure(figsize=WIDE)
+        figure = Figure(figsize=(WIDTH, 2.9))
         axes = figure.subplots(1, 2, sharey=True)
         over_samples_and_batch(axes, points, ratio, found)
         for one in axes:
@@ -84,7 +92,7 @@ def cost(found: Findings) -> Figure:
         low = min([p.ratio.low for p in points], default=1.0)
         high = max([p.ratio.high for p in points], default=1.0)
         axes[0].set_ylim(min(0.45, low / 1.1), max(2.2, high * 1.1))
-        plain_ticks(axes[0], "y", (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100))
+        plain_ticks(axes[0], "y", round_numbers(*axes[0].get_ylim()))
         legend(figure, axes)
     return figure
 
@@ -125,7 +133,7 @@ def tradeoff(found: Findings) -> Figure:
     batch, where = own_batch(found), efforts(found)
     names = list(dict.fromkeys(name for name, _, _ in where))
     with matplotlib.style.context(["default", FRAME]):
-        figure = Figure(figsize=(4.8, 3.6))
+        figure = Figure(figsize=(WIDTH, 3.4))
         axes = figure.add_subplot()
         chosen = {key: value for key, value in where.items() if key[2] == batch}
         for name in names:
@@ -142,8 +150,9 @@ def tradeoff(found: Findings) -> Figure:
         axes.set_yscale("log")
         axes.set_xlabel("milliseconds per gradient")
         axes.set_ylabel("variance of the gradient")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_minor_formatter(NullFormatter())
+        axes.margins(0.15)
+        for axis, limits in (("x", axes.get_xlim()), ("y", axes.get_ylim())):
+            plain_ticks(axes, axis, round_numbers(*limits))
         if names:
             axes.legend(loc="best")
     return figure

@@ -36,8 +36,8 @@ def markdown(found: Findings) -> str:
     lines += ["", *(f"Left out: {cell(line)}. " for line in found.left_out), "", "</details>", ""]
     about = found.about
     lines.append(
-        f"<sub>{cell(q.objective.name)}, {cell(q.model_name)}, B = {q.batch_size}, {q.optimizer}, seed {q.seed}; "
-        f"vaebench {cell(str(about['commit'])[:13])}, {cell(str(about['processor']))}, {about['date']}</sub>"
+        f"<sub>{cell(q.bound)}, {cell(q.model_name)}, B = {q.batch_size}, {q.optimizer}, seed {q.seed}; "
+        f"{cell(found.made_by)}, {cell(str(about['processor']))}, {about['date']}</sub>"
     )
     return "\n".join(lines) + "\n"
 

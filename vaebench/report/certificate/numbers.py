@@ -49,7 +49,7 @@ def document(found: Findings) -> dict[str, Any]:
             "model": q.model_name,
             "parameters": sum(p.numel() for p in q.model.parameters()),
             "data": list(q.data.shape),
-            "objective": asdict(q.objective) | {"name": q.objective.name},
+            "objective": asdict(q.objective) | {"name": q.bound},
             "optimizer": q.optimizer,
             "scale": q.scale,
             "batch_size": q.batch_size,

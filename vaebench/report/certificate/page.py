@@ -19,7 +19,7 @@ CAPTIONS = {
     "gates": (
         "Every gate's statistic over its threshold",
         "Every gate: what was measured over what is allowed. Left of the line it passes; what lies beyond an edge "
-        "stands at it.",
+        "stands at it. ● passes, ✕ fails, ◆ has no power.",
     ),
     "cost": (
         "Time of one gradient over that of pathwise",
@@ -84,6 +84,7 @@ def page(found: Findings) -> str:
         said=SAID[found.outcome],
         state=STATES[found.outcome],
         headline=headline(found),
+        made_by=found.made_by,
         question=q,
         parameters=sum(p.numel() for p in q.model.parameters()),
         rows=len(q.data),

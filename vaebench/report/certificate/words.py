@@ -15,6 +15,7 @@ from vaebench.report.wording import number, several
 STATES = {"pass": "good", "fail": "bad", "no power": "unknown"}
 SAID = {"pass": "certified", "fail": "refused", "no power": "not certified"}
 TOLD = 0.5  # percent: a deviation of the KL weight below it is not worth a sentence
+EXPLAINED = 0.8  # of the difference: where a wrong scale or weight explains less, something else is wrong
 
 
 class Tile(NamedTuple):
@@ -68,34 +69,49 @@ def headline(found: Findings) -> str:
         The sentence.
     """
     name, total = found.question.name, len(found.judged)
-    where = f"for the {found.question.objective.name}"
+    where = f"for the {found.question.bound}"
     if found.outcome == "fail":
         failed = [one for one in found.judged if one.verdict.outcome == "fail"]
+        worst = max(failed, key=lambda one: (one.verdict.statistic / (one.verdict.threshold or 1.0), one.place == OWN))
         return (
-            f"{name} is refused {where}: {len(failed)} of {total} gates fail, "
-            f"first “{failed[0].verdict.gate}” on {failed[0].place}{_off(failed)}."
+            f"{name} is refused {where}: {len(failed)} of {total} gates fail, most clearly “{worst.verdict.gate}” on "
+            f"{_the(worst.place)}{_off(failed)}."
         )
     if found.outcome == "no power":
         blind = [one for one in found.judged if one.verdict.outcome == "no power"]
         return f"{name} is not certified {where}: no gate fails, but {len(blind)} of {total} would not have shown much."
     cost, noise = at_own(found.cost.points, found.question), _noise_at_own(found, "whole")
     told = [f"all {total} gates pass"]
-    if name == "pathwise":  # beside itself, there is nothing to tell
-        cost = noise = None
-    told += [f"it takes {_short(cost.ratio.value, 2)} times the time of pathwise"] if cost else []
-    told += [f"has {_short(noise.ratio.value, 2)} times its variance"] if noise else []
+    if name != "pathwise":  # beside itself, there is nothing to tell
+        told += [f"it takes {_times(cost.ratio)} the time of pathwise"] if cost else []
+        told += [f"{'' if cost else 'it '}has {_times(noise.ratio)} its variance"] if noise else []
     return f"{name} is certified {where}: {several(told)}."
 
 
+def _times(ratio: Interval) -> str:
+    """How many times, as "1.9 times"; "about 1.9 times (1.2 to 8.1)" where even the direction is not settled."""
+    value = f"{_short(ratio.value, 2)} times"
+    return value if ratio.settled() or ratio.low == ratio.high else f"about {interval(ratio, 2)} times"
+
+
+def _the(place: str) -> str:
+    """A place with its article."""
+    return place if place == OWN else f"the {place}"
+
+
 def _off(failed: list[Judged]) -> str:
-    """By how much the scale or the weight of the Kullback-Leibler term is off, from where it is known best."""
+    """By how much the scale or the weight of the Kullback-Leibler term is off, if that explains what was found."""
+    told: dict[tuple[float, float], str] = {}
     for name, words in {"KL weight": "the weight of the KL term", "scale": "the gradient's scale"}.items():
         known = [one.verdict.evidence for one in failed if f"{name} error" in one.verdict.evidence]
         best = min(known, key=lambda evidence, name=name: evidence[f"{name} error"], default={})
-        off = best.get(f"{name} off by", 0.0)
-        if abs(off) > max(5 * best.get(f"{name} error", 0.0), TOLD / 100):
-            return f"; {words} is off by {100 * off:+.2g} %"
-    return ""
+        off, explains = best.get(f"{name} off by", 0.0), best.get(f"{name} explains", 1.0)
+        error = best.get(f"{name} error", 0.0)
+        if explains > EXPLAINED and abs(off) > max(5 * error, TOLD / 100):
+            told[explains, abs(off) / max(error, 1e-300)] = (
+                f"; {words} is off by {'+' if off > 0 else '-'}{_short(abs(100 * off), 2)} %"
+            )
+    return told[max(told)] if told else ""
 
 
 def tiles(found: Findings) -> list[Tile]:
@@ -132,13 +148,12 @@ def _right(found: Findings) -> Tile:
 def _resolution(found: Findings) -> Iterator[str]:
     places = list(dict.fromkeys(one.place for one in found.judged if one.section == "right"))
     if places:
-        yield f"Judged on {several(places)}."
+        yield f"Judged on {several(list(map(_the, places)))}."
     paired = {one.place: one.verdict for one in found.judged if "KL weight found from" in one.verdict.evidence}
     if paired:
         place = OWN if OWN in paired else next(iter(paired))
         weight = 100 * paired[place].evidence["KL weight found from"]
-        where = place if place == OWN else f"the {place}"
-        yield f"On {where} a KL weight wrong by {_short(weight, 2)} % is found with probability 0.9."
+        yield f"On {_the(place)} a KL weight wrong by {_short(weight, 2)} % is found with probability 0.9."
     means = [one for one in found.judged if one.verdict.gate == "gradient mean" and one.place == OWN]
     if not paired and means and means[0].verdict.smallest is not None:
         size = 100 * means[0].verdict.smallest
@@ -172,9 +187,9 @@ def _pathwise(found: Findings, point: CostPoint) -> CostPoint:
     return next(p for p in found.cost.points if (p.net, p.estimator, p.samples, p.batch) == place)
 
 
-def _noise_at_own(found: Findings, block: str) -> NoisePoint | None:
+def _noise_at_own(found: Findings, block: str, name: str = "") -> NoisePoint | None:
     q = found.question
-    wanted = q.name, block, q.objective.samples, min(q.batch_size, len(q.data))
+    wanted = name or q.name, block, q.objective.samples, min(q.batch_size, len(q.data))
     return next((p for p in found.noise.points if (p.estimator, p.block, p.samples, p.batch) == wanted), None)
 
 
@@ -182,16 +197,21 @@ def _noise(found: Findings) -> Tile:
     whole = _noise_at_own(found, "whole")
     if whole is None:
         return Tile("noise", "Noise?", "unknown", "not measured", "It was left out; see below.")
-    blocks = [
-        f"{block} {interval(point.ratio)}, SNR {interval(point.snr)}"
-        for block in ("encoder", "decoder")
-        if (point := _noise_at_own(found, block)) is not None
-    ]
-    blocks = blocks or [f"{interval(whole.ratio)}, SNR {interval(whole.snr)}"]
-    cost, words = at_own(found.cost.points, found.question), f"Times pathwise's variance: {'; '.join(blocks)}."
+    known = [(f"{block} ", _noise_at_own(found, block)) for block in ("encoder", "decoder")]
+    parts = [(block, point) for block, point in known if point] or [("", whole)]
+    variances = "; ".join(f"{block}{interval(point.ratio)}" for block, point in parts)
+    ratios = "; ".join(f"{block}{_snr(found, point)}" for block, point in parts)
+    words = f"Variance over pathwise's: {variances}. Signal-to-noise ratio: {ratios}."
+    cost = at_own(found.cost.points, found.question)
     if cost is not None:
         words += f" Time × variance: {_short(cost.ratio.value * whole.ratio.value, 3)} of pathwise's."
     return Tile("noise", "Noise?", "", f"{_short(whole.ratio.value, 3)} × pathwise", words)
+
+
+def _snr(found: Findings, point: NoisePoint) -> str:
+    """One's own signal-to-noise ratio beside pathwise's."""
+    base, own = _noise_at_own(found, point.block, "pathwise"), interval(point.snr, 2)
+    return own if base is None or base is point else f"{own}, pathwise's {_short(base.snr.value, 2)}"
 
 
 def _guarantee(found: Findings) -> Tile:
@@ -201,8 +221,8 @@ def _guarantee(found: Findings) -> Tile:
     answers = {"good": "kept", "bad": "broken", "unknown": "not settled"}
     told = [f"{name} {interval(value)}" for name, value in kept.numbers.items()]
     text = [f"On the {kept.bed}: {several(told)}."] if told else ["No theory's curve is known here."]
+    text.append(decay_words(found))
     if kept.decay is not None:
-        text.append(decay_words(found))
         state = "bad" if kept.decay.diverged[0] > kept.decay.diverged[1] else state
     return Tile("guarantee", "Guarantee?", state, answers[state], " ".join(text))
 
