@@ -1,7 +1,7 @@
 """Bring your own: a VAE from any two modules, with a likelihood by name or by one's own log-density."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ class EncoderDecoder(nn.Module):
         """q(z|x) with parameters (B, D), from x (B, *event)."""
         found, expected = self.encoder(x), (len(x), self.latents)
         several = isinstance(found, (tuple, list))
-        parts: Sequence[Any] = found if several else found.chunk(2, -1) if isinstance(found, Tensor) else ()
+        parts = [*found] if several else [*found.chunk(2, -1)] if isinstance(found, Tensor) else []
         shapes = [tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__ for part in parts]
         if shapes != [expected, expected]:
             one = f"one tensor of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__

@@ -95,24 +95,28 @@ def explaining(model: nn.Module, name: str, where: str = "") -> Iterator[None]:
         yield
     except (MemoryError, torch.OutOfMemoryError, Warning):
         raise
-    except (Exception, SystemExit) as broken:
-        if (
-            isinstance(broken, (ValueError, AssertionError))
-            and _innermost_package(broken) == __name__.partition(".")[0]
-        ):
-            raise  # a sentence of ours
-        message, kind = (str(broken).strip().splitlines() or [""])[0], type(broken).__name__
-        layer = _innermost(model, broken)
-        blamed = name if layer is None else describe(model, layer)
-        if "random operation while in randomness error mode" in message:
-            raise ValueError(own_draws(blamed, layer)) from broken
-        if "data-dependent control flow" in message:
-            raise ValueError(
-                f"{blamed} decides by the value of a tensor, which torch.func.vmap cannot follow; use torch.where in "
-                "place of if, and no .item()."
-            ) from broken
-        told = f"{kind}: {message[:QUOTED].rstrip('.')}" if message else kind
-        raise ValueError(f"{blamed} failed {where + ' ' if where else ''}with {told}.") from broken
+    except SystemExit as broken:
+        raise ValueError(_told(broken, model, name, where)) from broken
+    except Exception as broken:
+        ours = _innermost_package(broken) == __name__.partition(".")[0]
+        if ours and isinstance(broken, (ValueError, AssertionError)):
+            raise
+        raise ValueError(_told(broken, model, name, where)) from broken
+
+
+def _told(broken: BaseException, model: nn.Module, name: str, where: str) -> str:
+    message, kind = (str(broken).strip().splitlines() or [""])[0], type(broken).__name__
+    layer = _innermost(model, broken)
+    blamed = name if layer is None else describe(model, layer)
+    if "random operation while in randomness error mode" in message:
+        return own_draws(blamed, layer)
+    if "data-dependent control flow" in message:
+        return (
+            f"{blamed} decides by the value of a tensor, which torch.func.vmap cannot follow; use torch.where in "
+            "place of if, and no .item()."
+        )
+    told = f"{kind}: {message[:QUOTED].rstrip('.')}" if message else kind
+    return f"{blamed} failed {where + ' ' if where else ''}with {told}."
 
 
 def _innermost_package(broken: BaseException) -> str:
