@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from vaebench.gates import Stage, Verdict
 
 OWN = "or package.module:function for one of your own"
-EAGER = 16  # steps before a gradient is recorded: as many as the gates take at rest
 
 
 def check(
@@ -169,14 +168,13 @@ def _certify(
 
 
 def _recording_trainer() -> Callable[..., Any]:
-    """`train` that calls a gradient's operations without Python, for parts that are known to remember no calls."""
+    """`train` with recorded gradients, for parts that are known to remember no calls."""
     from functools import partial
 
-    from vaebench.support.internals import interpret_flat
-    from vaebench.training.compilation import Compiler
+    from vaebench.training.compilation import recorder
     from vaebench.training.fleet import train
 
-    return partial(train, compiler=Compiler(build=interpret_flat, after=EAGER))
+    return partial(train, compiler=recorder())
 
 
 def _claimed(claims: Mapping[str, str | None], build: Callable[[str], Any]) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from vaebench.experiments.probes.catalogue import probes_of
 from vaebench.experiments.probes.measuring import Probe, Setting
 from vaebench.experiments.storage import ResultDirectory, Unfinished
 from vaebench.experiments.trajectory import Trajectory, environment
-from vaebench.gradients.estimators import draw_noise
+from vaebench.gradients.estimators import ESTIMATORS, draw_noise
 from vaebench.measures.cost import clock, count
-from vaebench.models import minibatch
-from vaebench.training.compilation import Compiler
+from vaebench.models import MODELS, minibatch
+from vaebench.training.compilation import Compiler, recorder
 from vaebench.training.fleet import train
 from vaebench.training.records import Checkpoint, State, geometric
 from vaebench.training.snapshots import Snapshot
@@ -117,6 +117,14 @@ class _Keeper:
                 raise Interrupted(snapshot.step)
 
 
+def _compiler(experiment: Experiment, note: Callable[[str], None]) -> Compiler | None:
+    """The compiler that was asked for, or what gives the eager gradients sooner, or none for other people's parts."""
+    if experiment.compiled:
+        return Compiler(note)
+    ours = ESTIMATORS.is_own(experiment.estimator) and MODELS.is_own(experiment.model.name)
+    return recorder() if ours else None
+
+
 def _go_on(
     place: ResultDirectory,
     experiment: Experiment,
@@ -138,7 +146,7 @@ def _go_on(
     marks = geometric(experiment.steps, experiment.measures.per_decade)
     rows: list[dict[str, Any]] = before.rows if before else []
     meter = _Meter(experiment.device, before.seconds if before else 0.0)
-    compiler = Compiler(note) if experiment.compiled else None
+    compiler = _compiler(experiment, note)
 
     def say(number: int) -> float:
         if progress is not None:

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from vaebench.gradients.loss import Parameters
 from vaebench.gradients.memory import Differentiator
-from vaebench.support.internals import Build, compile_flat
+from vaebench.support.internals import Build, compile_flat, interpret_flat
 
 Result = tuple[Parameters, Tensor]
+FIRST = 16  # steps before a gradient is recorded: fewer take less time than that
 CACHE = "TORCHINDUCTOR_CACHE_DIR"  # torch's name of the variable that says where inductor keeps its code
 
 
@@ -41,8 +42,9 @@ class Compiler:
 
     @property
     def outcome(self) -> str:
-        """How the gradients were computed, for a record: "compiled", or "eager" and why."""
-        return "compiled" if self.failure is None else f"eager: {self.failure}"
+        """How the gradients were computed, for a record: "compiled", "recorded", or "eager" and why."""
+        done = "compiled" if self._build is compile_flat else "recorded"
+        return done if self.failure is None else f"eager: {self.failure}"
 
     def __call__(self, differentiate: Differentiator) -> Differentiator:
         """The same gradient compiled, to rounding, or the eager one after a failure."""
@@ -59,6 +61,17 @@ class Compiler:
             return differentiate(parameters, x, noise)
 
         return run
+
+
+def recorder() -> Compiler:
+    """A compiler whose code are the gradient's own operations, called without Python: bit for bit the eager gradient.
+
+    For parts that are known to remember no calls, since nothing of theirs runs at a step any more.
+
+    Returns:
+        The compiler. Where a gradient cannot be recorded it stays eager, without a word: it is the same.
+    """
+    return Compiler(build=interpret_flat, after=FIRST)
 
 
 def compiled(differentiate: Differentiator, build: Build = compile_flat, after: int = 0) -> Differentiator:
