@@ -1,21 +1,23 @@
 """Probes of what theory needs along a path: curvature, and the parts of the gradient's variance."""
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.func import grad, jvp, vmap
 
 from vaebench.experiments.probes.measuring import Probe, Setting, each_member
 from vaebench.gradients.estimators import ESTIMATORS, pathwise
-from vaebench.gradients.loss import Loss, Parameters, loss_function
+from vaebench.gradients.loss import Parameters, loss_function
+from vaebench.gradients.memory import Function
 from vaebench.measures.moments import fresh, gradient_moments, nested
 from vaebench.measures.probes import Estimate, gradient_split, top_curvature
 from vaebench.training.records import State
 
 CURVATURE_STRIDE = 3  # every third checkpoint has its largest eigenvalue and its variance's parts computed
 DRAWS = 16  # of g'Hg
+TOGETHER = 2**18  # numbers in the rows of those that are taken at once
 SPLIT = ("pathwise", "analytic_kl", "doubly_reparameterized")  # those whose latent part falls like 1 / (B K)
 GROUPS = 16  # minibatches for the parts of the variance, each with two draws
 
@@ -25,36 +27,36 @@ def curvature(setting: Setting) -> dict[str, Probe]:
     measures, known, smooth = setting.experiment.measures, setting.training(), setting.loss(pathwise)
     chosen = {*setting.marks[::CURVATURE_STRIDE], setting.marks[-1]}
 
-    def on_rows(generator: torch.Generator) -> Callable[[Parameters], Tensor]:
+    def rows(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         x, noise = fresh(known.loss, known, measures.rows, generator).take(1)
-        return lambda parameters: loss_function(smooth)(parameters, x[0], noise[0])
+        return x[0], noise[0]
+
+    def top(parameters: Parameters, generator: torch.Generator) -> float:
+        x, noise = rows(generator)
+        return top_curvature(lambda where: loss_function(smooth)(where, x, noise), parameters, tolerance=1e-2)
 
     def largest(state: State) -> Tensor:
         if state.step not in chosen:
             return torch.full((len(state.seeds),), math.nan, dtype=torch.float64)
-        return each_member(
-            state, lambda parameters, generator: top_curvature(on_rows(generator), parameters, tolerance=1e-2)
-        )
+        return each_member(state, top)
 
-    def along(state: State) -> Tensor:
-        def measure(parameters: Parameters, generator: torch.Generator) -> Estimate:
-            draws = fresh(known.loss, known, setting.experiment.batch_size, generator)
-            found = torch.stack(
-                [_quadratic(on_rows(generator), known.loss, parameters, draws.take(1)) for _ in range(DRAWS)]
-            ).double()
-            return Estimate(float(found.mean()), float(found.std() / len(found) ** 0.5))
+    def along(parameters: Parameters, generator: torch.Generator) -> Estimate:
+        draws = fresh(known.loss, known, setting.experiment.batch_size, generator)
+        drawn = [(*rows(generator), *(part[0] for part in draws.take(1))) for _ in range(DRAWS)]
+        stacked = [torch.stack(part) for part in zip(*drawn, strict=True)]
+        one = partial(_quadratic, loss_function(smooth), loss_function(known.loss), dict(parameters))
+        found = vmap(one, chunk_size=max(1, TOGETHER // stacked[0][0].numel()))(*stacked).double()
+        return Estimate(float(found.mean()), float(found.std() / len(found) ** 0.5))
 
-        return each_member(state, measure)
-
-    return {"top_curvature": largest, "gradient_curvature": along}
+    return {"top_curvature": largest, "gradient_curvature": lambda state: each_member(state, along)}
 
 
 def _quadratic(
-    function: Callable[[Parameters], Tensor], loss: Loss, parameters: Parameters, drawn: tuple[Tensor, Tensor]
+    smooth: Function, function: Function, at: Parameters, rows: Tensor, noise: Tensor, x: Tensor, own_noise: Tensor
 ) -> Tensor:
-    x, noise = drawn
-    g = grad(loss_function(loss))(parameters, x[0], noise[0])
-    product = jvp(grad(function), (dict(parameters),), (g,))[1]
+    """g'Hg, H the Hessian of a smooth loss on rows and noise, and g the gradient of another on x and its own."""
+    g = grad(function)(at, x, own_noise)
+    product = jvp(grad(lambda where: smooth(where, rows, noise)), (at,), (g,))[1]
     return torch.stack([(g[name] * product[name]).sum() for name in g]).sum()
 
 
