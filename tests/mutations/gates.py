@@ -36,10 +36,10 @@ MUTATIONS = (
         f"{POWER} -k moved",
     ),
     Mutation(f"{G}certification.py", "FALSE_ALARM = 15 * LEVEL", "FALSE_ALARM = 25 * LEVEL", f"{POWER} -k pays"),
-    Mutation(f"{G}choices.py", "/ resolution) ** 2", "/ resolution)", f"{POWER} -k budget"),
+    Mutation(f"{G}choices.py", "plan.replicates * times * times", "plan.replicates * times", f"{POWER} -k budget"),
     Mutation(f"{G}means.py", "MEAN_LEVEL = 1e-8", "MEAN_LEVEL = 1e-6", f"{POWER} -k pays"),
     Mutation(f"{G}means.py", "2 * off.shape[1] * float", "2 * float", f"{POWER} -k pays"),
-    Mutation(f"{G}means.py", "detectable(threshold, count - 1) * error", "threshold * error", f"{POWER} -k stated"),
+    Mutation(f"{G}means.py", "count), count - 1) * error", "count), count) * 0.8 * error", f"{POWER} -k stated"),
     Mutation(f"{G}values.py", "1e-6 * (1 +", "1e-5 * (1 +", f"{POWER} -k value"),
     Mutation(
         f"{G}values.py",

@@ -1,7 +1,7 @@
 """The loss of training, as a module and as a function of its parameters."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,28 @@ class Loss(nn.Module):
         """What this estimator takes of noise (..., M, B, E) of one that declares at least as much."""
         draws, _, numbers = self.noise_shape(noise.shape[-2])
         return noise[..., :draws, :, :numbers]
+
+
+class Tried(NamedTuple):
+    """Data that `trial.tried` has taken for a loss: what is measured of it at many checkpoints is not tried each time.
+
+    Attributes:
+        loss: whose trial it was.
+        data: (N, *event), as `check_input` returns them.
+    """
+
+    loss: Loss
+    data: Tensor
+
+    def of(self, loss: Loss) -> bool:
+        """Whether the trial was that of this loss: of the same model, estimator and bound."""
+        mine = self.loss
+        same = mine.model is loss.model and mine.estimator is loss.estimator
+        return same and mine.objective == loss.objective
+
+    def rows(self, chosen: Tensor | slice) -> "Tried":
+        """The same of some rows."""
+        return Tried(self.loss, self.data[chosen])
 
 
 def function_of_parameters(module: nn.Module) -> Callable[..., Any]:

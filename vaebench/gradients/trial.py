@@ -5,14 +5,16 @@ generators are left as they were, bit for bit.
 """
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from vaebench.gradients.estimators import Estimator
-from vaebench.gradients.loss import Loss, loss_function, own_parameters
+from vaebench.gradients.loss import Loss, Tried, loss_function, own_parameters
 from vaebench.models import VAE, LatentModel, as_input, check_input
 from vaebench.models.distributions import Gaussian
 from vaebench.support.attributes import copy_of
@@ -24,28 +26,6 @@ ROUNDING = 1e5  # units in the last place by which two ways to one gradient may 
 COARSE = 0.5  # the same relative to the gradient, in half precision
 OVER_MEMBERS = (0, 0, 0)  # parameters, rows and noise: what `vmap` runs over as a fleet trains
 OVER_DRAWS = (None, 0, 0)  # likewise, where many gradients are drawn at the same parameters
-
-
-class Tried(NamedTuple):
-    """Data that `tried` has taken for a loss: what is measured of it at many checkpoints is not tried each time.
-
-    Attributes:
-        loss: whose trial it was.
-        data: (N, *event), as `check_input` returns them.
-    """
-
-    loss: Loss
-    data: Tensor
-
-    def of(self, loss: Loss) -> bool:
-        """Whether the trial was that of this loss: of the same model, estimator and bound."""
-        mine = self.loss
-        same = mine.model is loss.model and mine.estimator is loss.estimator
-        return same and mine.objective == loss.objective
-
-    def rows(self, chosen: Tensor | slice) -> "Tried":
-        """The same of some rows."""
-        return Tried(self.loss, self.data[chosen])
 
 
 def tried(loss: Loss, data: Any) -> Tried:
@@ -196,10 +176,7 @@ def _values(model: LatentModel, x: Tensor, noise: Tensor) -> Tensor:
     """Everything that a model returns, side by side, once its shapes are as its contract says."""
     assert isinstance(model, nn.Module)
     rows, latents, given = len(x), model.latents, x.clone()
-    with explaining(model, "The posterior"):
-        if isinstance(model, VAE):
-            wanted = f"2 D = {2 * latents} numbers per example, means then log-variances, shape {(rows, 2 * latents)}"
-            _require_shape("The encoder", model.encoder(x.clone()), (rows, 2 * latents), wanted)
+    with explaining(model, "The posterior"), _wide_enough(model, rows):
         q = model.posterior(x)
         if not isinstance(q, Gaussian):
             raise ValueError(f"The posterior must be a Gaussian of mean and log_std, got a {type(q).__name__}.")
@@ -214,6 +191,27 @@ def _values(model: LatentModel, x: Tensor, noise: Tensor) -> Tensor:
         _require_kept("The likelihood", (x, given), (z, drawn))
         _require_shape("The log-likelihood", value, wanted, f"one value per sample and example, (K, B) = {wanted}")
     return torch.cat([part.flatten() for part in (*q, value)])
+
+
+@contextmanager
+def _wide_enough(model: nn.Module, rows: int) -> Iterator[None]:
+    """Refuse what the encoder of a `VAE` gives within, if it is no mean and log-variance of each example.
+
+    Yields:
+        Nothing.
+    """
+
+    def require(module: nn.Module, inputs: tuple, output: object) -> None:
+        shape = rows, 2 * cast(VAE, model).latents
+        wanted = f"2 D = {shape[1]} numbers per example, means then log-variances, shape {shape}"
+        _require_shape("The encoder", output, shape, wanted)
+
+    handles = [model.encoder.register_forward_hook(require)] if isinstance(model, VAE) else []
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _require_kept(name: str, *pairs: tuple[Tensor, Tensor]) -> None:

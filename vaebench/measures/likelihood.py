@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.gradients.estimators import Estimator, pathwise
-from vaebench.gradients.loss import Loss, Parameters, function_of_parameters, loss_function, own_parameters
+from vaebench.gradients.loss import Loss, Parameters, Tried, function_of_parameters, loss_function, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import Tried, check_loss
+from vaebench.gradients.trial import check_loss
 from vaebench.models import LatentModel, as_input
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import like_parameters

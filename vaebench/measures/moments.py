@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from vaebench.data.sampling import Sampler, Stream, repeated, whole, with_replacement
-from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
-from vaebench.gradients.trial import FEW, OVER_DRAWS, Tried, check_loss, require_differentiable, require_trainable
+from vaebench.gradients.loss import Loss, Parameters, Tried, loss_function, own_parameters
+from vaebench.gradients.trial import FEW, OVER_DRAWS, check_loss, require_differentiable, require_trainable
 from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import explaining, like_parameters

@@ -14,8 +14,8 @@ from torch import Tensor
 from vaebench.experiments.probes.landscape import curvature, variance_split
 from vaebench.experiments.probes.measuring import Probe, Setting, each_member
 from vaebench.gradients.estimators import Estimator, doubly_reparameterized, pathwise
-from vaebench.gradients.loss import Parameters
-from vaebench.gradients.trial import Tried, tried
+from vaebench.gradients.loss import Parameters, Tried
+from vaebench.gradients.trial import tried
 from vaebench.measures.likelihood import bound, log_likelihood
 from vaebench.measures.moments import Moments, fresh, gradient_moments, parameter_groups
 from vaebench.measures.probes import Estimate, grad_sq, gradient_variance, snr

@@ -13,8 +13,8 @@ from torch import Tensor
 from vaebench.experiments.building import Problem
 from vaebench.experiments.experiment import Experiment
 from vaebench.gradients.estimators import Estimator
-from vaebench.gradients.loss import Loss, Parameters
-from vaebench.gradients.trial import Tried, tried
+from vaebench.gradients.loss import Loss, Parameters, Tried
+from vaebench.gradients.trial import tried
 from vaebench.support.seeding import derived_seed
 from vaebench.training.records import State
 
