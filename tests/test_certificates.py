@@ -602,3 +602,17 @@ def test_the_fixture_keeps_claims_that_compare_reads(pytester, monkeypatch):
         path.write_text(json.dumps(report | {"benchmarks": [kept]}))
     crossed = {row.name for row in compare(str(before), str(after), pytester.path) if row.kind == "crossed"}
     assert "test_mine: mine: linear VAE: gradient mean" in crossed
+
+
+def test_noise_with_which_a_bed_diverges_is_no_fault_and_a_fault_is_found_with_smaller_steps():
+    """The score function is unbiased, and too noisy for 64 members' steps of 0.01; its negative climbs everywhere."""
+    found = {}
+    for estimator in (ESTIMATORS["score_function"], uphill):
+        judged, left_out = judge_all(ask(estimator, level="fast"), lambda title: None)
+        found[estimator] = {one.verdict.outcome for one in judged if one.place == "linear VAE"}
+        assert any(line.startswith("linear VAE: a run with steps of 0.01 / sqrt(n)") for line in left_out)
+    assert "fail" not in found[ESTIMATORS["score_function"]] and "fail" in found[uphill]
+
+
+def uphill(model, x, noise, objective):
+    return -20 * pathwise(model, x, noise, objective)

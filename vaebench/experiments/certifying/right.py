@@ -83,10 +83,17 @@ def _linear(question: Question, left_out: list[str]) -> Iterator[Judged]:
     latents = 2 if q.objective.alpha == 1 else 1
     model, data = beds.linear(q.generator(1), latents)
     place = "linear VAE" if latents == 2 else "linear VAE with one latent"
-    yield from _gates(q, place, beds.Bed(model, data), level.steps, left_out)
+    bed = beds.Bed(model, data)
+    found = list(_gates(q, place, bed, level.steps, BED_SCALE, left_out))
+    if any(one.verdict.gate == "divergence" and one.verdict.outcome == "fail" for one in found):
+        left_out[:] = [one for one in left_out if not one.startswith(place)]
+        found = list(_gates(q, place, bed, level.steps, BED_SCALE / 10, left_out))
+        steps = f"steps of {BED_SCALE:g} / sqrt(n): it leaves the finite numbers"
+        left_out.append(f"{place}: a run with {steps}, and is judged with steps of a tenth")
+    yield from found
 
 
-def _gates(q: Question, place: str, bed: beds.Bed, steps: int, left_out: list[str]) -> Iterator[Judged]:
+def _gates(q: Question, place: str, bed: beds.Bed, steps: int, scale: float, left_out: list[str]) -> Iterator[Judged]:
     def hear(stage: Stage) -> None:
         left_out.extend([f"{place}: {stage.title}: {stage.reason}"] if stage.left_out else [])
 
@@ -96,7 +103,7 @@ def _gates(q: Question, place: str, bed: beds.Bed, steps: int, left_out: list[st
         q.objective,
         bed.data,
         optimizer=q.optimizer,
-        schedule=inverse_sqrt(BED_SCALE if place != OWN else q.scale),
+        schedule=inverse_sqrt(scale),
         steps=steps,
         members=q.level.members,
         replicates=q.level.replicates,
@@ -155,7 +162,7 @@ def _own(question: Question, left_out: list[str]) -> Iterator[Judged]:
     size = sum(p.numel() for p in q.model.parameters())
     exact = exact_reference(q.model, q.objective, few) if size <= EXACT_PARAMETERS else None  # pyright: ignore[reportArgumentType]
     if exact is not None:
-        yield from _gates(q, OWN, beds.Bed(q.model, few), min(q.level.steps, 1000), left_out)
+        yield from _gates(q, OWN, beds.Bed(q.model, few), min(q.level.steps, 1000), q.scale, left_out)
         return
     left_out.append(
         "your model: bound value, ledgers and envelopes, which need an exact gradient; it is judged beside the "
