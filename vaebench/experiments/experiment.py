@@ -106,8 +106,8 @@ class Experiment:
         measures: how much.
         dtype: "float32" or "float64".
         device: "cpu", "cuda", ...
-        compiled: whether steps are compiled, which takes seconds at first and makes small nets several times faster;
-            where that fails they are eager, and the result says so.
+        compiled: whether steps are compiled, which takes many seconds at first; where that fails they are eager, and the
+            result says so. If not, steps of vaebench's own parts are recorded: eager ones called without Python.
 
     Raises:
         ValueError: if a value is out of range.
