@@ -106,7 +106,7 @@ class Experiment:
         measures: how much.
         dtype: "float32" or "float64".
         device: "cpu", "cuda", ...
-        compiled: whether steps are compiled, which takes many seconds at first; where that fails they are eager, and the
+        compiled: whether steps are compiled, which takes many seconds at first; where that fails they are eager and the
             result says so. If not, steps of vaebench's own parts are recorded: eager ones called without Python.
 
     Raises:
