@@ -47,7 +47,7 @@ help:
 	@echo 'make slow               the tests that take minutes: every planted fault, every study of the paper end to end'
 	@echo 'make docs               build the documentation into site/; a broken link is an error'
 	@echo 'make package            build sdist and wheel into dist/, check them, and run the wheel in a fresh environment'
-	@echo 'make studies            run the studies behind reports/FINDINGS.md again, about an hour on two cores'
+	@echo 'make studies            run the studies behind reports/FINDINGS.md again, a quarter of an hour on two cores'
 	@echo 'make pages              write every page in reports/ again, from its tables; measures nothing'
 	@echo 'make paper              rehearse the studies of the paper, to tell how long they take; the page goes to reports/paper'
 	@echo 'make accuracy           what a step of each estimator costs and what it takes to a small gradient, about ten minutes;'
