@@ -79,7 +79,7 @@ def test_the_page_says_how_long_on_what(tmp_path):
     page.write(tmp_path)
     text = (tmp_path / "README.md").read_text("utf-8")
     assert (
-        "1 of the paper's 7 studies were measured: they take 7 days on cpu (x86_64)" in text
+        "1 of the paper's 7 studies were measured: they take at most 7 days on cpu (x86_64)" in text
         and "On any GPU: unknown" in text
     )
     assert "| CelebA, 64x64 | samples | 3 | B / 64, 1 of 5 runs | 3.2 to 3.2 | 7.1 |" in text
