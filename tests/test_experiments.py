@@ -61,6 +61,21 @@ def test_the_papers_studies_have_the_papers_size():
     assert [arm.label for arm in preset("samples", "paper").arms] == [*labels, "K=50", "K=100"]
 
 
+@pytest.mark.parametrize(
+    ("name", "scale", "compiled"),
+    [
+        ("samples", "smoke", [False] * 2),
+        ("samples", "default", [False, False, False, True, True]),
+        ("samples", "paper", [True] * 5),
+        ("activations", "default", [False] * 5),
+        ("activations", "paper-celeba", [True] * 5),
+    ],
+)
+def test_steps_are_compiled_where_they_save_more_than_compilation_takes(name, scale, compiled):
+    """Of the default studies that is K = 50 and 100; the paper's have 19,600 steps and more."""
+    assert [arm.experiment.compiled for arm in preset(name, scale).arms] == compiled
+
+
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("scale", ["paper", "paper-celeba"])
 def test_the_theorems_steps_are_all_that_a_theorem_scale_changes(name, scale):

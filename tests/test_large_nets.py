@@ -82,10 +82,12 @@ def test_a_large_net_is_judged_without_holding_its_gradients_and_a_fault_of_it_i
     outcomes = []
     for estimator in (pathwise, scaled):
         said = []
-        given = {"steps": 100, "members": 2, "replicates": 800, "batch_size": 8, "law": "pathwise"}
+        given = {"steps": 100, "members": 2, "replicates": 960, "batch_size": 8, "law": "pathwise"}
         found = run_gates(model, estimator, Objective(1), data, progress=said.append, **given)
         outcomes.append({verdict.gate: verdict.outcome for verdict in found})
         assert any(f"{stage}".startswith("left out: gradient mean: 800 gradients of 64,564 numbers") for stage in said)
+        fewer = "left out: 160 of 960 gradients at each point: no more than 800 of 64,564 numbers are drawn"
+        assert fewer in map(str, said)
     right, wrong = outcomes
     assert "gradient mean" not in right and right["gradient mean, paired"] == "pass"
     assert {"variance in B", "independent draws", "variance in K"} <= right.keys() and "fail" not in right.values()

@@ -118,11 +118,15 @@ class _Keeper:
 
 
 def _compiler(experiment: Experiment, note: Callable[[str], None]) -> Compiler | None:
-    """The compiler that was asked for, or what gives the eager gradients sooner, or none for other people's parts."""
+    """The compiler that was asked for, or what gives the eager gradients sooner, or none for other people's parts.
+
+    Returns:
+        The compiler; none on a GPU either, where nobody has seen that a record gives the eager gradient bit for bit.
+    """
     if experiment.compiled:
         return Compiler(note)
     ours = ESTIMATORS.is_own(experiment.estimator) and MODELS.is_own(experiment.model.name)
-    return recorder() if ours else None
+    return recorder() if ours and experiment.device == "cpu" else None
 
 
 def _go_on(

@@ -77,7 +77,7 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     generator, seeds = plan.generator(subject.data.device, "gradients"), plan.seeds("gradients")
     places, points = list(case.run.points), list(case.run.points.values())
     middle, size = len(points) // 2, sum(p.numel() for p in points[0].values())
-    here, few = subject.at_parameters(points[middle]), subject.batch_size
+    here, batch_size = subject.at_parameters(points[middle]), subject.batch_size
     case.say(Stage(f"drawing {plan.replicates} gradients at {', '.join(places)}"))
     verdicts = [variances.separate_rows(subject, generator)]
     if plan.dense(size):
@@ -92,18 +92,20 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     fresh = moments_of({name: p.unsqueeze(0) for name, p in points[middle].items()}, plan.replicates)
     pairs = [
         paired.differences(
-            subject.model, subject.estimator, subject.objective, subject.data, few,
+            subject.model, subject.estimator, subject.objective, subject.data, batch_size,
             plan.replicates, generator, point, case.beside.estimator, fresh.add if place == middle else None,
         )
         for place, point in enumerate(points)
     ]  # fmt: skip
     verdicts.append(paired.paired_mean(places, pairs))
     case.say(Stage("variance against B and K"))
-    factor = max(2, min(8, len(subject.data) // few))
-    large = moments_at_rest(here, plan.replicates // 2, seeds, factor * few)
+    factor = max(2, min(8, len(subject.data) // batch_size))
+    large = moments_at_rest(here, plan.replicates // 2, seeds, factor * batch_size)
     verdicts.append(variances.variance_in_batch(small, large, factor))
-    verdicts.append(variances.independent_draws({few: small, factor * few: large}, fresh.moments(), few))
-    late, x = subject.at_parameters(points[-1]), subject.data[:few]
+    verdicts.append(
+        variances.independent_draws({batch_size: small, factor * batch_size: large}, fresh.moments(), batch_size)
+    )
+    late, x = subject.at_parameters(points[-1]), subject.data[:batch_size]
     if not variances.has_law(case.law, subject.objective.alpha):
         alpha = f"{subject.objective.alpha:g}"
         case.say(Stage("variance in K", f"no law is recorded for {case.law!r} at alpha = {alpha}"))

@@ -41,11 +41,6 @@ class Draws:
         """Numbers in the parameters by name."""
         return {name: g[0].numel() for name, g in self.gradients.items()}
 
-    @property
-    def finite(self) -> bool:
-        """Whether all numbers are."""
-        return all(bool(g.isfinite().all()) for g in self.gradients.values())
-
     def moments(self) -> Moments:
         """For the probes."""
         gathering = moments_of(self.gradients, len(next(iter(self.gradients.values()))))

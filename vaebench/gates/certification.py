@@ -120,7 +120,11 @@ def run_gates(
     if budget is not None:
         plan = replace(plan, replicates=replicates_for(subject, budget, plan, exact, trusted))
         say(Stage(f"{plan.replicates} gradients at each point for a resolution of {budget:g}"))
-    plan = plan.held(sum(p.numel() for p in own_parameters(loss_of(subject)).values()))
+    size, asked = sum(p.numel() for p in own_parameters(loss_of(subject)).values()), plan.replicates
+    plan = plan.held(size)
+    if plan.replicates < asked:
+        why = f"no more than {plan.replicates:,} of {size:,} numbers are drawn"
+        say(Stage(f"{asked - plan.replicates:,} of {asked:,} gradients at each point", why))
     beside = closest_trusted(subject, trusted, plan)
     run = watch_run(subject, schedule, exact, beside, plan, say)
     if exact is None:

@@ -66,7 +66,7 @@ class Compiler:
 def recorder() -> Compiler:
     """A compiler whose code are the gradient's own operations, called without Python: bit for bit the eager gradient.
 
-    For parts that are known to remember no calls, since nothing of theirs runs at a step any more.
+    On a CPU, and for parts that are known to remember no calls, since nothing of theirs runs at a step any more.
 
     Returns:
         The compiler. Where a gradient cannot be recorded it stays eager, without a word: it is the same.

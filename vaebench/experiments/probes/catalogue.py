@@ -79,7 +79,7 @@ def _gradient(setting: Setting) -> dict[str, Probe]:
 
 def _encoder_snr(setting: Setting) -> dict[str, Probe]:
     """The encoder's signal-to-noise ratio; its signal from the doubly reparameterized gradient."""
-    names = parameter_groups(setting.problem.loss(setting.experiment), _rows(setting.problem.train[:1], setting))["phi"]
+    names = parameter_groups(setting.loss(), _rows(setting.problem.train[:1], setting))["phi"]
     scale = math.sqrt(setting.experiment.batch_size / setting.experiment.measures.rows)
     own, quiet = _moments(setting), _moments(setting, doubly_reparameterized)
 
@@ -107,7 +107,6 @@ def _choose(known: Tried, count: int, generator: torch.Generator) -> Tried:
 def _bounds(setting: Setting) -> dict[str, Probe]:
     """The negative bound on rows of the training set and of the test set, two draws of each."""
     data, count = {"train": setting.problem.train, "test": setting.problem.test}, setting.experiment.measures.bound_rows
-
     loss = setting.loss(pathwise)
 
     def measure(rows: Tried, state: State) -> Tensor:
