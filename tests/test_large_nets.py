@@ -14,6 +14,7 @@ from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.probes import gradient_variance
 from vaebench.models import linear_vae, mlp_vae
+from vaebench.training.fleet import train
 from vaebench.training.optimizers import sgd
 from vaebench.training.records import Step
 
@@ -92,3 +93,19 @@ def test_a_large_net_is_judged_without_holding_its_gradients_and_a_fault_of_it_i
     assert "gradient mean" not in right and right["gradient mean, paired"] == "pass"
     assert {"variance in B", "independent draws", "variance in K"} <= right.keys() and "fail" not in right.values()
     assert wrong["gradient mean, paired"] == "fail"
+
+
+@pytest.mark.parametrize("told", [0, 3])
+def test_a_trainer_that_does_not_tell_of_every_step_is_refused_in_one_sentence(told):
+    """Of 160 gradients, 16 steps of 10 members, those of three are 30."""
+
+    def deaf(*given, observe, **options):
+        return train(*given, observe=lambda step: observe(step) if step.number <= told else None, **options)
+
+    data = torch.randn(40, 3, generator=seeded(1), dtype=torch.float64)
+    model = linear_vae(3, 2, generator=seeded(0), dtype=torch.float64)
+    subject = Subject(model, pathwise, Objective(2), data, 4, sgd, trainer=deaf)
+    message = f"The trainer must call observe .* of every step: 160 were asked for, {10 * told} came"
+    for draw in (gradients_at_rest, moments_at_rest):
+        with pytest.raises(ValueError, match=message):
+            draw(subject, 160, seeds())

@@ -10,6 +10,7 @@ from torch import Tensor
 from vaebench.gates.subject import Subject, checkpoints_of
 from vaebench.gradients.loss import Parameters
 from vaebench.measures.moments import STORED, Gathering, Moments
+from vaebench.training.records import Step
 
 HELD = 2**24  # numbers of gradients that are kept
 FEWEST_GROUPS = 64  # of gradients whose moments are taken: an error has fewer degrees of freedom than that by one
@@ -112,14 +113,24 @@ def _rest(
     s, size = subject, sum(p.numel() for p in subject.model.parameters())
     least = max(math.gcd(count, ROUNDS), count * size // HELD)
     rounds = next(rounds for rounds in range(least, count + 1) if count % rounds == 0)
-    members = [next(seeds) for _ in range(count // rounds)]
+    members, seen = [next(seeds) for _ in range(count // rounds)], 0
+
+    def see(step: Step) -> None:
+        nonlocal seen
+        seen += len(next(iter(step.gradients.values())))
+        observe({name: g.detach() for name, g in step.gradients.items()})
+
     loop = s.trainer(
         s.model, s.estimator, s.objective, s.data, s.rule, _nothing, rounds, batch_size, members,
         sampler=s.sampler, checkpoints=(0, rounds),
-        observe=lambda step: observe({name: g.detach() for name, g in step.gradients.items()}),
+        observe=see,
     )  # fmt: skip
     for _ in checkpoints_of(s.trainer, loop):
         pass
+    if seen != count:
+        raise ValueError(
+            f"The trainer must call observe with the gradients of every step: {count} were asked for, {seen} came."
+        )
 
 
 def _nothing(step: int) -> float:
