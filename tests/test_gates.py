@@ -238,6 +238,17 @@ def test_a_diverged_run_fails_with_step_and_value():
     assert found["gradient mean"].passed, "the gradient itself is right"
 
 
+def test_a_run_that_diverges_in_its_first_step_is_not_said_to_hide_its_noise():
+    def trainer(*args, **options):
+        return train(*args[:5], lambda n: math.inf if args[5](1) else 0.0, *args[6:], **options)
+
+    (model, data), said = problem(64, 2), []
+    found = run_gates(model, analytic_kl, Objective(), data, trainer=trainer, **QUICK, progress=said.append)
+    assert not by_gate(found)["divergence"].passed
+    reasons = {stage.title: stage.reason for stage in said}
+    assert reasons["replay and randomness"] == "no step before the run diverged was replayed"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
