@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vaebench.gates.subject import Subject, checkpoints_of
 from vaebench.gradients.loss import Parameters
+from vaebench.gradients.rounding import explained
 from vaebench.measures.moments import STORED, Gathering, Moments
 from vaebench.training.records import Step
 
@@ -38,8 +39,13 @@ class Draws:
         return len(next(iter(self.gradients.values())))
 
     @property
+    def rounding(self) -> float:
+        """The part of the largest gradient that rounding explains in a mean."""
+        return explained(max(torch.finfo(g.dtype).eps for g in self.gradients.values()))
+
+    @property
     def flat(self) -> Tensor:
-        """Side by side, (R, p)."""
+        """Side by side, (R, p), in float64."""
         return torch.cat([g.reshape(len(g), -1) for g in self.gradients.values()], 1).double()
 
     @property

@@ -13,6 +13,7 @@ from vaebench.gates.subject import Subject
 from vaebench.gates.verdict import Verdict, detectable, judge
 from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.loss import Loss, Parameters
+from vaebench.gradients.rounding import LEAST
 from vaebench.measures.moments import fresh, gradients
 from vaebench.support.skewness import reach, skewness_of, without_skewness
 from vaebench.support.statistics import (
@@ -44,38 +45,42 @@ class Found:
     smallest: dict[str, float]
 
 
-def mean_p_value(samples: Tensor, mean: Tensor, generator: torch.Generator) -> float:
+def mean_p_value(samples: Tensor, mean: Tensor, generator: torch.Generator, rounding: float = LEAST) -> float:
     """The p-value of a known mean: Hotelling's where R >= 20 p, else the largest of |t| over many directions.
 
     Args:
         samples: (R, p).
         mean: (p,).
         generator: draws 64 directions for the second test, beside the coordinates.
+        rounding: the part of the largest sample that it explains.
 
     Returns:
         The p-value, Bonferroni's in the second case.
     """
     count, size = samples.shape
     if count >= PER_PARAMETER * size:
-        return hotelling(samples, mean).p_value
+        return hotelling(samples, mean, rounding).p_value
     directions = torch.randn(size, PROJECTIONS, generator=generator, dtype=samples.dtype, device=samples.device)
-    return _largest_t(samples - mean, mean.unsqueeze(1), directions, float(samples.abs().max()))
+    return _largest_t(samples - mean, mean.unsqueeze(1), directions, rounding * float(samples.abs().max()))
 
 
-def _largest_t(off: Tensor, own: Tensor, directions: Tensor, scale: float) -> float:
-    """Bonferroni's p-value of the largest |t| of differences (R, p), in coordinates and along directions (p, m)."""
+def _largest_t(off: Tensor, own: Tensor, directions: Tensor, slack: float) -> float:
+    """Bonferroni's p-value of the largest |t|, less rounding, of (R, p) in coordinates and along directions (p, m)."""
     count = len(off)
+    lengths = torch.cat([off.new_ones(off.shape[1]), directions.norm(dim=0), own.norm(dim=0)])
     off = torch.cat([off, off @ directions, off @ own], 1)
     if not off.isfinite().all():
         return 0.0
     error = off.std(0) / math.sqrt(count)
     mean = off.mean(0)
-    t = mean.sign() * (mean.abs() - 1e-9 * scale).clamp(min=0) / error.clamp(min=1e-300)
+    t = mean.sign() * (mean.abs() - slack * lengths).clamp(min=0) / error.clamp(min=1e-300)
     largest = float(without_skewness(t, skewness_of(off), count).max())
     return min(1.0, 2 * off.shape[1] * float(student_tail(largest, count - 1)))
 
 
-def smallest_by_parameter(samples: Tensor, mean: Tensor, sizes: dict[str, int], others: int = 0) -> dict[str, float]:
+def smallest_by_parameter(
+    samples: Tensor, mean: Tensor, sizes: dict[str, int], others: int = 0, rounding: float = LEAST
+) -> dict[str, float]:
     """What `mean_p_value` finds with probability 0.9 at level 1e-8: an error of one parameter's gradient, in size.
 
     Args:
@@ -83,6 +88,7 @@ def smallest_by_parameter(samples: Tensor, mean: Tensor, sizes: dict[str, int], 
         mean: the gradient that errors are relative to, (p,).
         sizes: of the parameters by name.
         others: directions tested beside coordinates, where R < 20 p.
+        rounding: the part of the largest sample that it explains.
 
     Returns:
         By name, relative to the gradient in that parameter; infinite where that is zero.
@@ -92,6 +98,7 @@ def smallest_by_parameter(samples: Tensor, mean: Tensor, sizes: dict[str, int], 
         return dict.fromkeys(sizes, math.inf)
     dense = count >= PER_PARAMETER * size
     threshold = -student_quantile(MEAN_LEVEL / (2 * (size + others + 1)), count - 1)
+    slack = rounding * float(samples.abs().max())
     found, start = {}, 0
     for name, width in sizes.items():
         direction = torch.zeros_like(mean)
@@ -104,7 +111,7 @@ def smallest_by_parameter(samples: Tensor, mean: Tensor, sizes: dict[str, int], 
             along = samples @ direction
             error = float(along.std()) / max(length, 1e-300) / math.sqrt(count)
             shift = detectable(reach(threshold, float(skewness_of(along)), count), count - 1) * error
-        found[name] = shift / length + 1e-9 if length > 0 else math.inf
+        found[name] = (shift + slack) / length if length > 0 else math.inf
     return found
 
 
@@ -127,8 +134,8 @@ def gradient_mean(
     found = []
     for mine, truth in zip(draws, exact, strict=True):
         samples, mean = mine.flat, truth.double()
-        smallest = smallest_by_parameter(samples, mean, mine.sizes, PROJECTIONS)
-        found.append(Found(mean_p_value(samples, mean, generator), smallest))
+        smallest = smallest_by_parameter(samples, mean, mine.sizes, PROJECTIONS, mine.rounding)
+        found.append(Found(mean_p_value(samples, mean, generator, mine.rounding), smallest))
     return _mean_verdict(places, found, draws, "exact")
 
 
@@ -150,12 +157,12 @@ def gradient_mean_two_sample(
     for mine, theirs in zip(draws, trusted, strict=True):
         first, second = mine.flat, theirs.flat
         mean, size = second.mean(0), first.shape[1]
-        smallest = smallest_by_parameter(first - second, mean, mine.sizes, PROJECTIONS)
+        smallest = smallest_by_parameter(first - second, mean, mine.sizes, PROJECTIONS, mine.rounding)
         if len(first) >= PER_PARAMETER * size:
-            found.append(Found(hotelling_two_sample(first, second).p_value, smallest))
+            found.append(Found(hotelling_two_sample(first, second, mine.rounding).p_value, smallest))
             continue
         directions = torch.randn(size, PROJECTIONS, generator=generator, dtype=first.dtype, device=first.device)
-        p_value = _largest_t(first - second, mean.unsqueeze(1), directions, float(first.abs().max()))
+        p_value = _largest_t(first - second, mean.unsqueeze(1), directions, mine.rounding * float(first.abs().max()))
         found.append(Found(p_value, smallest))
     return _mean_verdict(places, found, draws, "trusted pathwise")
 

@@ -6,12 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaebench.gradients.rounding import explained
+
 ROUNDING = 1e-6  # of a step, that the claimed rule may differ by
 UNITS = 2000  # in the last place of the largest gradient, that a replayed gradient may differ by
 
 
 class Path(NamedTuple):
-    """A run at its n watched steps; members finite throughout.
+    """A run at its n watched steps; members finite throughout. All but parameters are in float64.
 
     Attributes:
         numbers: of the steps, increasing, (n,).
@@ -36,6 +38,16 @@ class Path(NamedTuple):
     end: Tensor
     control: tuple[Tensor, Tensor]
     blocks: dict[str, int]
+
+    @property
+    def exactness(self) -> float:
+        """The relative error that an exact gradient may have."""
+        return max(1e-6, explained(torch.finfo(self.before.dtype).eps))
+
+    @property
+    def blur(self) -> Tensor:
+        """What the rounding of parameters may do to `moved`, (n, S, p)."""
+        return torch.finfo(self.before.dtype).eps * self.before.abs().double() / self.gamma[:, None, None]
 
     @property
     def prefix(self) -> int:
@@ -85,5 +97,5 @@ def mismatch(before: Tensor, expected: Tensor, actual: Tensor, sizes: dict[str, 
     for start, aim, found in parts:
         allowed = ROUNDING * (aim - start).abs().flatten(1).amax(1)
         allowed = allowed + 16 * torch.finfo(aim.dtype).eps * aim.abs().flatten(1).amax(1)
-        errors.append((found - aim).abs().flatten(1).amax(1) / allowed.clamp(min=1e-300))
+        errors.append((found - aim).abs().flatten(1).amax(1).double() / allowed.double().clamp(min=1e-300))
     return torch.stack(errors).amax(0)

@@ -127,7 +127,7 @@ class Recorder:
             self.randomness = Randomness(len(self.subject.data), noise[0].shape)
         self.randomness.enter(numbers, indices, noise, members)
         own = self._gradients(loss_of(self.subject), before, indices, noise)
-        allowed = UNITS * torch.finfo(raw.dtype).eps * own.abs().amax(1).clamp(min=1e-300)
+        allowed = UNITS * torch.finfo(raw.dtype).eps * own.abs().amax(1).double().clamp(min=1e-300)
         errors = ((raw - own).abs().amax(1) / allowed).view(-1, members).amax(1)
         worst = int(errors.argmax())
         self.replay = _larger(self.replay, Mismatch(float(errors[worst]), int(numbers[worst])))
@@ -177,9 +177,12 @@ class Recorder:
             return None
         numbers, gamma, before, raw, moved, values, exact = (torch.cat(part) for part in zip(*self._rows, strict=True))
         empty = torch.zeros(0, dtype=torch.long), before[:0]
-        control = tuple(map(torch.cat, zip(*self._controls, strict=True))) if self._controls else empty
+        when, control = map(torch.cat, zip(*self._controls, strict=True)) if self._controls else empty
         end = before[-1] if self._end is None else self._end
-        return Path(numbers, gamma, before, raw, moved, values, exact, end, control, self.sizes)  # pyright: ignore[reportArgumentType]
+        gamma, raw, moved, values, exact, control = (
+            part.double() for part in (gamma, raw, moved, values, exact, control)
+        )
+        return Path(numbers, gamma, before, raw, moved, values, exact, end, (when, control), self.sizes)
 
 
 def _larger(first: Mismatch | None, second: Mismatch) -> Mismatch:

@@ -33,9 +33,9 @@ def flat(stacked: Parameters) -> Tensor:
 
 
 def unflatten(vectors: Tensor, like: Parameters) -> Parameters:
-    """Undo `flat`: (S, p) to parameters by name, with the shapes of `like`."""
+    """Undo `flat`: (S, p) to parameters by name, with the shapes and the dtype of `like`."""
     shapes = {name: tensor.shape[1:] for name, tensor in like.items()}
-    pieces = vectors.split([shape.numel() for shape in shapes.values()], -1)
+    pieces = vectors.to(next(iter(like.values()))).split([shape.numel() for shape in shapes.values()], -1)
     return {n: v.unflatten(-1, s) if s else v.squeeze(-1) for (n, s), v in zip(shapes.items(), pieces, strict=True)}
 
 

@@ -242,7 +242,7 @@ def separate_rows(subject: Subject, generator: torch.Generator) -> Verdict:
         noises = torch.where(keep[:, None], noise, other)
         others = torch.where(keep.view(-1, *[1] * (x.ndim - 1)), x, x.roll(1, 0))
         changed = torch.stack([gradient(row, x, noises), gradient(row, others, noise)])
-        off = max(off, float((changed - mine).abs().max() / mine.abs().max().clamp(min=1e-300)))
+        off = max(off, float((changed - mine).abs().max().double() / mine.abs().max().double().clamp(min=1e-300)))
     allowed = 1e5 * torch.finfo(x.dtype).eps
     claim = "an example's gradient depends on no other example (statistic: largest relative change)"
     return judge("separate rows", claim, off, allowed, 0.0, {"batch size": size})

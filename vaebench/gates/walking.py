@@ -19,7 +19,6 @@ from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
 DIRECTIONS = 64
 MEMORY = 0.95  # decay of the past noise that the next is held against
 LAGS = 512
-EXACTNESS = 1e-6  # relative error of a reference gradient
 PROGRESS = 0.5  # of the gradient: a ledger that finds no smaller error of its size has no power
 MEAN = 0.2  # of the noise's root mean square, per coordinate
 CORRELATION = 0.2  # of noises
@@ -40,7 +39,8 @@ def descent(path: Path, used: Tensor) -> Verdict:
     along = path.gamma[:, None, None] * path.exact * (used - path.exact)
     terms = torch.stack([part.sum(-1) for part in (*along.split(sizes, -1), along)], -1).flatten(0, 1)
     squares = path.gamma[:, None, None] * path.exact.square()
-    slack = torch.stack([part.sum() for part in (*squares.split(sizes, -1), squares)]) * EXACTNESS
+    allowed = path.exactness * squares + path.gamma[:, None, None] * path.exact.abs() * path.blur
+    slack = torch.stack([part.sum() for part in (*allowed.split(sizes, -1), allowed)])
     z, names = z_scores(terms, slack), [*path.blocks, "all"]
     worst, threshold = int(z.argmax()), two_sided(len(z))
     progress = torch.stack([part.sum() for part in (*squares.split(sizes, -1), squares)])
@@ -71,12 +71,10 @@ def noise_mean(path: Path, used: Tensor, generator: torch.Generator) -> Verdict:
         The verdict on the largest |Z|.
     """
     noise = (used - path.exact).flatten(0, 1)
-    size = noise.shape[1]
-    directions = torch.randn(size, DIRECTIONS, generator=generator, dtype=torch.float64, device=generator.device).to(
-        noise
-    )
-    slack = EXACTNESS * float(path.exact.square().mean().sqrt()) * len(noise)
-    z = torch.cat([z_scores(noise, slack), z_scores(noise @ directions, slack * size**0.5)])
+    shape = noise.shape[1], DIRECTIONS
+    directions = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
+    slack = path.exactness * float(path.exact.square().mean().sqrt()) * len(noise) + path.blur.sum((0, 1))
+    z = torch.cat([z_scores(noise, slack), z_scores(noise @ directions, slack.norm())])
     threshold = two_sided(len(z))
     return judge(
         "noise mean",

@@ -9,6 +9,21 @@ from torch.overrides import TorchFunctionMode
 from vaebench.gradients.loss import Loss
 from vaebench.support.repeatable import preserved
 
+LEAST = 1e-9  # what rounding explains in float64
+UNITS = 100  # in the last place, in float32 and below
+
+
+def explained(eps: float) -> float:
+    """The difference of two gradients' means, relative to the largest gradient, that rounding explains.
+
+    Args:
+        eps: the unit in the last place of the coarsest numbers that take part.
+
+    Returns:
+        1e-9, or 100 units where that is more.
+    """
+    return max(LEAST, UNITS * eps)
+
 
 class _Coarsest(TorchFunctionMode):
     """Keeps the largest unit in the last place of the floating tensors that are computed within.
