@@ -6,6 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
+from vaebench.gates.at_rest import Draws
+from vaebench.gates.choices import allotted
 from vaebench.gates.directions import Tally
 from vaebench.gates.means import mean_p_value, smallest_by_parameter
 from vaebench.gates.paired import paired_mean
@@ -260,3 +262,18 @@ def test_the_ratio_in_k_is_tested_by_its_square():
     assert ratio(0.2, 4.0).outcome == "fail", "above as well"
     weak = ratio(-0.001, 0.05)
     assert weak.outcome == "no power" and weak.smallest == math.inf
+
+
+def test_gradients_are_allotted_to_the_point_that_shows_a_parameter():
+    """b's gradient is 1/20 of its noise at the start and 1/2 at the end, a's likewise the other way round, less so."""
+    noise = torch.randn(800, 2, generator=seeded(10), dtype=torch.float64)
+
+    def point(a: float, b: float) -> Draws:
+        return Draws({"a": noise[:, :1] + a, "b": noise[:, 1:] + b})
+
+    start, middle, end = point(5.0, 0.05), point(0.05, 0.05), point(1.0, 0.5)
+    assert allotted([start, middle, end], 4000) == [1000, 4000, 7000]
+    assert allotted([end, middle, start], 4000) == [7000, 4000, 1000]
+    assert allotted([start], 4000) == [4000]
+    wide = Draws({"a": noise[:, :1].expand(-1, 90) + 1, "b": noise[:, 1:] + 0.05})
+    assert min(allotted([wide, wide, wide], 4000)) >= 20 * 91, "Hotelling's test keeps its 20 for each parameter"

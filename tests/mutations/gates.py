@@ -80,5 +80,6 @@ MUTATIONS = (
     Mutation(f"{G}variances.py", "high.less(low, least)\n", "high.less(low, most)\n", f"{SKEWNESS} -k ratio"),
     Mutation(f"{G}sums.py", "cubes - 3 * mean", "cubes - 2 * mean", f"{POWER} -k sums"),
     Mutation(REPLAY, "sums[ends] - sums[starts]", "sums[ends + 1] - sums[starts]", f"{POWER} -k weights"),
+    Mutation(f"{G}choices.py", "2 * count - first]", "count]", f"{SKEWNESS} -k allotted"),
     Mutation(f"{G}choices.py", "one is not subject.estimator", "one is subject.estimator", f"{POWER} -k itself"),
 )

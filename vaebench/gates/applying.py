@@ -10,6 +10,7 @@ from torch import nn
 from vaebench.data.sampling import with_replacement
 from vaebench.gates import bounds, means, paired, replay, variances, walking
 from vaebench.gates.at_rest import Draws, gradients_at_rest, moments_at_rest, moments_of
+from vaebench.gates.choices import allotted
 from vaebench.gates.randomness import randomness
 from vaebench.gates.reference import Reference
 from vaebench.gates.running import Plan, Run, Stage, StageCallback
@@ -19,6 +20,8 @@ from vaebench.gates.verdict import Verdict, judge
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.training.schedules import Schedule
+
+PILOT = 800  # trusted gradients at a point by which it is known where a parameter's error shows
 
 
 class Case(NamedTuple):
@@ -83,7 +86,14 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     case.say(Stage(f"drawing {plan.replicates} gradients at {', '.join(places)}"))
     verdicts = [variances.separate_rows(subject, generator)]
     if plan.dense(size):
-        draws = [gradients_at_rest(subject.at_parameters(point), plan.replicates, seeds) for point in points]
+        pilots = [
+            means.trusted_draws(subject.at_parameters(point), case.trusted, point, PILOT, generator) for point in points
+        ]
+        counts = allotted(pilots, plan.replicates)
+        draws = [
+            gradients_at_rest(subject.at_parameters(point), count, seeds)
+            for point, count in zip(points, counts, strict=True)
+        ]
         small = draws[middle].moments()
         verdicts.append(_gradient_mean(case, places, points, draws, generator))
     else:
@@ -123,8 +133,11 @@ def _gradient_mean(
 ) -> Verdict:
     if case.exact is not None:
         return means.gradient_mean(places, draws, means.exact_at(case.exact, points)[1], generator)
-    count, at = case.plan.replicates, case.subject.at_parameters
-    theirs = [means.trusted_draws(at(point), case.trusted, point, count, generator) for point in points]
+    at = case.subject.at_parameters
+    theirs = [
+        means.trusted_draws(at(point), case.trusted, point, mine.count, generator)
+        for point, mine in zip(points, draws, strict=True)
+    ]
     return means.gradient_mean_two_sample(places, draws, theirs, generator)
 
 

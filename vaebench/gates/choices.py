@@ -1,9 +1,12 @@
 """What a certificate chooses by itself: the trusted estimator to stand beside, and how many gradients to draw."""
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from vaebench.gates import means, paired
-from vaebench.gates.at_rest import gradients_at_rest
+from vaebench.gates.at_rest import Draws, gradients_at_rest
 from vaebench.gates.reference import Reference
 from vaebench.gates.running import FEWEST_REPLICATES, MOST_REPLICATES, Plan
 from vaebench.gates.subject import Subject
@@ -76,6 +79,39 @@ def replicates_for(subject: Subject, resolution: float, plan: Plan, exact: Refer
             f"{MOST_REPLICATES}; with these the resolution is {had:.2g}."
         )
     return max(FEWEST_REPLICATES, -(-int(wanted + 1) // 8) * 8)
+
+
+def allotted(pilots: Sequence[Draws], count: int) -> list[int]:
+    """How many gradients to draw at each point, so that an error is found in every parameter at one of them.
+
+    Where a parameter's gradient is small beside its noise at the first point, the last may show an error of it, and the
+    other way round. What both get is shared between them in quarters, so that the parameter that is found last is found
+    best; points between are left alone.
+
+    Args:
+        pilots: gradients at the points that nothing is tested with.
+        count: R, what each gets before.
+
+    Returns:
+        As many numbers, with the sum of before.
+    """
+    if len(pilots) == 1:
+        return [count]
+    size, found = sum(pilots[0].sizes.values()), []
+    for one in pilots:
+        smallest = means.smallest_by_parameter(one.flat, one.flat.mean(0), one.sizes, means.PROJECTIONS)
+        found.append({name: value * math.sqrt(one.count) for name, value in smallest.items()})
+    fewest = means.PER_PARAMETER * size if count >= means.PER_PARAMETER * size else 0
+
+    def shared(quarters: int) -> list[int]:
+        first = quarters * count // 4
+        return [first, *[count] * (len(pilots) - 2), 2 * count - first]
+
+    def worst(counts: list[int]) -> float:
+        return max(min(one[name] / math.sqrt(n) for one, n in zip(found, counts, strict=True)) for name in found[0])
+
+    ways = [shared(quarters) for quarters in (4, 3, 5, 2, 6, 1, 7)]
+    return min((way for way in ways if min(way) >= fewest), key=worst)
 
 
 def _start(model: nn.Module) -> dict[str, Tensor]:
