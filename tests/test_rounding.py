@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from vaebench.gates import run_gates
+from vaebench.gates.at_rest import Draws
 from vaebench.gates.directions import Tally
+from vaebench.gates.means import gradient_mean_two_sample
 from vaebench.gates.paired import differences
 from vaebench.gradients import Loss, Objective, analytic_kl, pathwise
 from vaebench.gradients.rounding import rounding_of
@@ -103,3 +106,33 @@ def test_what_rounding_explains_is_part_of_the_smallest_deviation():
         found.append(tally.test(rounding).smallest("scale"))
     assert found[1] - found[0] == pytest.approx(0.03)
     assert math.isfinite(found[0])
+
+
+class Idle(nn.Linear):
+    """A layer whose bias counts for nothing, as that of a unit that never wakes."""
+
+    def forward(self, x):
+        return x @ self.weight.mT + 0 * self.bias
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_parameter_without_a_gradient_is_no_alarm_in_float32(optimizer):
+    """Its steps and errors are zero: 0 over 1e-300, which is zero in float32, was no number, and that an alarm."""
+    torch.manual_seed(0)
+    decoder = nn.Sequential(nn.Linear(1, 5), nn.Tanh(), Idle(5, 6))
+    nn.init.zeros_(decoder[2].bias)
+    model = from_encoder_decoder(nn.Linear(6, 2), decoder, 1, likelihood="gaussian")
+    settings = {"steps": 200, "members": 8, "replicates": 1600, "batch_size": 4, "optimizer": optimizer}
+    found = {v.gate: v for v in run_gates(model, analytic_kl, Objective(), torch.randn(24, 6), **settings)}
+    assert not [gate for gate, v in found.items() if v.outcome == "fail"]
+    assert {"descent ledger", "noise mean", "optimizer step", "replay"} <= found.keys()
+    assert found["optimizer step"].statistic < 1 and math.isfinite(found["noise mean"].statistic)
+
+
+def test_the_direction_of_a_trusted_mean_is_independent_of_what_is_tested_along_it():
+    """800 draws of 400 numbers of mean zero: along its own mean a sample is sqrt(400 / 2) = 14 errors from another."""
+    generator = torch.Generator().manual_seed(3)
+    first, second = (Draws({"a": torch.randn(800, 400, dtype=torch.float64, generator=generator)}) for _ in range(2))
+    own = (first.flat - second.flat) @ second.flat.mean(0)
+    assert -18 < float(own.mean() / own.std()) * 800**0.5 < -10
+    assert gradient_mean_two_sample(["start"], [first], [second], generator).statistic < 2

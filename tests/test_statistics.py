@@ -144,3 +144,14 @@ def test_as_many_coordinates_as_samples_are_refused(size, generator):
         hotelling(samples, torch.zeros(COORDINATES))
     with pytest.raises(ValueError, match="needs more samples than coordinates"):
         hotelling_two_sample(correlated(generator, 40), samples)
+
+
+def test_a_mean_may_be_off_by_rounding_beside_its_noise(generator):
+    """Of standard error 1e-5 and off by 1e-4, t is 10; rounding of 1e-4 beside leaves 10 / sqrt(101)."""
+    samples = torch.randn(10_000, 2, generator=generator, dtype=torch.float64)
+    samples -= samples.mean(0)
+    samples /= samples.std(0)
+    samples[:, 1] *= 1e-3
+    mean, scale = torch.tensor([0.0, 1e-4], dtype=torch.float64), float(samples.abs().max())
+    assert hotelling(samples, mean).statistic == pytest.approx(100, rel=0.02)
+    assert hotelling(samples, mean, 1e-4 / scale).statistic == pytest.approx(100 / 101, rel=0.02)

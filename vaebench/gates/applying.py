@@ -182,8 +182,8 @@ def of_the_path(case: Case, schedule: Callable[[int], float], optimizer: str) ->
     used = path.moved if optimizer == "sgd" else path.raw
     say(Stage("the ledgers of the run"))
     verdicts = [
-        walking.descent(path, used),
-        walking.noise_mean(path, used, case.plan.generator(exact.data.device, "ledgers")),
+        walking.descent(path, used, exact.error),
+        walking.noise_mean(path, used, case.plan.generator(exact.data.device, "ledgers"), exact.error),
         walking.successive(path, used),
         walking.members(path, used),
         walking.noise_size(path, used),

@@ -25,12 +25,13 @@ CORRELATION = 0.2  # of noises
 SIZE = 1.0  # of the noise's variance
 
 
-def descent(path: Path, used: Tensor) -> Verdict:
+def descent(path: Path, used: Tensor, error: float = 0.0) -> Verdict:
     """The descent ledger: sum of gamma_k <grad f, g_k - grad f>, for each parameter and for all.
 
     Args:
         path: with exact gradients.
         used: g_k, (n, S, p): `path.moved` for SGD, `path.raw` for rules that rescale.
+        error: that the exact gradients may have beside rounding, relative.
 
     Returns:
         The verdict on the largest |Z|.
@@ -39,7 +40,7 @@ def descent(path: Path, used: Tensor) -> Verdict:
     along = path.gamma[:, None, None] * path.exact * (used - path.exact)
     terms = torch.stack([part.sum(-1) for part in (*along.split(sizes, -1), along)], -1).flatten(0, 1)
     squares = path.gamma[:, None, None] * path.exact.square()
-    allowed = path.exactness * squares + path.gamma[:, None, None] * path.exact.abs() * path.blur
+    allowed = max(error, path.exactness) * squares + path.gamma[:, None, None] * path.exact.abs() * path.blur
     slack = torch.stack([part.sum() for part in (*allowed.split(sizes, -1), allowed)])
     z, names = z_scores(terms, slack), [*path.blocks, "all"]
     worst, threshold = int(z.argmax()), two_sided(len(z))
@@ -59,13 +60,14 @@ def descent(path: Path, used: Tensor) -> Verdict:
     )
 
 
-def noise_mean(path: Path, used: Tensor, generator: torch.Generator) -> Verdict:
+def noise_mean(path: Path, used: Tensor, generator: torch.Generator, error: float = 0.0) -> Verdict:
     """The noise along the path has mean zero, in every coordinate and 64 fixed random directions.
 
     Args:
         path: with exact gradients.
         used: g_k, (n, S, p).
         generator: of the directions.
+        error: that the exact gradients may have beside rounding, relative.
 
     Returns:
         The verdict on the largest |Z|.
@@ -73,7 +75,8 @@ def noise_mean(path: Path, used: Tensor, generator: torch.Generator) -> Verdict:
     noise = (used - path.exact).flatten(0, 1)
     shape = noise.shape[1], DIRECTIONS
     directions = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
-    slack = path.exactness * float(path.exact.square().mean().sqrt()) * len(noise) + path.blur.sum((0, 1))
+    slack = max(error, path.exactness) * float(path.exact.square().mean().sqrt()) * len(noise)
+    slack = slack + path.blur.sum((0, 1))
     z = torch.cat([z_scores(noise, slack), z_scores(noise @ directions, slack.norm())])
     threshold = two_sided(len(z))
     return judge(

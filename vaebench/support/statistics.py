@@ -93,7 +93,8 @@ def hotelling(samples: Tensor, mean: Tensor, tolerance: float = 1e-9) -> MeanTes
     skewness along the direction that has it explains is left out (`without_skewness`).
 
     Directions in which the samples do not vary must agree to rounding, a `tolerance` relative to the largest
-    coordinate, and do not enter the statistic. Samples that are not all finite have no mean, and never pass.
+    coordinate, and do not enter the statistic; in the others a mean varies by as much beside its noise. Samples that
+    are not all finite have no mean, and never pass.
 
     Returns:
         T^2 = R d' S^{-1} d, less that, and its p-value from F(p, R - p), which is accurate for R >= 20 p.
@@ -126,7 +127,7 @@ def smallest_shift(samples: Tensor, direction: Tensor, level: float, power: floa
     must be as large as their skewness along S^{-1} d demands.
 
     Returns:
-        The length; 0 along a direction in part of which the samples do not vary, since there any shift is found.
+        The length; 0 along no direction, or one in part of which the samples do not vary: there any shift is found.
     """
     samples, size = samples.double(), len(samples)
     values, vectors = torch.linalg.eigh(covariance_of(samples))
@@ -136,6 +137,8 @@ def smallest_shift(samples: Tensor, direction: Tensor, level: float, power: floa
     if rank == 0 or float(parts[~varying].norm()) > 1e-7:
         return 0.0
     parts, along = parts[varying], float((parts[varying].square() / values[varying]).sum())
+    if along == 0:
+        return 0.0
     skewness = float(skewness_of(samples @ (vectors[:, varying] @ (parts / values[varying]))))
     scale = (size - rank) / ((size - 1) * rank)
     critical = math.sqrt(float(_special().fdtri(rank, size - rank, 1 - level)) / scale)
@@ -169,8 +172,8 @@ def _t_squared(
     rank = int(varying.sum())
     if rank == 0:
         return MeanTest(0.0, 1.0)
-    direction = vectors[:, varying] @ (along[varying] / values[varying])
-    largest = (size * (difference @ direction)).clamp(min=0).sqrt()
+    weighted = along[varying] / (values[varying] + size * rounding**2)
+    direction, largest = vectors[:, varying] @ weighted, (size * (along[varying] @ weighted)).sqrt()
     statistic = float(without_skewness(largest, _skewness_along(direction, sets), 1)) ** 2
     scaled = statistic * (size - rank) / ((size - 1) * rank)
     return MeanTest(statistic, float(_special().fdtrc(rank, size - rank, scaled)))
