@@ -28,12 +28,12 @@ from vaebench.support.layers import explaining
 from vaebench.training.records import geometric
 
 REPLICATES = (400, 1600, 6400, 16000)  # gradients, of which the most is drawn that the time allows
-SECONDS = {"fast": 0.0, "quick": 20.0, "default": 200.0}  # for those of the box and as many trusted ones, at two points
+SECONDS = {"fast": 3.0, "quick": 20.0, "default": 200.0}  # for those of the box and as many trusted ones, at two points
 BATCHES = (8, 32, 128)  # B at which a gradient is timed
 TRIED = 9  # gradients of either by which the clock is chosen
 ELSEWHERE = 0.5  # of the time of a box: with less of it in this process, the rest passes in another, or on a device
 PILOT = 16  # gradients by which their time is known
-TILED, LONGEST = (1, 4, 16, 64), 0.1  # times that the rows may make a batch, while a pair takes so many seconds
+TILED = (1, 4, 16, 64)  # times over that the rows may make a batch
 STEPS, SEEDS, PROBES = {"fast": 10, "quick": 30, "default": 300}, {"fast": 3, "quick": 4, "default": 8}, 16
 TRAINING, FEWEST_STEPS = {"fast": 15.0, "quick": 15.0, "default": 150.0}, 10  # seconds of training, and steps of it
 BLIND = "reference beds, laws in K, ledgers and envelopes: a black box has no estimator to put in their place"
@@ -80,8 +80,9 @@ def find(
     progress("right", "contract, value, mean gradient and 1/B")
     first = judging.contract(claim.box, x, seeds(2))
     tick = _clock([lambda box=box: draw(box, claim.box.parameters, x, seeds(1)) for box in (claim.trusted, claim.box)])
-    spent = _seconds_of_a_pair(claim, x, seeds(PILOT), tick)
-    tiles = min(spent, key=lambda one: spent[one] / one)  # the most rows a second
+    spent = _seconds_of_a_pair(claim, x, seeds(PILOT), tick, SECONDS[level])
+    fast = [one for one in spent if 2 * REPLICATES[0] * spent[one] <= SECONDS[level]] or [1]
+    tiles = min(fast, key=lambda one: spent[one] / one)  # the most rows a second
     count = max([many for many in REPLICATES if 2 * many * spent[tiles] <= SECONDS[level]], default=REPLICATES[0])
     drawn = judging.judge_box(claim, x, tiles, count, seeds)
     seconds["right"] = time.perf_counter() - begun
@@ -100,8 +101,17 @@ def find(
     return Findings(question, verdicts, cost, noise, guarantee, left_out, about(question), seconds)
 
 
-def _seconds_of_a_pair(claim: Claim, x: np.ndarray, seeds: list[int], tick: Callable[[], float]) -> dict[int, float]:
-    """How long a gradient of the box and a trusted one take, by how many times over the rows make the batch."""
+def _seconds_of_a_pair(
+    claim: Claim, x: np.ndarray, seeds: list[int], tick: Callable[[], float], most: float
+) -> dict[int, float]:
+    """How long a gradient of the box and a trusted one take, by how many times over the rows make the batch.
+
+    Returns:
+        Seconds; of no larger batch where the fewest that are drawn would take longer than `most` seconds.
+
+    Raises:
+        ValueError: if the box fails on its rows.
+    """
     found = {}
     for tiles in TILED if claim.whole else TILED[:1]:
         rows = np.concatenate([x] * tiles)
@@ -114,7 +124,7 @@ def _seconds_of_a_pair(claim: Claim, x: np.ndarray, seeds: list[int], tick: Call
                 raise
             break  # a box of these rows alone
         found[tiles] = max(tick() - begun, 1e-9) / len(seeds)
-        if found[tiles] > LONGEST:
+        if 2 * REPLICATES[0] * found[tiles] > most:
             break
     return found
 
