@@ -34,6 +34,7 @@ from vaebench.gradients import ESTIMATORS, Objective, analytic_kl, doubly_repara
 from vaebench.models import from_encoder_decoder, linear_vae, mlp_vae
 from vaebench.report.certificate import FIGURES, Certificate, certify
 from vaebench.report.certificate.certificate import require_place
+from vaebench.report.certificate.figures import cost
 from vaebench.report.certificate.markdown import badge
 from vaebench.report.certificate.numbers import SCHEMA
 from vaebench.report.certificate.page import page
@@ -684,3 +685,11 @@ def test_noise_with_which_a_bed_diverges_is_no_fault_and_a_fault_is_found_with_s
 
 def uphill(model, x, noise, objective):
     return -20 * pathwise(model, x, noise, objective)
+
+
+def test_marks_at_one_k_stand_in_the_middle_of_their_panel(own):
+    """Those of a black box, whose K is its own: shifted beside each other, they do not fill the panel."""
+    k = own.findings.question.objective.samples
+    alone = tuple(point for point in own.findings.cost.points if point.samples == k)
+    figure = cost(replace(own.findings, cost=replace(own.findings.cost, points=alone)))
+    assert figure.axes[0].get_xlim() == pytest.approx((k / 2, 2 * k))

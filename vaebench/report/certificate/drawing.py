@@ -79,6 +79,8 @@ def over_samples_and_batch(axes: Sequence[Axes], points: Sequence, what: Callabl
             )
             ticks |= {getattr(p, axis) for p in line}
         one.set_xscale("log")
+        if len(ticks) == 1:  # what stands at one place is not drawn to the panel's ends
+            one.set_xlim(min(ticks) / 2, max(ticks) * 2)
         plain_ticks(one, "x", sorted(ticks))
         one.set_xlabel(f"K at B = {fixed}" if axis == "samples" else f"B at K = {fixed}")
 
