@@ -1,10 +1,12 @@
 """Certificates: our own estimators are certified, faulty ones are refused, and every answer is what it says."""
 
+import errno
 import json
 import math
 import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -32,11 +34,13 @@ from vaebench.gradients import ESTIMATORS, Objective, analytic_kl, doubly_repara
 from vaebench.models import from_encoder_decoder, linear_vae, mlp_vae
 from vaebench.report.certificate import FIGURES, Certificate, certify
 from vaebench.report.certificate.certificate import require_place
+from vaebench.report.certificate.figures import cost
 from vaebench.report.certificate.markdown import badge
 from vaebench.report.certificate.numbers import SCHEMA
 from vaebench.report.certificate.page import page
 from vaebench.report.certificate.terminal import WIDTH, lines
 from vaebench.report.certificate.words import EXPLAINED
+from vaebench.report.writing import names_beside
 
 pytest_plugins = ["pytester"]
 
@@ -355,6 +359,57 @@ def test_where_nothing_can_be_written_is_known_before(unwritable, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_certificate_of_an_older_schema_is_replaced_whole(own, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "certificate.json").write_text('{"schema": 0}')
+    (tmp_path / "mine" / "figures.svg").write_text("of an older page")
+    page = own.save(tmp_path / "mine")
+    assert not (page.parent / "figures.svg").exists() and [one.name for one in tmp_path.iterdir()] == ["mine"]
+    assert json.loads((page.parent / "certificate.json").read_text())["schema"] == SCHEMA
+
+
+def test_a_name_that_no_file_can_have_is_refused_before(tmp_path):
+    with pytest.raises(ValueError, match="File name too long"):
+        require_place(tmp_path / ("long" * 80))
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(own, tmp_path):
+    for left in names_beside(tmp_path / "mine"):
+        left.mkdir()
+        (left / "index.html").write_text("half of a page")
+    require_place(tmp_path / "mine")
+    own.save(tmp_path / "mine")
+    own.save(tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from vaebench.report.writing import replaced
+
+path = Path(sys.argv[1])
+for number in range(300):
+    with replaced(path) as temporary:
+        temporary.mkdir()
+        for name in "ab":
+            (temporary / name).write_text(sys.argv[2])
+"""
+
+
+def test_two_that_write_to_one_place_at_once_leave_one_of_them_whole(tmp_path):
+    """Three hundred times each; the place is the last one's, and nothing else is left."""
+    place = tmp_path / "made" / "mine"
+    place.parent.mkdir()
+    runs = [subprocess.Popen([sys.executable, "-c", WRITER, place, text], stderr=subprocess.PIPE) for text in "12"]
+    for run in runs:
+        _, errors = run.communicate()
+        assert run.returncode == 0, errors.decode()
+    assert len({path.read_text() for path in place.iterdir()}) == 1 and len(list(place.iterdir())) == 2
+    assert [path.name for path in place.parent.iterdir()] == ["mine"]
+
+
 def test_a_name_is_text_wherever_it_stands(own):
     renamed = replace(own.findings.question, name="<script>alert(1)</script>|x", model_name="[a](b)")
     found = Certificate(replace(own.findings, question=renamed))
@@ -546,6 +601,20 @@ def test_ctrl_c_leaves_nothing_behind(mine, tmp_path):
     assert not (tmp_path / "certificates").exists()
 
 
+def test_a_full_disk_does_not_take_the_answer_with_it(mine, own, tmp_path, monkeypatch):
+    """Ten minutes' work is printed all the same; the exit status says that something broke."""
+
+    def full(self, text, **options):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr("vaebench.experiments.certifying.find", lambda question, progress: own.findings)
+    monkeypatch.setattr(Path, "write_text", full)
+    result = mine("pathwise")
+    assert result.exit_code == 1 and "CERTIFIED: antithetic is certified" in result.stdout
+    assert "No space left on device" in result.stderr and "No file was written" in result.stderr
+    assert "The page:" not in result.stdout and not any((tmp_path / "certificates").iterdir())
+
+
 def test_the_shell_completes_registered_names():
     """As the script that `vaebench --install-completion` writes asks for it."""
     for words, wanted in (("certify doubly", ["doubly_reparameterized"]), ("check --model conv", ["conv_vae"])):
@@ -616,3 +685,11 @@ def test_noise_with_which_a_bed_diverges_is_no_fault_and_a_fault_is_found_with_s
 
 def uphill(model, x, noise, objective):
     return -20 * pathwise(model, x, noise, objective)
+
+
+def test_marks_at_one_k_stand_in_the_middle_of_their_panel(own):
+    """Those of a black box, whose K is its own: shifted beside each other, they do not fill the panel."""
+    k = own.findings.question.objective.samples
+    alone = tuple(point for point in own.findings.cost.points if point.samples == k)
+    figure = cost(replace(own.findings, cost=replace(own.findings.cost, points=alone)))
+    assert figure.axes[0].get_xlim() == pytest.approx((k / 2, 2 * k))

@@ -37,6 +37,16 @@ def blocks(page: Path, *languages: str) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in FENCE.findall(page.read_text("utf-8")) if kind in languages]
 
 
+def files_of(page: Path) -> dict[str, str]:
+    """Python blocks whose paragraph above says which file they are, as "`mine.py`, all that is needed"."""
+    text, found = page.read_text("utf-8"), {}
+    for block in FENCE.finditer(text):
+        named = re.findall(r"`(\w+\.py)`", text[: block.start()].rstrip().rpartition("\n\n")[2])
+        if named and block[1] == "python":
+            found[named[-1]] = block[2]
+    return found
+
+
 def same(printed: str, shown: str) -> bool:
     """Whether two texts differ in their numbers only, and those by less than 5 %: processors round differently."""
     texts = [NUMBER.sub("#", text).split() for text in (printed, shown)]
@@ -54,6 +64,9 @@ def commands(page: Path) -> list[list[str]]:
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
 def test_the_code_runs_and_prints_what_stands_there(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in files_of(page).items():
+        (tmp_path / name).write_text(text)
     found = blocks(page, "python", "text")
     for library in LIBRARIES:
         if any(re.search(rf"^(?:import|from) (?:torch\.utils\.)?{library}\b", text, re.MULTILINE) for _, text in found):
@@ -66,6 +79,18 @@ def test_the_code_runs_and_prints_what_stands_there(page, tmp_path, monkeypatch)
         with contextlib.redirect_stdout(io.StringIO()) as output:
             exec(compile(text, f"{name_of(page)}, block {number}", "exec"), names)
         printed = output.getvalue()
+
+
+def test_what_a_page_calls_a_file_stands_alone(tmp_path):
+    """Each such block is imported by itself, as a reader copies it: nothing in it comes from a block above."""
+    page = ROOT / "docs" / "certificates.md"
+    assert set(files_of(page)) == {"mine.py", "box.py", "trainer.py"}
+    for name, text in files_of(page).items():
+        names = {"__name__": name}
+        exec(compile(text, name, "exec"), names)
+        for made in ("data", "model", "rows", "linear", "box", "step", "nets", "images"):
+            if made in names:
+                assert names[made]() is not None
 
 
 def test_a_number_that_is_off_is_no_match():

@@ -81,4 +81,4 @@ def claims(certificate: Certificate) -> dict[str, Any]:
     }
     point = at_own(found.cost.points, found.question)
     counters = {} if point is None else {name: getattr(point, name) for name in ("flops", "ops", "peak_bytes")}
-    return kept | counters
+    return kept | {name: value for name, value in counters.items() if value is not None}

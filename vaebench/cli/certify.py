@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaebench.cli.common import AsJson, aside, complete, print_json, refusing, say, shell
+from vaebench.support.texts import sentence
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,7 +88,7 @@ def certify(
         except KeyboardInterrupt:
             say("certify", "Stopped before its end, and nothing was written; the same command begins again.")
             raise typer.Exit(1) from None
-        written = made.save(place, parquet=parquet)
+        written, broke = _saved(made, place, parquet)
     if as_json:
         print_json(made.to_dict())
     elif as_markdown:
@@ -97,8 +98,19 @@ def certify(
 
         for line in lines(made.findings, verbose):
             typer.echo(line)
-        typer.echo(f"\nThe page: {shell(written)}")
-    sys.exit(not made.passed)
+        if written is not None:
+            typer.echo(f"\nThe page: {shell(written)}")
+    if broke:
+        say("certify", f"{broke} No file was written; this is the answer all the same.")
+    sys.exit(bool(broke) or not made.passed)
+
+
+def _saved(made: Certificate, place: Path, parquet: bool) -> tuple[Path | None, str]:
+    """The page's path; or None and why nothing could be written, which must not take the answer with it."""
+    try:
+        return made.save(place, parquet=parquet), ""
+    except (OSError, ValueError) as trouble:
+        return None, sentence(trouble)
 
 
 def _only(asked: Mapping[str, str | None]) -> tuple[str, str]:

@@ -93,7 +93,7 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
     Raises:
         ValueError: if the function returns something else, or an extra is not installed.
     """
-    from vaebench.experiments.blackboxes import BlackBox, Claim, of_model
+    from vaebench.experiments.blackboxes import BlackBox, against_model
     from vaebench.experiments.options import made as build
 
     made = _build(name, imported(KINDS[kind], name if ":" in name else f"{name}:make"), seed, {})
@@ -102,15 +102,14 @@ def build_claim(kind: str, name: str, seed: int, rows: Tensor, objective: Object
             raise ValueError(f"{name} must return a black box with parameters and value_and_gradient, got {made!r}.")
         if model is None:
             raise ValueError("A black box needs --model, the model whose bound it claims to differentiate.")
-        trusted = of_model(model, objective)
-        shapes = [{key: tuple(value.shape) for key, value in box.parameters.items()} for box in (made, trusted)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"The box has parameters {shapes[0]}, the model {shapes[1]}; names and shapes must agree.")
-        return Claim(made, trusted, objective)
+        return against_model(made, model, objective)
     if kind == "pythae":
         return _of_pythae(made, name)
+    if type(made).__name__ == "SVI":  # of either library
+        made = made.model, made.guide, getattr(made.loss, "__self__", made.loss)
     if not isinstance(made, tuple) or len(made) != 3:
-        raise ValueError(f"{name} must return three things, (model, guide, ELBO object), got {type(made).__name__}.")
+        wanted = "three things, (model, guide, ELBO object), or an SVI object"
+        raise ValueError(f"{name} must return {wanted}, got {type(made).__name__}.")
     parts = dict(zip(("model", "guide", "elbo"), made, strict=True))
     try:
         if kind == "pyro":

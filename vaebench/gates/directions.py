@@ -63,12 +63,18 @@ class Differences:
 class Tally:
     """Sums over the differences, of which only a few are held at a time."""
 
-    def __init__(self, named: dict[str, Tensor], sizes: dict[str, int]):
-        """Of directions by name, (2, p) each from two independent halves of draws, whose product is |d|^2 unbiased."""
+    def __init__(self, named: dict[str, Tensor], sizes: dict[str, int], units: Tensor | None = None):
+        """Of directions by name, (2, p) each from two independent halves of draws, whose product is |d|^2 unbiased.
+
+        Lengths and directions are those of coordinates in the given units (p,), such as their standard deviations:
+        where these differ much, a fault then stands out that lies where there is little noise. Default 1.
+        """
         self.names, self.sizes = list(named), sizes
-        self.named = torch.stack([halves.mean(0) for halves in named.values()], 1) if named else None
-        self.lengths = [float(halves.prod(0).sum()) for halves in named.values()]
-        shape = (2, sum(sizes.values()))
+        self.units = torch.ones(sum(sizes.values()), dtype=torch.float64) if units is None else units.double().cpu()
+        scaled = [halves / self.units.to(halves) for halves in named.values()]
+        self.named = torch.stack([halves.mean(0) for halves in scaled], 1) if named else None
+        self.lengths = [float(halves.prod(0).sum()) for halves in scaled]
+        shape = (2, len(self.units))
         self.total, self.squares, self.cubes = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
         self.scores: list[Tensor] = []
         self.crossed: list[Tensor] = []
@@ -76,7 +82,8 @@ class Tally:
         self.counts, self.largest = [0, 0], 0.0
 
     def enter(self, off: Tensor, largest: float, half: int) -> None:
-        """Take in some differences (n, p) of one half of the draws."""
+        """Take in some differences (n, p) of one half of the draws, and the largest number that they were made of."""
+        off = off / self.units.to(off)
         self.total[half] += off.sum(0).cpu()
         self.squares[half] += off.square().sum(0).cpu()
         self.cubes[half] += off.pow(3).sum(0).cpu()
@@ -96,16 +103,16 @@ class Tally:
 
     def test(self, rounding: float) -> Differences:
         """All families together."""
-        slack, count = rounding * self.largest, sum(self.counts)
+        slack, count = rounding * self.largest / self.units, sum(self.counts)
         mean, square, cube = (sums.sum(0) / count for sums in (self.total, self.squares, self.cubes))
         variance = (square - mean.square()).clamp(min=0)
         length = math.sqrt(max(float(mean.square().sum() - CERTAIN * variance.sum() / (count - 1)), 0.0))
         named = {name: self._along(i, slack, length) for i, name in enumerate(self.names)}
         assert self.directions is not None
-        pieces = self.directions.split(list(self.sizes.values()))
-        lengths = torch.stack([piece.abs().sum() for piece in (self.directions, *pieces)])
+        reached = slack * self.directions.abs()
+        lengths = torch.stack([piece.sum() for piece in (reached, *reached.split(list(self.sizes.values())))])
         crosses = torch.cat(self.crossed)
-        crossed = _p_values(crosses, slack * lengths.to(crosses))
+        crossed = _p_values(crosses, lengths.to(crosses))
         skewness = skewness_from(variance, cube - 3 * mean * square + 2 * mean**3)
         each = _p(mean, (variance / (count - 1)).sqrt(), skewness, slack, count)
         families = {name: along.p_value * len(named) for name, along in named.items()}
@@ -115,16 +122,16 @@ class Tally:
         worst = min(families, key=families.__getitem__)
         return Differences(named, min(1.0, FAMILIES * families[worst]), worst, count)
 
-    def _along(self, index: int, slack: float, length: float) -> Along:
+    def _along(self, index: int, slack: Tensor, length: float) -> Along:
         assert self.named is not None
         direction, scores = self.named[:, index], torch.cat(self.scores)[:, index]
         square = self.lengths[index]
-        slack = slack * float(direction.abs().sum())
-        p_value = float(_p_values(scores.unsqueeze(1), torch.tensor([slack]).to(scores))[0])
+        reached = float((slack.to(direction) * direction.abs()).sum())
+        p_value = float(_p_values(scores.unsqueeze(1), torch.tensor([reached]).to(scores))[0])
         error = float(scores.std()) / math.sqrt(len(scores))
         value = float(scores.mean()) / square
         share = min(1.0, abs(value) * math.sqrt(square) / length) if length > 0 else 1.0
-        return Along(value, error / square, p_value, float(skewness_of(scores)), share, slack / square)
+        return Along(value, error / square, p_value, float(skewness_of(scores)), share, reached / square)
 
 
 def _p_values(scores: Tensor, slack: Tensor) -> Tensor:

@@ -94,6 +94,23 @@ def paired_mean(places: Sequence[str], found: Sequence[Differences]) -> Verdict:
         the Kullback-Leibler term's weight with their standard errors, where they are known best, how much of the
         difference each explains, and the smallest deviation that would have been found with probability 0.9.
     """
+    claim = "the mean gradient is trusted pathwise's at equal noise (statistic: -log10 p)"
+    return mean_at_points("gradient mean, paired", claim, SMALLEST, places, found)
+
+
+def mean_at_points(gate: str, claim: str, limit: float, places: Sequence[str], found: Sequence[Differences]) -> Verdict:
+    """The verdict on the mean of differences at several points, at level 1e-8 each.
+
+    Args:
+        gate: its name.
+        claim: what a correct gradient does.
+        limit: the largest deviation of the gradient's scale that must be found.
+        places: names of the points.
+        found: the differences there.
+
+    Returns:
+        As of `paired_mean`.
+    """
     worst = min(range(len(found)), key=lambda i: found[i].p_value)
     lowest = found[worst].p_value
     evidence: dict[str, float | int | str] = {
@@ -111,14 +128,14 @@ def paired_mean(places: Sequence[str], found: Sequence[Differences]) -> Verdict:
             evidence |= {f"{name} off by": off.value, f"{name} error": off.error, f"{name} found from": smallest}
             evidence[f"{name} explains"] = off.share
     return judge(
-        "gradient mean, paired",
-        "the mean gradient is trusted pathwise's at equal noise (statistic: -log10 p)",
+        gate,
+        claim,
         max(0.0, -math.log10(lowest)) if lowest > 0 else math.inf,
         -math.log10(MEAN_LEVEL),
         MEAN_LEVEL * len(found),
         evidence,
         smallest=smallest,
-        limit=SMALLEST,
+        limit=limit,
         unit="of the gradient's scale",
     )
 

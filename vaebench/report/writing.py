@@ -1,15 +1,18 @@
 """Reports on disk: a directory that is whole, or the one that was there before."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vaebench.experiments.trajectory import Trajectory
 from vaebench.report.bands import Summary
 from vaebench.report.page import contents
 from vaebench.report.study import Study, results
+
+TRIES = 100  # of taking a path's place, while other processes take it
 
 
 def write(
@@ -57,18 +60,54 @@ def write_report(directory: str | os.PathLike[str], files: Mapping[str, bytes]) 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A name beside a path, to be written to; at the end, if all went well, it takes the place of what is there."""
-    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in (".new", ".old"))
+    """A name beside a path, to be written to; at the end, if all went well, it takes the place of what is there.
+
+    Where several processes write to one path, the last one's stays, whole.
+
+    Raises:
+        OSError: if it cannot.
+    """
+    temporary, old = names_beside(path)
+    _restore(path, old)
+    _remove(temporary)  # of a process of the same number that was killed
     try:
         yield temporary
-        if path.is_dir():
-            path.rename(old)
-        temporary.rename(path)
+        _take_place(temporary, path, old)
+    except BaseException:
+        _restore(path, old)
+        raise
     finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-        temporary.unlink() if temporary.is_file() else shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(temporary)
+        _remove(old)
+
+
+def _take_place(temporary: Path, path: Path, old: Path) -> None:
+    for left in range(TRIES, -1, -1):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if path.is_dir():
+                path.rename(old)
+        try:
+            temporary.rename(path)
+            return
+        except OSError as refusal:  # another process has put its own there in between
+            if refusal.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not left:
+                raise
+            _remove(old)
+
+
+def _restore(path: Path, old: Path) -> None:
+    if old.exists() and not path.exists():
+        old.rename(path)
+
+
+def _remove(path: Path) -> None:
+    path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
+
+
+def names_beside(path: Path) -> tuple[Path, Path]:
+    """Names of this process's own beside a path, of what will take its place and of what was there."""
+    first, second = (path.with_name(f".{path.name}.{os.getpid()}{end}") for end in (".new", ".old"))
+    return first, second
 
 
 def _empty(directory: Path) -> bool:

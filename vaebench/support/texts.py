@@ -79,8 +79,11 @@ def sentence(trouble: BaseException) -> str:
 
     >>> sentence(FileNotFoundError(2, "No such file or directory", "a.json"))
     "'a.json' cannot be used: No such file or directory."
+    >>> sentence(OSError(28, "No space left on device"))
+    'No space left on device.'
     """
-    if isinstance(trouble, OSError) and trouble.strerror and trouble.filename:
-        return escaped(f"{str(trouble.filename)!r} cannot be used: {trouble.strerror}.")
+    if isinstance(trouble, OSError) and trouble.strerror:
+        file = f"{str(trouble.filename)!r} cannot be used: " if trouble.filename else ""
+        return escaped(f"{file}{trouble.strerror}.")
     text = escaped(str(trouble)) or type(trouble).__name__
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."

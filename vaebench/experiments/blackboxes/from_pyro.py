@@ -7,6 +7,7 @@ functions that everything else here is. Needs the extra "pyro".
 # pyright: reportMissingImports=false
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,11 +15,14 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, RenyiELBO
-from torch import Tensor
+from torch import Tensor, nn
 
-from vaebench.experiments.blackboxes.protocol import Arrays, Claim
+from vaebench.experiments.blackboxes.plates import PARTICLES, Site, require_sites, require_whole, rows_of, the_plate
+from vaebench.experiments.blackboxes.protocol import STEP, Arrays, Claim
 from vaebench.gradients import Objective
+from vaebench.support.layers import explaining
 from vaebench.support.repeatable import torch_seeded
+from vaebench.support.texts import shown
 
 Program = Callable[[Tensor], Any]
 
@@ -28,26 +32,36 @@ class PyroBox:
 
     Attributes:
         parameters: unconstrained values of Pyro's parameter store, by name.
+        plate: name of the plate over the rows.
+        whole: whether it takes all of them.
     """
 
     parameters: Arrays
+    plate: str
+    whole: bool
 
     def __init__(self, model: Program, guide: Program, elbo: ELBO, x: Tensor):
         """Run it once, so that Pyro knows its parameters; they stay in its global store."""
         self.model, self.guide, self.elbo = model, guide, elbo
         self.dtype = x.dtype
         self.sizes: dict[int, int] = {}
-        self._rows(x)
+        drawn, made = self._traces(x)
+        require_sites(_sites(made), _sites(drawn))
+        self.plate = the_plate(_sites(made) + _sites(drawn), len(x))
+        taken = next(site.plates[self.plate][1] for site in _sites(made))
+        self.whole = require_whole(taken, len(x), elbo.alpha if isinstance(elbo, RenyiELBO) else 1.0)
         self.parameters = {name: value.detach().numpy().copy() for name, value in _leaves().items()}
 
+    def _traces(self, x: Tensor) -> tuple[Any, Any]:
+        with torch.random.fork_rng(devices=[]), poutine.block():
+            drawn = poutine.trace(self.guide).get_trace(x)
+            return drawn, poutine.trace(poutine.replay(self.model, drawn)).get_trace(x)
+
     def _rows(self, x: Tensor) -> int:
-        """The size of the data plate for so many rows, over which Pyro sums."""
+        """The full size of the plate over the rows, over which Pyro sums."""
         if len(x) not in self.sizes:
-            with torch.random.fork_rng(devices=[]), poutine.block():
-                poutine.trace(self.guide).get_trace(x)
-                trace: Any = poutine.trace(self.model).get_trace(x)
-            draws = [s for s in trace.nodes.values() if s["type"] == "sample" and poutine.util.site_is_subsample(s)]
-            self.sizes[len(x)] = max([site["fn"].size for site in draws], default=len(x))
+            nodes = self._traces(x)[1].nodes
+            self.sizes[len(x)] = nodes[self.plate]["fn"].size if self.plate in nodes else len(x)
         return self.sizes[len(x)]
 
     def backward(self, x: Tensor) -> float:
@@ -100,13 +114,13 @@ class TraceBox:
         return -float(bound.detach().mean()), {n: g.numpy() for n, g in zip(leaves, found, strict=True)}
 
     def _log_weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """log p(x, z) - log q(z|x), and log q of the latents that have no path, (K, B) each."""
+        """log p(x|z) + beta (log p(z) - log q(z|x)), and log q of the latents that have no path, (K, B) each."""
         k, nesting = self.objective.samples, self.box.elbo.max_plate_nesting
         if not self.box.elbo.vectorize_particles or nesting != 1:
             pairs = [self._traced(x, self.box.guide, self.box.model, 1) for _ in range(k)]
             log_w, score = (torch.cat(part) for part in zip(*pairs, strict=True))
             return log_w, score
-        particles = pyro.plate("particles of the bound", k, dim=-2)
+        particles = pyro.plate(PARTICLES, k, dim=-2)
         return self._traced(x, particles(self.box.guide), particles(self.box.model), k)
 
     def _traced(self, x: Tensor, guide: Program, model: Program, k: int) -> tuple[Tensor, Tensor]:
@@ -114,27 +128,45 @@ class TraceBox:
         made = poutine.trace(poutine.replay(model, drawn)).get_trace(x)
         for trace in (drawn, made):
             trace.compute_log_prob()
-        log_p, log_q = ([_by_row(site, k, len(x)) for site in _sites(trace)] for trace in (made, drawn))
-        blind = [
-            q for q, site in zip(log_q, _sites(drawn), strict=True) if not getattr(site["fn"], "has_rsample", False)
-        ]
-        nothing = torch.zeros(k, len(x), dtype=x.dtype)
-        return sum(log_p, nothing) - sum(log_q, nothing), sum(blind, nothing)
+        likelihood, prior, posterior, blind = [], [], [], []
+        for site, found in self._by_row(made, k):
+            (likelihood if site["is_observed"] else prior).append(found)
+        for site, found in self._by_row(drawn, k):
+            posterior.append(found)
+            blind += [] if getattr(site["fn"], "has_rsample", False) else [found]
+        nothing = torch.zeros_like(posterior[0])
+        total, p, q, score = (sum(part, nothing) for part in (likelihood, prior, posterior, blind))
+        return total + self.objective.beta * (p - q), score
+
+    def _by_row(self, trace: Any, k: int) -> list[tuple[Mapping[str, Any], Tensor]]:
+        """Sites with their log-probabilities, (K, rows of the plate) each."""
+        found = []
+        for site in _nodes(trace):
+            summed = rows_of(site["name"], site["unscaled_log_prob"], _frames(site), self.box.plate)
+            found.append((site, summed.reshape(-1, summed.shape[-1]).expand(k, -1)))
+        return found
 
 
-def _sites(trace: Any) -> list[dict[str, Any]]:
+def _nodes(trace: Any) -> list[dict[str, Any]]:
     """The sample sites, subsamples of plates aside."""
     return [s for s in trace.nodes.values() if s["type"] == "sample" and not poutine.util.site_is_subsample(s)]
 
 
-def _by_row(site: Mapping[str, Any], k: int, rows: int) -> Tensor:
-    found = site["unscaled_log_prob"]
-    if tuple(found.shape) not in {(rows,), (k, rows)}:
-        raise ValueError(
-            f"The site {site['name']!r} must be in one plate over the {rows} rows of x, with .to_event() for the "
-            f"rest; its log-probability has shape {tuple(found.shape)}."
+def _frames(site: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    return {frame.name: (frame.dim, frame.size) for frame in site["cond_indep_stack"] if frame.dim is not None}
+
+
+def _sites(trace: Any) -> list[Site]:
+    return [
+        Site(
+            s["name"],
+            _frames(s),
+            bool(s["is_observed"]),
+            bool(s["infer"].get("enumerate")),
+            bool(s["infer"].get("is_auxiliary")),
         )
-    return found.expand(k, rows)
+        for s in _nodes(trace)
+    ]
 
 
 def _leaves() -> dict[str, Tensor]:
@@ -157,14 +189,22 @@ def from_pyro(model: Program, guide: Program, elbo: ELBO, x: Tensor) -> Claim:
     as it has particles.
 
     Args:
-        model: of one argument, the rows x (B, *event), with one plate over them.
-        guide: likewise; every latent in that plate.
+        model: of one argument, the rows x (B, *event), with a plate over them in which every site is.
+        guide: likewise, of the same latents, all of them drawn.
         elbo: for example `RenyiELBO(alpha=0, num_particles=5)`.
         x: some rows.
 
     Returns:
         The box and the trusted one.
+
+    Raises:
+        ValueError: if no log-weight by row can be made of the programs' traces.
     """
+    if not isinstance(elbo, ELBO):
+        raise ValueError(f"The third thing that make returns must be an ELBO object of Pyro, got {shown(elbo)}.")
     alpha = float(elbo.alpha) if isinstance(elbo, RenyiELBO) else 1.0
-    box, objective = PyroBox(model, guide, elbo, x), Objective(int(elbo.num_particles), alpha)
-    return Claim(box, TraceBox(box, objective), objective)
+    with explaining(nn.Module(), "The Pyro program"):
+        box = PyroBox(model, guide, elbo, x)
+    objective = Objective(int(elbo.num_particles), alpha)
+    trusted, heavier = (TraceBox(box, replace(objective, beta=beta)) for beta in (1.0, 1.0 + STEP))
+    return Claim(box, trusted, objective, heavier=heavier, beside="vaebench's bound of the traces", whole=box.whole)

@@ -20,7 +20,7 @@ from pythae.trainers import CoupledOptimizerTrainer, CoupledOptimizerTrainerConf
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaebench.experiments.blackboxes.protocol import BackwardBox, Claim
+from vaebench.experiments.blackboxes.protocol import STEP, BackwardBox, Claim
 from vaebench.gradients import Objective
 from vaebench.models.distributions import Gaussian
 
@@ -45,7 +45,10 @@ def from_pythae(model: BaseAE) -> Claim:
         raise ValueError(f"What a Pythae {kind} promises is not known here; known: {', '.join(PROMISES)}.")
     objective, losses, promise = PROMISES[kind](model)
     box = BackwardBox(model, trained_backward(model) if kind == "PIWAE" else forward_backward(model))
-    return Claim(box, BackwardBox(model, lambda x: _promised(model, losses, x)), objective, promise)
+    trusted, heavier = (
+        BackwardBox(model, lambda x, more=more: _promised(model, losses, x, more)) for more in (0.0, STEP)
+    )
+    return Claim(box, trusted, objective, promise, heavier, "vaebench's bound of the nets")
 
 
 Minus = Callable[[Tensor], Tensor]  # of log-weights (M, K, B), the mean over B of minus a bound
@@ -116,10 +119,10 @@ def forward_backward(model: BaseAE) -> Callable[[Tensor], float]:
     return backward
 
 
-def _promised(model: Any, losses: Losses, x: Tensor) -> float:
-    """Leave the promised gradients in the parameters; the decoder's loss."""
+def _promised(model: Any, losses: Losses, x: Tensor, more: float) -> float:
+    """Leave the promised gradients in the parameters, at a weight of so much more; the decoder's loss."""
     estimates, samples, of_encoder, of_decoder = losses
-    log_w = _log_weights(model, x, estimates * samples).unflatten(0, (estimates, samples))
+    log_w = _log_weights(model, x, estimates * samples, more).unflatten(0, (estimates, samples))
     encoder, decoder = (list(part.parameters()) for part in (model.encoder, model.decoder))
     value = of_decoder(log_w)
     for parameters, loss in ((encoder, of_encoder(log_w)), (decoder, value)):
@@ -129,20 +132,21 @@ def _promised(model: Any, losses: Losses, x: Tensor) -> float:
     return float(value.detach())
 
 
-def _log_weights(model: Any, x: Tensor, samples: int) -> Tensor:
-    """log p(x|z) + beta (log p(z) - log q(z|x)), (K, B)."""
+def _log_weights(model: Any, x: Tensor, samples: int, more: float) -> Tensor:
+    """log p(x|z) + (beta + more) (log p(z) - log q(z|x)), (K, B)."""
     found = model.encoder(x)
     q = Gaussian(found.embedding, found.log_covariance / 2)
     z = q.transport(torch.randn(samples, *q.mean.shape, dtype=x.dtype))
-    y, target = model.decoder(z.flatten(0, 1)).reconstruction, x.repeat(samples, *[1] * (x.ndim - 1))
+    target = x.repeat(samples, *[1] * (x.ndim - 1)).flatten(1)
+    y = model.decoder(z.flatten(0, 1)).reconstruction.flatten(1)
     if model.model_config.reconstruction_loss == "bce":
         likelihood = -F.binary_cross_entropy(y, target, reduction="none")
     else:
         likelihood = -0.5 * (y - target).square()
     prior = Gaussian(torch.zeros_like(q.mean), torch.zeros_like(q.mean))
     beta = float(model.beta) if type(model).__name__ == "BetaVAE" else 1.0
-    rows = likelihood.flatten(1).sum(1).unflatten(0, z.shape[:2])
-    return rows + beta * (prior.log_prob(z) - q.log_prob(z))
+    rows = likelihood.sum(1).unflatten(0, z.shape[:2])
+    return rows + (beta + more) * (prior.log_prob(z) - q.log_prob(z))
 
 
 class _Rows(BaseDataset):

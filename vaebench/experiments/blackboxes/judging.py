@@ -1,63 +1,28 @@
 """A black box against a trusted gradient of the bound that it claims: contract, value, mean gradient, 1/B."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaebench.experiments.blackboxes.drawing import Point, Seeds, draw, draw_point, moments
 from vaebench.experiments.blackboxes.protocol import Arrays, BlackBox, Claim
-from vaebench.gates.directions import CERTAIN
-from vaebench.gates.means import MEAN_LEVEL, PER_PARAMETER
+from vaebench.gates.means import MEAN_LEVEL
+from vaebench.gates.paired import mean_at_points
 from vaebench.gates.variances import variance_in_batch
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
-from vaebench.measures.moments import gather
+from vaebench.measures.moments import Moments
 from vaebench.support.layers import explaining
-from vaebench.support.skewness import Skewed, reach, skewness_from, without_skewness
-from vaebench.support.statistics import hotelling_two_sample
-from vaebench.support.texts import shown
+from vaebench.support.skewness import Skewed, reach
 
 TILES = 4
+FEW = 208  # gradients for the fall of the variance, at least; 16 times as many at most
+WARM, RATE = 200, 1e-3  # steps and step size of Adam that lead away from the start
 ROUNDING = 1e-6  # of a value in nats
-FLAT = 1e-6  # a direction without noise must agree to so much of the largest coordinate
 SHOWN = 0.2  # of the gradient: a test that would not find a bias as large as this has no power
-
-
-def draw(box: BlackBox, parameters: Arrays, x: np.ndarray, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Values (R,) and flat gradients (R, p) at so many seeds.
-
-    Args:
-        box: the box.
-        parameters: where.
-        x: rows.
-        seeds: R of them.
-
-    Returns:
-        Both, in float64.
-
-    Raises:
-        ValueError: if the box fails, or returns something else than a number and a gradient of every parameter.
-    """
-    values, gradients = [], []
-    for seed in seeds:
-        with explaining(nn.Module(), "The black box"):
-            result = box.value_and_gradient(parameters, x, seed)
-        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Mapping)):
-            raise ValueError(
-                f"value_and_gradient must return a loss and a gradient by the parameters' names, got {shown(result)}."
-            )
-        value, found = result
-        if np.size(value) != 1:
-            raise ValueError(f"The loss must be one number, the mean over rows, got shape {np.shape(value)}.")
-        for name, parameter in parameters.items():
-            if name not in found or np.shape(found[name]) != np.shape(parameter):
-                got = np.shape(found[name]) if name in found else "nothing"
-                raise ValueError(f"The gradient of {name!r} must have shape {np.shape(parameter)}, got {got}.")
-        values.append(float(np.asarray(value).item()))
-        gradients.append(np.concatenate([np.ravel(found[name]) for name in parameters]))
-    return torch.tensor(values, dtype=torch.float64), torch.tensor(np.array(gradients), dtype=torch.float64)
 
 
 class Judged(NamedTuple):
@@ -65,34 +30,84 @@ class Judged(NamedTuple):
 
     Attributes:
         verdicts: on its value, its mean gradient and the fall of its variance.
-        mine: its gradients, (R, p).
-        trusted: as many trusted ones.
+        pairs: moments of its gradients and of the trusted ones by B, on the rows and on the rows four times over.
+        left_out: what could not be judged, and why.
     """
 
     verdicts: list[Verdict]
-    mine: Tensor
-    trusted: Tensor
+    pairs: dict[int, tuple[Moments, Moments]]
+    left_out: list[str]
 
 
-def judge_box(claim: Claim, x: np.ndarray, count: int, seeds: Callable[[int], list[int]]) -> Judged:
-    """Draw gradients of the box and trusted ones at the box's parameters, and run the gates that chance has part in.
+def judge_box(claim: Claim, x: np.ndarray, tiles: int, count: int, seeds: Seeds) -> Judged:
+    """Draw gradients of the box and trusted ones, and run the gates that chance has part in.
+
+    At the box's parameters, and where some steps of Adam with the trusted gradient lead: where a net starts, a wrong
+    weight of the Kullback-Leibler term is small.
 
     Args:
         claim: the box and what it is held against.
         x: rows.
-        count: gradients R of either, at least 200.
+        tiles: how many times over the rows make a batch of the gradients whose mean is judged; a mean over the rows is
+            the same, with less noise.
+        count: gradients R of either at each point, a multiple of 16, at least 208.
         seeds: number -> so many seeds, others at every call.
 
     Returns:
-        Verdicts and gradients.
+        Verdicts and moments.
     """
-    at = claim.box.parameters
-    (mine, own), (other, trusted) = (draw(one, at, x, seeds(count)) for one in (claim.box, claim.trusted))
-    few = max(200, min(count // 4, 1000))
-    _, large = draw(claim.box, at, np.concatenate([x] * TILES), seeds(few))
-    small, wide = (gather([{"all": one}], len(one)) for one in (own[:few], large))
-    verdicts = [value(mine, other), mean_gradient(own, trusted), variance_in_batch(small, wide, TILES)]
-    return Judged(verdicts, own, trusted)
+    start, left_out, rows = claim.box.parameters, [], np.concatenate([x] * tiles)
+    points = [draw_point(claim, start, rows, count, seeds, "the start")]
+    title = f"{WARM} steps of Adam"
+    try:
+        points.append(draw_point(claim, warm(claim, x, seeds(WARM)), rows, count, seeds, title))
+    except ValueError as refusal:
+        left_out.append(f"your model after {title}: {str(refusal).splitlines()[0]}")
+    few, verdicts, pairs = min(max(FEW, count // 64 * 16), 16 * FEW), [value(points), mean_gradient(points)], {}
+    batches = [x, np.concatenate([x] * TILES)] if claim.whole else [x]
+    try:
+        for batch in batches:
+            own, trusted = (moments(one, start, batch, seeds(few)) for one in (claim.box, claim.trusted))
+            pairs[len(batch)] = own, trusted
+        if claim.whole:
+            verdicts.append(variance_in_batch(*(own for own, _ in pairs.values()), TILES))
+        else:
+            left_out.append("your model: the fall of the variance as 1/B: it takes as many rows, however many x has")
+    except ValueError as refusal:
+        left_out.append(f"your model at B = {TILES * len(x)}: {str(refusal).splitlines()[0]}")
+    return Judged(verdicts, pairs, left_out)
+
+
+def warm(claim: Claim, x: np.ndarray, seeds: Sequence[int]) -> Arrays:
+    """Where as many steps of Adam as there are seeds lead from the box's parameters with the trusted gradient.
+
+    Args:
+        claim: the trusted box and the start.
+        x: rows.
+        seeds: one a step.
+
+    Returns:
+        Parameters of the same names and precisions.
+
+    Raises:
+        ValueError: if they are not finite.
+    """
+    start = {name: np.asarray(value) for name, value in claim.box.parameters.items()}
+    leaves = {name: torch.tensor(value, dtype=torch.float64) for name, value in start.items()}
+    adam = torch.optim.Adam(list(leaves.values()), lr=RATE)
+    for seed in seeds:
+        with explaining(nn.Module(), "The trusted gradient"):
+            found = claim.trusted.value_and_gradient(_arrays(leaves, start), x, seed)[1]
+        for name, leaf in leaves.items():
+            leaf.grad = torch.tensor(found[name], dtype=torch.float64)
+        adam.step()
+    if not all(leaf.isfinite().all() for leaf in leaves.values()):
+        raise ValueError("the parameters leave the finite numbers.")
+    return _arrays(leaves, start)
+
+
+def _arrays(leaves: Mapping[str, Tensor], like: Arrays) -> Arrays:
+    return {name: leaf.numpy().astype(like[name].dtype) for name, leaf in leaves.items()}
 
 
 def contract(box: BlackBox, x: np.ndarray, seeds: Sequence[int]) -> Verdict:
@@ -128,84 +143,45 @@ def contract(box: BlackBox, x: np.ndarray, seeds: Sequence[int]) -> Verdict:
     return judge("contract", claim, float(sum(broken.values())), 0.5, 0.0, evidence)
 
 
-def value(mine: Tensor, trusted: Tensor) -> Verdict:
-    """The mean reported value against the trusted one's: |t|, less what skewness explains."""
-    claim = "the reported loss is minus the bound (statistic: |t|)"
-    if not (mine.isfinite().all() and trusted.isfinite().all()):
-        return judge("bound value", claim, math.inf, two_sided(1), LEVEL, {"not finite": int((~mine.isfinite()).sum())})
-    own, other = Skewed.mean(mine), Skewed.mean(trusted)
-    off, freedom = own.less(other), len(mine) - 1
-    beyond = math.copysign(max(0.0, abs(off.value) - ROUNDING * (1 + abs(other.value))), off.value)
-    critical = two_sided(1, freedom)
-    needed = detectable(reach(critical, off.skewness, 1), freedom)
-    evidence = {"value": own.value, "trusted": other.value, "off": off.value, "error": off.error}
+def value(points: Sequence[Point]) -> Verdict:
+    """The mean reported value against the trusted one's: |t|, less what skewness explains, the largest of all points.
+
+    Args:
+        points: what was drawn there.
+
+    Returns:
+        The verdict; the evidence is that of the worst point, the smallest effect that of the best.
+    """
+    claim, freedom = "the reported loss is minus the bound (statistic: |t|)", len(points[0].mine) - 1
+    critical, found, smallest = two_sided(len(points), freedom), [], []
+    for point in points:
+        own, other = Skewed.mean(point.mine), Skewed.mean(point.trusted)
+        off = own.less(other)
+        beyond = math.copysign(max(0.0, abs(off.value) - ROUNDING * (1 + abs(other.value))), off.value)
+        score = off._replace(value=beyond).score() if math.isfinite(off.value) else math.inf
+        evidence = {"point": point.title, "value": own.value, "trusted": other.value}
+        found.append((score, evidence | {"off": off.value, "error": off.error}))
+        smallest.append(detectable(reach(critical, off.skewness, 1), freedom) * off.error)
+    score, evidence = max(found, key=lambda one: one[0])
     return judge(
-        "bound value", claim, off._replace(value=beyond).score(), critical, LEVEL, evidence,
-        smallest=needed * off.error, unit="nats",
+        "bound value", claim, score, critical, LEVEL, evidence,
+        smallest=min(smallest), unit="nats",
     )  # fmt: skip
 
 
-def mean_gradient(mine: Tensor, trusted: Tensor) -> Verdict:
-    """The mean gradient against the trusted one's, as a whole and along it.
-
-    As a whole: Hotelling's test where R >= 20 p, else the largest |t|. Along it, where a wrong scale lies: Student's,
-    the direction taken from the first eighth of the trusted draws and tested on the rest of both. Either has half of
-    the level.
+def mean_gradient(points: Sequence[Point]) -> Verdict:
+    """The mean gradient against the trusted one's at every point; see `draw_point`.
 
     Args:
-        mine: the box's gradients, (R, p).
-        trusted: independent ones, (R, p).
+        points: what was drawn there.
 
     Returns:
-        The verdict on the smaller p-value, doubled.
+        The verdict on the smallest p-value.
     """
-    from scipy import stats
-
-    claim, (count, size) = "the mean gradient is the trusted bound's (statistic: -log10 p)", mine.shape
-    if not (mine.isfinite().all() and trusted.isfinite().all()):
-        lost = int((~mine.isfinite()).any(1).sum())
-        return judge("gradient mean", claim, math.inf, -math.log10(MEAN_LEVEL), MEAN_LEVEL, {"not finite": lost})
-    if count >= PER_PARAMETER * size:
-        whole = hotelling_two_sample(mine, trusted, FLAT).p_value
-    else:
-        slack = FLAT * float(trusted.abs().max())
-        largest, _ = _student(mine, trusted, slack)
-        whole = min(1.0, 2 * size * float(stats.t.sf(float(largest.max()), count - 1)))
-    pilot = count // 8
-    direction = trusted[:pilot].mean(0)
-    direction = direction / direction.norm().clamp(min=1e-300)
-    first, second = (part[pilot:] @ direction for part in (mine, trusted))
-    norm, freedom = max(float(second.mean().abs()), 1e-300), count - pilot - 1
-    t, error = _student(first[:, None], second[:, None], FLAT * norm)
-    along, critical = 2 * float(stats.t.sf(float(t), freedom)), float(stats.t.isf(MEAN_LEVEL / 4, freedom))
-    needed = reach(critical, Skewed.mean(first).less(Skewed.mean(second)).skewness, 1)
-    p_value = min(1.0, 2 * min(whole, along))
-    noise = float((mine.var(0) + trusted.var(0)).sum()) / count
-    apart = math.sqrt(max(float((mine.mean(0) - trusted.mean(0)).square().sum()) - CERTAIN * noise, 0.0))
-    scale = float(first.mean() - second.mean())
-    return judge(
-        "gradient mean",
-        claim,
-        max(0.0, -math.log10(p_value)) if p_value > 0 else math.inf,
-        -math.log10(MEAN_LEVEL),
-        MEAN_LEVEL,
-        {
-            "off, relative": float((mine.mean(0) - trusted.mean(0)).norm() / trusted.mean(0).norm().clamp(min=1e-300)),
-            "scale off by": scale / norm,
-            "scale error": float(error) / norm,
-            "scale explains": min(1.0, abs(scale) / apart) if apart > 0 else 1.0,
-            "gradients": count,
-        },
-        smallest=detectable(needed) * float(error) / norm,
-        limit=SHOWN,
-        unit="of the gradient's scale",
+    claim = "the mean gradient is the trusted bound's (statistic: -log10 p)"
+    lost = [point.title for point in points if not point.finite]
+    if lost:
+        return judge("gradient mean", claim, math.inf, -math.log10(MEAN_LEVEL), MEAN_LEVEL, {"not finite": lost[0]})
+    return mean_at_points(
+        "gradient mean", claim, SHOWN, [point.title for point in points], [point.apart for point in points]
     )
-
-
-def _student(mine: Tensor, trusted: Tensor, slack: float) -> tuple[Tensor, Tensor]:
-    """|t| of the difference of means, less what skewness and rounding (slack) explain, and its error, by column."""
-    variance, root = mine.var(0) + trusted.var(0), math.sqrt(len(mine))
-    error, off = (variance.sqrt() / root).clamp(min=1e-300), mine.mean(0) - trusted.mean(0)
-    t = off.sign() * (off.abs() - slack).clamp(min=0) / error
-    third = (mine - mine.mean(0)).pow(3).mean(0) - (trusted - trusted.mean(0)).pow(3).mean(0)
-    return without_skewness(t, skewness_from(variance, third), len(mine)).nan_to_num(math.inf), error

@@ -1,7 +1,7 @@
 """What a black box is: parameters, and a loss with its gradient, in NumPy. Any library can be one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,7 @@ from vaebench.gradients import Loss, Objective, draw_noise, pathwise
 from vaebench.support.repeatable import torch_seeded
 
 Arrays = Mapping[str, np.ndarray]
+STEP = 0.05  # in the weight of the Kullback-Leibler term, for the derivative of a gradient
 
 
 @runtime_checkable
@@ -43,12 +44,18 @@ class Claim(NamedTuple):
         trusted: an unbiased gradient of the bound that is claimed, of the same parameters.
         objective: that bound, or the one that it is made of.
         promise: the bound in words, where it is not the objective's own; "" where it is.
+        heavier: the trusted one with a weight of the Kullback-Leibler term that is `STEP` more, if that can be had.
+        beside: name of the trusted one.
+        whole: whether the box takes all rows of x, so that its variance falls as 1/B, and not a sample of its own.
     """
 
     box: BlackBox
     trusted: BlackBox
     objective: Objective
     promise: str = ""
+    heavier: BlackBox | None = None
+    beside: str = "vaebench's pathwise"
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,27 @@ class BackwardBox:
         for leaf in self.leaves.values():
             leaf.grad = None
         return value, {name: g.detach().numpy() for name, g in found.items()}
+
+
+def against_model(box: BlackBox, model: nn.Module, objective: Objective) -> Claim:
+    """A black box beside our own `pathwise` of a model.
+
+    Args:
+        box: under test.
+        model: a `LatentModel`, whose parameters have the names and shapes of the box's.
+        objective: the bound that is claimed.
+
+    Returns:
+        Both.
+
+    Raises:
+        ValueError: if names or shapes differ.
+    """
+    trusted = of_model(model, objective)
+    shapes = [{key: tuple(value.shape) for key, value in one.parameters.items()} for one in (box, trusted)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"The box has parameters {shapes[0]}, the model {shapes[1]}; names and shapes must agree.")
+    return Claim(box, trusted, objective, heavier=of_model(model, replace(objective, beta=objective.beta + STEP)))
 
 
 def of_model(model: nn.Module, objective: Objective) -> TorchBox:

@@ -1,6 +1,7 @@
 """What does it cost? Exact counters and interleaved times of a gradient, beside the built-in estimators."""
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from vaebench.support.layers import explaining
 FEWEST = 5  # rounds at a point
 PATIENCE = 20.0  # seconds for one point: a larger one is left out
 OWN, REFERENCE = "your model", "reference net"
+PROCESSOR_TIME, WALL_CLOCK = "the processor time of this process", "the wall clock"
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,10 @@ class CostPoint:
         estimator: its name.
         samples: K.
         batch: B.
-        flops: floating-point operations of matrix products and convolutions.
-        ops: operations dispatched.
-        peak_bytes: most bytes held at once.
-        saved_bytes: kept from the forward pass for the backward one.
+        flops: floating-point operations of matrix products and convolutions; None where torch does not compute.
+        ops: operations dispatched, likewise.
+        peak_bytes: most bytes held at once, likewise.
+        saved_bytes: kept from the forward pass for the backward one; None where they are not apart.
         seconds: median time.
         ratio: of its time to that of `pathwise`, the median over interleaved pairs.
     """
@@ -42,10 +44,10 @@ class CostPoint:
     estimator: str
     samples: int
     batch: int
-    flops: int
-    ops: int
-    peak_bytes: int
-    saved_bytes: int
+    flops: int | None
+    ops: int | None
+    peak_bytes: int | None
+    saved_bytes: int | None
     seconds: Interval
     ratio: Interval
 
@@ -58,16 +60,16 @@ class Scaling:
         net: as in `CostPoint`.
         estimator: its name.
         axis: "K" or "B".
-        flops: exponent.
-        peak_bytes: exponent.
+        flops: exponent; None where nothing was counted.
+        peak_bytes: exponent, likewise.
         seconds: exponent, with its interval.
     """
 
     net: str
     estimator: str
     axis: str
-    flops: float
-    peak_bytes: float
+    flops: float | None
+    peak_bytes: float | None
     seconds: Interval
 
 
@@ -79,11 +81,13 @@ class Cost:
         points: by net, estimator, K and B.
         scalings: by net, estimator and axis.
         left_out: what was not measured, and why.
+        clock: what the times were taken by, in words.
     """
 
     points: tuple[CostPoint, ...]
     scalings: tuple[Scaling, ...]
     left_out: tuple[str, ...]
+    clock: str
 
 
 def grid(question: Question) -> list[tuple[int, int]]:
@@ -123,7 +127,8 @@ def measure_cost(question: Question, say: Say) -> Cost:
             x = data[:batch]
             if len(x) == batch:
                 points += _at(place, model, x, samples, question, left_out)
-    return Cost(tuple(points), tuple(_scalings(points, q)), tuple(dict.fromkeys(left_out)))
+    clock = PROCESSOR_TIME if own_clock(like.device) is time.process_time else WALL_CLOCK
+    return Cost(tuple(points), tuple(_scalings(points, q)), tuple(dict.fromkeys(left_out)), clock)
 
 
 def _at(
@@ -176,20 +181,32 @@ def _scalings(points: Sequence[CostPoint], question: Question) -> Iterator[Scali
             line = [p for p in mine if (p.batch if axis == "K" else p.samples) == fixed]
             line.sort(key=lambda point, axis=axis: point.samples if axis == "K" else point.batch)
             if len(line) > 1:
-                yield _scaling(net, name, axis, line[0], line[-1])
+                yield scaling(axis, line)
 
 
-def _scaling(net: str, name: str, axis: str, low: CostPoint, high: CostPoint) -> Scaling:
+def scaling(axis: str, line: Sequence[CostPoint]) -> Scaling:
+    """How a cost grows along a line of points of one net and estimator.
+
+    Args:
+        axis: "K" or "B", in which the points are ordered.
+        line: the points, of which the ends count.
+
+    Returns:
+        The exponents.
+    """
+    low, high = line[0], line[-1]
     span = math.log(high.samples * high.batch / (low.samples * low.batch))
 
     def slope(first: float, last: float) -> float:
         return math.log(last / first) / span if first > 0 and last > 0 else 0.0
 
-    first, last = low.seconds, high.seconds
+    short, long = low.seconds, high.seconds
     seconds = Interval(
-        slope(first.value, last.value), slope(first.high, last.low), slope(first.low, last.high)
+        slope(short.value, long.value), slope(short.high, long.low), slope(short.low, long.high)
     )  # fmt: skip
-    return Scaling(net, name, axis, slope(low.flops, high.flops), slope(low.peak_bytes, high.peak_bytes), seconds)
+    counted = ((low.flops, high.flops), (low.peak_bytes, high.peak_bytes))
+    flops, peak = (None if first is None or last is None else slope(first, last) for first, last in counted)
+    return Scaling(low.net, low.estimator, axis, flops, peak, seconds)
 
 
 def at_own(points: Sequence[CostPoint], question: Question, net: str = OWN) -> CostPoint | None:

@@ -31,11 +31,12 @@ class Decay:
 
     Attributes:
         built_in: name of the estimator that it is compared with.
-        ratio: one's own over the built-in's, with its 95 % interval, paired by seed.
-        p_value: two-sided, of no difference.
-        seeds: S.
+        ratio: one's own over the built-in's, with its 95 % interval, paired by seed; NaN of fewer than two seeds.
+        p_value: two-sided, of no difference; NaN likewise.
+        seeds: S, with which both stayed finite.
         steps: of training.
         diverged: seeds that left the finite numbers, one's own and the built-in's.
+        trained: seeds of either.
     """
 
     built_in: str
@@ -44,6 +45,12 @@ class Decay:
     seeds: int
     steps: int
     diverged: tuple[int, int]
+    trained: int
+
+    @property
+    def compared(self) -> bool:
+        """Whether two seeds or more were left to compare."""
+        return self.seeds > 1
 
     @property
     def finding(self) -> str:
@@ -69,7 +76,7 @@ class Guarantee:
     bed: str
     theory: tuple[Curve, ...]
     numbers: dict[str, Interval]
-    decay: Decay | None
+    decay: Decay
     curves: tuple[Curve, ...]
     left_out: tuple[str, ...]
 
@@ -96,7 +103,7 @@ def measure_guarantee(question: Question, say: Say) -> Guarantee:
     return Guarantee(bed, tuple(theory), numbers, decay, tuple(curves), tuple(left_out))
 
 
-def _on_own(q: Question) -> tuple[Decay | None, list[Curve]]:
+def _on_own(q: Question) -> tuple[Decay, list[Curve]]:
     built_in = trusted_estimators(q)[0]
     name = built_in.__name__
     rows, lost, steps = {}, {}, [step for step in geometric(q.level.training, PER_DECADE) if step]
@@ -104,18 +111,29 @@ def _on_own(q: Question) -> tuple[Decay | None, list[Curve]]:
         rows[title], lost[title] = _decay(q, estimator, steps)
     curves = [band(title, table, steps=steps) for title, table in rows.items() if len(table) > 1]
     own, other = rows[q.name], rows[name]
+    return compare_decays(name, own, other, steps[-1], (lost[q.name], lost[name])), curves
+
+
+def compare_decays(built_in: str, own: np.ndarray, other: np.ndarray, steps: int, diverged: tuple[int, int]) -> Decay:
+    """The comparison of |grad f|^2 by seed and checkpoint, (S, c) each, of those seeds with which all is finite.
+
+    Args:
+        built_in: name of the second.
+        own: of the first.
+        other: of the second.
+        steps: of training.
+        diverged: seeds of either that left the finite numbers.
+
+    Returns:
+        The comparison.
+    """
     both = np.isfinite(own).all(1) & np.isfinite(other).all(1)
-    if both.sum() < 2:
-        return None, curves
+    count, trained = int(both.sum()), len(own)
+    if count < 2:
+        return Decay(built_in, Interval(math.nan, math.nan, math.nan), math.nan, count, steps, diverged, trained)
     top, bottom = own[both].mean(1), other[both].mean(1)
-    return Decay(
-        name,
-        mean_ratio(top, bottom),
-        paired_p_value(top - bottom),
-        int(both.sum()),
-        steps[-1],
-        (lost[q.name], lost[name]),
-    ), curves
+    ratio, p_value = mean_ratio(top, bottom), paired_p_value(top - bottom)
+    return Decay(built_in, ratio, p_value, count, steps, diverged, trained)
 
 
 def _decay(q: Question, estimator: Estimator, steps: Sequence[int]) -> tuple[np.ndarray, int]:

@@ -8,7 +8,16 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from vaebench.data import linear_gaussian
-from vaebench.gradients import ESTIMATORS, Estimator, Loss, Objective, draw_noise, loss_function, own_parameters
+from vaebench.gradients import (
+    ESTIMATORS,
+    Estimator,
+    Loss,
+    Objective,
+    draw_noise,
+    loss_function,
+    own_parameters,
+    pathwise,
+)
 from vaebench.gradients.trial import check_loss, check_replicates, require_trainable
 from vaebench.models import LatentModel, as_input, check_input, linear_vae
 from vaebench.support.attributes import copy_of
@@ -86,6 +95,7 @@ class Question:
         seed: of everything random.
         level: how much is measured.
         promise: the bound in words, where it is not the objective's own.
+        beside: name of what cost and noise stand beside.
     """
 
     name: str
@@ -101,6 +111,7 @@ class Question:
     seed: int
     level: Level
     promise: str = ""
+    beside: str = pathwise.__name__
 
     @property
     def bound(self) -> str:

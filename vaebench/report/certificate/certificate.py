@@ -2,12 +2,12 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from vaebench.report.certificate.numbers import DIGITS, document, frame
 from vaebench.report.certificate.page import page, summary
 from vaebench.report.certificate.words import headline
 from vaebench.report.study import file_name
-from vaebench.report.writing import replaced
+from vaebench.report.writing import names_beside, replaced
 
 MARK = "certificate.json"
 
@@ -135,22 +135,24 @@ def require_place(directory: Path) -> None:
     Raises:
         ValueError: if it holds something other than a certificate, or files cannot be written beside it.
     """
-    empty = directory.is_dir() and not any(directory.iterdir())
-    if directory.exists() and not (empty or (directory / MARK).is_file()):
-        raise ValueError(f"{directory} holds something other than a certificate: choose another directory.")
-    missing = [one for one in directory.parents if not one.exists()]
+    missing: list[Path] = []
     try:
+        empty = directory.is_dir() and not any(directory.iterdir())
+        free = not directory.exists() or empty or (directory / MARK).is_file()
+        missing = [one for one in directory.parents if not one.exists()]
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=directory.parent):
-            pass
+        temporary, _ = names_beside(directory)
+        temporary.mkdir(exist_ok=True)
+        shutil.rmtree(temporary)
     except OSError as refusal:
-        raise ValueError(
-            f"Nothing can be written to {directory.parent} ({refusal.strerror}); choose another."
-        ) from None
+        why = f"Nothing can be written to {directory.parent} ({refusal.strerror}); choose another."
+        raise ValueError(why) from None
     finally:
         for one in missing:
             if one.exists():
                 one.rmdir()
+    if not free:
+        raise ValueError(f"{directory} holds something other than a certificate: choose another directory.")
 
 
 def require_parquet() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import matplotlib.style
@@ -12,6 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from vaebench.experiments.certifying import Findings
 from vaebench.experiments.certifying.intervals import Interval
 from vaebench.experiments.certifying.noise import NoisePoint
+from vaebench.experiments.certifying.question import Question
 from vaebench.experiments.certifying.theory_run import Curve
 from vaebench.report.figures import COLOURS, DASHES, MARKERS, STYLE
 from vaebench.report.wording import number
@@ -71,25 +73,27 @@ def over_samples_and_batch(axes: Sequence[Axes], points: Sequence, what: Callabl
                 y,
                 [down, up],
                 label=name,
-                linestyle=DASHES[_place(name, found.question.name) % 4],
+                linestyle=DASHES[_place(name, found.question) % 4],
                 elinewidth=1,
                 **look(name, found),
             )
             ticks |= {getattr(p, axis) for p in line}
         one.set_xscale("log")
+        if len(ticks) == 1:  # what stands at one place is not drawn to the panel's ends
+            one.set_xlim(min(ticks) / 2, max(ticks) * 2)
         plain_ticks(one, "x", sorted(ticks))
         one.set_xlabel(f"K at B = {fixed}" if axis == "samples" else f"B at K = {fixed}")
 
 
-def _place(name: str, own: str) -> int:
+def _place(name: str, question: Question) -> int:
     """Of an estimator among colours and marks, the same in every figure; one's own is in ink."""
-    known = {"pathwise": 0, "doubly_reparameterized": 1, "analytic_kl": 2, "leave_one_out": 4}
-    return 3 if name == own else known.get(name, 5)
+    known = {question.beside: 0, "doubly_reparameterized": 1, "analytic_kl": 2, "leave_one_out": 4}
+    return 3 if name == question.name else known.get(name, 5)
 
 
 def look(name: str, found: Findings) -> dict[str, Any]:
     """Colour and mark of an estimator, the same in every figure."""
-    place = _place(name, found.question.name)
+    place = _place(name, found.question)
     return {"color": COLOURS[place], "marker": MARKERS[place]}
 
 
@@ -104,7 +108,10 @@ def curves_over_steps(curves: Sequence[Curve], label: str) -> Figure:
             colour = COLOURS[place]
             line = curve.low == curve.high
             y = [value if value > 0 else math.nan for value in curve.mean]
-            axes.plot(curve.step, y, DASHES[place % 4], color=colour, label=curve.label, linewidth=1.2 if line else 2)
+            width = 1.2 if line else 2
+            axes.plot(
+                curve.step, y, DASHES[place % 4], color=colour, label=curve.label, linewidth=width, zorder=9 - number
+            )
             if not line:
                 low = [max(value, min(shown, default=1.0) / 10) for value in curve.low]
                 axes.fill_between(curve.step, low, curve.high, color=colour, alpha=0.2, linewidth=0)
@@ -120,6 +127,12 @@ def curves_over_steps(curves: Sequence[Curve], label: str) -> Figure:
         axes.set_xlabel("step n")
         axes.set_ylabel(label)
     return figure
+
+
+def alone(values: Sequence[float]) -> bool:
+    """Whether a line through them shows nothing, since no two that are numbers are neighbours."""
+    known = [not math.isnan(value) for value in values]
+    return not any(map(all, pairwise(known)))
 
 
 def legend(figure: Figure, axes: Sequence[Axes]) -> None:

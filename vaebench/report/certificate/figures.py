@@ -4,6 +4,7 @@ They serve notebooks and slides as they are; the page draws them in currentColor
 """
 
 from collections.abc import Callable
+from textwrap import fill
 
 import matplotlib.style
 from matplotlib.figure import Figure
@@ -24,7 +25,7 @@ from vaebench.report.certificate.drawing import (
     plain_ticks,
     round_numbers,
 )
-from vaebench.report.figures import COLOURS
+from vaebench.report.figures import COLOURS, LETTERS
 
 WIDTH = 4.4  # inches of every figure: on a phone it fills the screen, on a desk two stand side by side
 FLOOR, CEILING = 1e-2, 1e2  # of a gate's statistic over its threshold, as drawn
@@ -69,7 +70,7 @@ def gates(found: Findings) -> Figure:
 
 
 def cost(found: Findings) -> Figure:
-    """What does it cost? Time of a gradient over that of pathwise, over K and over B, with 95 % intervals.
+    """What does it cost? Time of a gradient over that of what stands beside it, over K and over B, with 95 % intervals.
 
     Args:
         found: the findings.
@@ -88,7 +89,7 @@ def cost(found: Findings) -> Figure:
         over_samples_and_batch(axes, points, ratio, found)
         for one in axes:
             one.set_yscale("log")
-        axes[0].set_ylabel("time / time of pathwise")
+        axes[0].set_ylabel(fill(f"time / time of {found.question.beside}", LETTERS))
         low = min([p.ratio.low for p in points], default=1.0)
         high = max([p.ratio.high for p in points], default=1.0)
         axes[0].set_ylim(min(0.45, low / 1.1), max(2.2, high * 1.1))

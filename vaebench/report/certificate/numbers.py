@@ -96,11 +96,14 @@ def _costs(found: Findings) -> Iterator[dict[str, Any]]:
     for point in found.cost.points:
         where = {"place": point.net, "estimator": point.estimator, "K": point.samples, "B": point.batch}
         for name in ("flops", "ops", "peak_bytes", "saved_bytes", "seconds", "ratio"):
-            yield _row("cost", name, getattr(point, name), **where)
+            if (value := getattr(point, name)) is not None:
+                yield _row("cost", name, value, **where)
     for scaling in found.cost.scalings:
         for name in ("flops", "peak_bytes", "seconds"):
-            quantity = f"exponent of {name} in {scaling.axis}"
-            yield _row("cost", quantity, getattr(scaling, name), place=scaling.net, estimator=scaling.estimator)
+            quantity, value = f"exponent of {name} in {scaling.axis}", getattr(scaling, name)
+            if value is None:
+                continue
+            yield _row("cost", quantity, value, place=scaling.net, estimator=scaling.estimator)
 
 
 def _noises(found: Findings) -> Iterator[dict[str, Any]]:
@@ -114,6 +117,6 @@ def _guarantees(found: Findings) -> Iterator[dict[str, Any]]:
     kept = found.guarantee
     for name, value in kept.numbers.items():
         yield _row("guarantee", name, value, place=kept.bed, estimator=found.question.name)
-    if kept.decay is not None:
+    if kept.decay.compared:
         quantity = f"mean |grad f|^2 / {kept.decay.built_in}'s"
         yield _row("guarantee", quantity, kept.decay.ratio, place="your model", estimator=found.question.name)

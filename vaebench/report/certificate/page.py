@@ -22,8 +22,8 @@ CAPTIONS = {
         "stands at it. ● passes, ✕ fails, ◆ has no power.",
     ),
     "cost": (
-        "Time of one gradient over that of pathwise",
-        "Time of one gradient on the model over that of pathwise, over K and over B. Medians of interleaved pairs "
+        "Time of one gradient over that of {beside}",
+        "Time of one gradient on the model over that of {beside}, over K and over B. Medians of interleaved pairs "
         "with 95 % intervals; at 1 it costs the same.",
     ),
     "noise": (
@@ -89,7 +89,7 @@ def page(found: Findings) -> str:
         parameters=sum(p.numel() for p in q.model.parameters()),
         rows=len(q.data),
         tiles=tiles(found),
-        panels={name: _plate(name, FIGURES[name](found)) for name in drawn(found)},
+        panels={name: _plate(name, FIGURES[name](found), q.beside) for name in drawn(found)},
         right=of_section(found, "right"),
         guaranteed=of_section(found, "guarantee"),
         left_out=found.left_out,
@@ -118,8 +118,8 @@ def summary(found: Findings) -> str:
     return f"<p><strong>{escape(headline(found))}</strong></p><table>{rows}</table>"
 
 
-def _plate(name: str, figure: Figure) -> Plate:
-    title, caption = CAPTIONS[name]
+def _plate(name: str, figure: Figure, beside: str) -> Plate:
+    title, caption = (text.format(beside=beside) for text in CAPTIONS[name])
     return Plate(title, caption, Markup(themed(inline(svg(figure, name), str(escape(f"{title}. {caption}"))))))
 
 
@@ -148,8 +148,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"number": _number, "symbol": symbol, "interval": interval}
+    made.filters |= {"number": _number, "symbol": symbol, "interval": interval, "counted": _counted}
     return made
+
+
+def _counted(value: int | None) -> str:
+    return "–" if value is None else number(value)
 
 
 def _number(value: object) -> str:

@@ -8,6 +8,7 @@ from vaebench.experiments.certifying import Findings
 from vaebench.experiments.certifying.cost import OWN, CostPoint, at_own
 from vaebench.experiments.certifying.intervals import Interval
 from vaebench.experiments.certifying.noise import NoisePoint
+from vaebench.experiments.certifying.question import BEDS
 from vaebench.experiments.certifying.right import Judged
 from vaebench.gates.verdict import overall
 from vaebench.report.wording import number, several
@@ -82,8 +83,8 @@ def headline(found: Findings) -> str:
         return f"{name} is not certified {where}: no gate fails, but {len(blind)} of {total} would not have shown much."
     cost, noise = at_own(found.cost.points, found.question), _noise_at_own(found, "whole")
     told = [f"all {total} gates pass"]
-    if name != "pathwise":  # beside itself, there is nothing to tell
-        told += [f"it takes {_times(cost.ratio)} the time of pathwise"] if cost else []
+    if name != found.question.beside:  # beside itself, there is nothing to tell
+        told += [f"it takes {_times(cost.ratio)} the time of {found.question.beside}"] if cost else []
         told += [f"{'' if cost else 'it '}has {_times(noise.ratio)} its variance"] if noise else []
     return f"{name} is certified {where}: {several(told)}."
 
@@ -96,7 +97,8 @@ def _times(ratio: Interval) -> str:
 
 def _the(place: str) -> str:
     """A place with its article."""
-    return place if place == OWN else f"the {place}"
+    numbered = place in BEDS and "latent" in place
+    return place if place == OWN else f"the {'bed with ' if numbered else ''}{place}"
 
 
 def _off(failed: list[Judged]) -> str:
@@ -167,7 +169,7 @@ def _cost(found: Findings) -> Tile:
     point = at_own(found.cost.points, found.question)
     if point is None:
         return Tile("cost", "Cost?", "unknown", "not measured", "It was left out; see below.")
-    base = _pathwise(found, point)
+    base = _beside(found, point)
     counters = [
         f"{_short(mine / other, 3)} × {name}"
         for name, mine, other in (
@@ -175,15 +177,15 @@ def _cost(found: Findings) -> Tile:
             ("operations", point.ops, base.ops),
             ("peak bytes", point.peak_bytes, base.peak_bytes),
         )
-        if other and point.ops  # of a box that is not torch's, nothing was counted
+        if other and mine is not None  # of a box that is not torch's, nothing was counted
     ]
     told = several([f"{interval(point.ratio)} × in time", *counters])
     text = f"{told}; K = {point.samples}, B = {point.batch}."
-    return Tile("cost", "Cost?", "", f"{_short(point.ratio.value, 3)} × pathwise", text)
+    return Tile("cost", "Cost?", "", f"{_short(point.ratio.value, 3)} × {found.question.beside}", text)
 
 
-def _pathwise(found: Findings, point: CostPoint) -> CostPoint:
-    place = point.net, "pathwise", point.samples, point.batch
+def _beside(found: Findings, point: CostPoint) -> CostPoint:
+    place = point.net, found.question.beside, point.samples, point.batch
     return next(p for p in found.cost.points if (p.net, p.estimator, p.samples, p.batch) == place)
 
 
@@ -201,17 +203,19 @@ def _noise(found: Findings) -> Tile:
     parts = [(block, point) for block, point in known if point] or [("", whole)]
     variances = "; ".join(f"{block}{interval(point.ratio)}" for block, point in parts)
     ratios = "; ".join(f"{block}{_snr(found, point)}" for block, point in parts)
-    words = f"Variance over pathwise's: {variances}. Signal-to-noise ratio: {ratios}."
+    beside = found.question.beside
+    words = f"Variance over that of {beside}: {variances}. Signal-to-noise ratio: {ratios}."
     cost = at_own(found.cost.points, found.question)
     if cost is not None:
-        words += f" Time × variance: {_short(cost.ratio.value * whole.ratio.value, 3)} of pathwise's."
-    return Tile("noise", "Noise?", "", f"{_short(whole.ratio.value, 3)} × pathwise", words)
+        words += f" Time × variance: {_short(cost.ratio.value * whole.ratio.value, 3)} of that of {beside}."
+    return Tile("noise", "Noise?", "", f"{_short(whole.ratio.value, 3)} × {beside}", words)
 
 
 def _snr(found: Findings, point: NoisePoint) -> str:
-    """One's own signal-to-noise ratio beside pathwise's."""
-    base, own = _noise_at_own(found, point.block, "pathwise"), interval(point.snr, 2)
-    return own if base is None or base is point else f"{own}, pathwise's {_short(base.snr.value, 2)}"
+    """One's own signal-to-noise ratio, and that of what stands beside it."""
+    beside, own = found.question.beside, interval(point.snr, 2)
+    base = _noise_at_own(found, point.block, beside)
+    return own if base is None or base is point else f"{own}, of {beside} {_short(base.snr.value, 2)}"
 
 
 def _guarantee(found: Findings) -> Tile:
@@ -220,21 +224,27 @@ def _guarantee(found: Findings) -> Tile:
     state = STATES[outcome] if outcome else "unknown"
     answers = {"good": "kept", "bad": "broken", "unknown": "not settled"}
     told = [f"{name} {interval(value)}" for name, value in kept.numbers.items()]
-    text = [f"On the {kept.bed}: {several(told)}."] if told else ["No theory's curve is known here."]
+    text = [f"On {_the(kept.bed)}: {several(told)}."] if told else ["No theory's curve is known here."]
     text.append(decay_words(found))
-    if kept.decay is not None:
-        state = "bad" if kept.decay.diverged[0] > kept.decay.diverged[1] else state
+    if kept.decay.diverged[0] > kept.decay.diverged[1]:
+        state = "bad"
+    elif state == "good" and not kept.decay.compared:
+        state = "unknown"
     return Tile("guarantee", "Guarantee?", state, answers[state], " ".join(text))
 
 
 def decay_words(found: Findings) -> str:
     """The comparison of both trainings of one's own model in a sentence or two."""
     decay = found.guarantee.decay
-    if decay is None:
-        return "Training was not compared: fewer than two seeds stayed finite."
-    lost = f" {decay.diverged[0]} of its seeds diverged." if decay.diverged[0] else ""
     place = OWN if found.question.own else "the linear VAE"
+    if not decay.compared:
+        own, other = decay.diverged
+        return (
+            f"Training on {place} was not compared: {own} of {decay.trained} seeds left the finite numbers, and "
+            f"{other} with {decay.built_in}; --scale makes the steps smaller."
+        )
+    lost = f" {decay.diverged[0]} of its seeds diverged." if decay.diverged[0] else ""
     return (
-        f"On {place} the mean ‖∇f‖² over {decay.steps} steps is {interval(decay.ratio)} × {decay.built_in}'s: "
+        f"On {place} the mean ‖∇f‖² over {decay.steps} steps is {interval(decay.ratio)} × that of {decay.built_in}: "
         f"{decay.finding} (p = {_short(decay.p_value, 2)}, {decay.seeds} seeds).{lost}"
     )
