@@ -184,6 +184,11 @@ MUTATIONS = (
     Mutation(
         f"{S}statistics.py", "/ (3 * (freedom + 1) ** 0.5)", "/ (30 * (freedom + 1) ** 0.5)", "tests/test_coverage.py"
     ),
-    Mutation(f"{M}probes.py", "/ (2 * max(value, error))", "/ (200 * max(value, error))", "tests/test_coverage.py"),
+    Mutation(
+        f"{M}intervals.py",
+        "math.sqrt(total) * stretch",
+        "math.sqrt(alone) * stretch",
+        "tests/test_coverage.py -k noncentral",
+    ),
     Mutation(f"{M}moments.py", "spread.mean() - spread", "spread - spread.mean()", "tests/test_coverage.py"),
 )

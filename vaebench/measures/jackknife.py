@@ -22,6 +22,21 @@ class Sums(NamedTuple):
 Statistic = Callable[[Sums], Tensor]
 
 
+def unbiased_square(sums: Sums) -> Tensor:
+    """U = (|sum g|^2 - sum |g|^2) / (R (R - 1)), of which the mean is |E g|^2."""
+    return (sums.total - sums.squares) / (sums.number * (sums.number - 1))
+
+
+def trace_variance(sums: Sums) -> Tensor:
+    """V, the trace of the sample covariance."""
+    return (sums.squares - sums.total / sums.number) / (sums.number - 1)
+
+
+def square_over_variance(sums: Sums) -> Tensor:
+    """U / V, the square of the signal-to-noise ratio."""
+    return unbiased_square(sums) / trace_variance(sums)
+
+
 def jackknife(moments: Moments, statistic: Statistic, names: Collection[str] | None = None) -> Estimate:
     """A statistic of the moments of named parameters, with its jackknife standard error over the groups; 0 of none."""
     names = tuple(moments.own if names is None else names)

@@ -17,24 +17,20 @@ from torch.func import grad, vjp
 from vaebench.gradients.estimators import exact
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
 from vaebench.gradients.trial import check_loss, require_trainable
-from vaebench.measures.jackknife import Statistic, Sums, jackknife, jackknife_skewness
+from vaebench.measures.jackknife import (
+    Statistic,
+    Sums,
+    jackknife,
+    jackknife_skewness,
+    square_over_variance,
+    trace_variance,
+    unbiased_square,
+)
 from vaebench.measures.moments import Moments
 from vaebench.models import as_input
 from vaebench.support.layers import like_parameters
 from vaebench.support.skewness import Skewed
-from vaebench.support.statistics import Estimate, Interval, log_interval, stretched
-
-
-def _unbiased_square(sums: Sums) -> Tensor:
-    return (sums.total - sums.squares) / (sums.number * (sums.number - 1))
-
-
-def _trace_variance(sums: Sums) -> Tensor:
-    return (sums.squares - sums.total / sums.number) / (sums.number - 1)
-
-
-def _square_over_variance(sums: Sums) -> Tensor:
-    return _unbiased_square(sums) / _trace_variance(sums)
+from vaebench.support.statistics import Estimate
 
 
 def grad_sq(moments: Moments, names: Collection[str] | None = None) -> Estimate:
@@ -52,7 +48,7 @@ def grad_sq(moments: Moments, names: Collection[str] | None = None) -> Estimate:
         + 2 tr(Cov^2) / (R (R - 1)), and of the second part, all that is left at zero gradient, the jackknife sees
         the double. R >= 16 for the error to be trusted.
     """
-    return _at_null(jackknife(moments, _unbiased_square, names), _null_variance(moments, names))
+    return _at_null(jackknife(moments, unbiased_square, names), _null_variance(moments, names))
 
 
 def _null_variance(moments: Moments, names: Collection[str] | None) -> float:
@@ -71,53 +67,31 @@ def gradient_variance(moments: Moments, names: Collection[str] | None = None) ->
         Value and standard error: the jackknife's, or that of normal gradients with this covariance,
         sqrt(2 tr(Cov^2) / (R - 1)), if it is larger. For an interval use `variance_limits`.
     """
-    found = jackknife(moments, _trace_variance, names)
+    found = jackknife(moments, trace_variance, names)
     normal = 2 * moments.squared_covariance(names) / (moments.count - 1)
     return Estimate(found.value, max(found.error, math.sqrt(normal)))
 
 
 def skewed_variance(moments: Moments, names: Collection[str] | None = None) -> Skewed:
     """`gradient_variance` with the skewness of the jackknife's pseudo-values."""
-    return Skewed(*gradient_variance(moments, names), _skewness(moments, _trace_variance, names))
+    return Skewed(*gradient_variance(moments, names), _skewness(moments, trace_variance, names))
 
 
 def skewed_snr(moments: Moments, names: Collection[str] | None = None) -> Skewed:
     """|E g|^2 / tr Cov g, unbiased where it is small, with its error and skewness; no number without variance."""
     if not gradient_variance(moments, names).value > 0:
         return Skewed(math.nan, math.inf, 0.0)
-    return Skewed(*_squared_snr(moments, names), _skewness(moments, _square_over_variance, names))
+    return Skewed(*_squared_snr(moments, names), _skewness(moments, square_over_variance, names))
 
 
 def _skewness(moments: Moments, statistic: Statistic, names: Collection[str] | None) -> float:
     return jackknife_skewness(moments, statistic, names) / math.sqrt(moments.groups)
 
 
-def variance_limits(moments: Moments, names: Collection[str] | None = None) -> Interval:
-    """The 95 % interval of `gradient_variance`: `log_interval` with the skewness of the jackknife's pseudo-values."""
-    skewness = jackknife_skewness(moments, _trace_variance, names)
-    return log_interval(gradient_variance(moments, names), moments.groups - 1, skewness)
-
-
-def snr_limits(moments: Moments, names: Collection[str] | None = None) -> Interval:
-    """An interval of `snr` that covers it with 0.95 where the signal is clear, and with more where it is weak.
-
-    With r = U / V and its error e, the root of Student's limits of r, stretched along the long tail. U is about the
-    square of a normal variable X, and its error rises and falls with it: (X + t s)^2 is U + t e + t^2 e^2 / (4 U). So
-    the upper limit has t^2 e^2 / (2 max(r, e)) more. Simulated coverages stand in `tests/test_coverage.py`.
-
-    Returns:
-        The limits, of a positive trace variance; the lower one is 0 where the signal is not told from none.
-    """
-    value, error = _squared_snr(moments, names)
-    below, above = stretched(jackknife_skewness(moments, _square_over_variance, names), moments.groups - 1)
-    more = (above * error) ** 2 / (2 * max(value, error)) if error > 0 else 0.0
-    return Interval(*(math.sqrt(max(end, 0.0)) for end in (value - below * error, value + above * error + more)))
-
-
 def _squared_snr(moments: Moments, names: Collection[str] | None) -> Estimate:
     """U / V, of a positive trace variance V."""
     null = _null_variance(moments, names) / gradient_variance(moments, names).value ** 2
-    return _at_null(jackknife(moments, _square_over_variance, names), null)
+    return _at_null(jackknife(moments, square_over_variance, names), null)
 
 
 def snr(signal: Moments, noise: Moments | None = None, names: Collection[str] | None = None) -> Estimate:

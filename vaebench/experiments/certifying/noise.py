@@ -10,8 +10,9 @@ from vaebench.experiments.certifying.intervals import Interval
 from vaebench.experiments.certifying.question import Level, Question, Say
 from vaebench.gradients import Estimator, Loss, Objective, Parameters, analytic_kl, doubly_reparameterized, pathwise
 from vaebench.gradients.estimators import leave_one_out
+from vaebench.measures.intervals import snr_limits, variance_limits
 from vaebench.measures.moments import Moments, Replicates, conditional, gradient_moments, parameter_groups
-from vaebench.measures.probes import grad_sq, gradient_variance, snr_limits, variance_limits
+from vaebench.measures.probes import grad_sq, gradient_variance
 
 GROUPS = 16  # units of the jackknife, at least
 BLOCKS = {"whole": "whole", "encoder": "phi", "decoder": "theta"}

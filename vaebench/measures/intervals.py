@@ -1,0 +1,72 @@
+"""Intervals of what `vaebench.measures.probes` measures of gradients, with simulated coverages.
+
+These stand in `tests/test_coverage.py`.
+"""
+
+import math
+from collections.abc import Callable, Collection
+
+from vaebench.measures.jackknife import jackknife, jackknife_skewness, square_over_variance, trace_variance
+from vaebench.measures.moments import Moments
+from vaebench.measures.probes import gradient_variance
+from vaebench.support.statistics import Interval, gamma_quantile, log_interval, stretched, student_quantile
+
+TAIL = 0.025  # on either side
+LESS = 0.01  # more below where there is no signal: a lower limit of 0 cannot lie above the truth
+PRIOR = 4.0  # variances of noise alone that the assumed error of a signal weighs beside the measured one
+
+
+def variance_limits(moments: Moments, names: Collection[str] | None = None) -> Interval:
+    """The 95 % interval of `gradient_variance`: `log_interval` with the skewness of the jackknife's pseudo-values."""
+    skewness = jackknife_skewness(moments, trace_variance, names)
+    return log_interval(gradient_variance(moments, names), moments.groups - 1, skewness)
+
+
+def snr_limits(moments: Moments, names: Collection[str] | None = None) -> Interval:
+    """The 95 % interval of `snr`: those ratios by which the measured U / V is likely enough.
+
+    At a squared ratio r, U / V has mean r and the variance n + k r (4 q / R + c U / V): n that of `grad_sq` over V^2
+    where there is no signal, q = tr(Cov^2) / V^2, c the squared relative error of V. k, which is 1 where the signal is
+    as noisy as directions of the noise are on average, is the jackknife's variance less 2 n over what the formula has
+    at the measured ratio, both plus 4 n. The law is a gamma's with the third moment of a noncentral chi-square of 1 / q
+    degrees of freedom, stretched by Student's t and by the skewness of the pseudo-values as far as the signal makes the
+    variance.
+
+    Of 64 normal or exponential gradients and products of normal ones it covers the truth with 0.94 to 0.99, whatever
+    the signal; with 0.89 at least where the signal lies along a direction with an eighth of the noise.
+
+    Returns:
+        The limits, of a positive trace variance; the lower one is 0 where the signal is not told from none, and the
+        upper one is no smaller than if U were not below 0.
+    """
+    count, variance = moments.count, gradient_variance(moments, names)
+    share = min(1.0, moments.squared_covariance(names) / variance.value**2) or 1.0
+    found, alone = jackknife(moments, square_over_variance, names), 2 * share / (count * (count - 1))
+    below, above = stretched(jackknife_skewness(moments, square_over_variance, names), moments.groups - 1)
+    normal = student_quantile(1 - TAIL, math.inf)
+
+    measured = max(found.value, 0.0)
+    each = 4 * share / count + measured * (variance.error / variance.value) ** 2
+    times = (max(found.error**2 - 2 * alone, 0.0) + PRIOR * alone) / (measured * each + PRIOR * alone)
+
+    def reach(ratio: float, upper: bool) -> float:
+        more = times * ratio * each
+        total, part = alone + more, more / (alone + more)
+        third = 8 * share**2 / count**3 + 24 * ratio * share**2 / count**2
+        tail = TAIL + LESS * (1 - part) if upper else 1 - TAIL
+        stretch = 1 + part * ((below if upper else above) / normal - 1)
+        return math.sqrt(total) * stretch * gamma_quantile(tail, third / total**1.5)
+
+    low = _root(lambda ratio: found.value - ratio - reach(ratio, True), 0.0, measured)
+    high = measured + math.sqrt(alone)
+    while high - measured + reach(high, False) < 0:
+        high *= 2
+    high = _root(lambda ratio: measured - ratio - reach(ratio, False), measured, high)
+    return Interval(math.sqrt(low), math.sqrt(high))
+
+
+def _root(falling: Callable[[float], float], start: float, end: float) -> float:
+    """Where a function falls through zero between two places; the start if it is below zero there."""
+    from scipy.optimize import brentq  # takes long to load
+
+    return brentq(falling, start, end) if falling(start) > 0 > falling(end) else start  # pyright: ignore[reportReturnType] - it has no full output
