@@ -25,7 +25,6 @@ from vaebench.support.repeatable import preserved
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
 CHUNK = 2**20  # numbers in gradients taken at once under vmap
 DRAWN = 256  # replicates that are drawn at once, at most: part of what a seed means
-TOGETHER = 2**19  # numbers in replicates whose gradients are taken together, of small nets: more are not faster
 LARGE_NET_GROUPS = 16
 COARSE = (8, 64)  # numbers of groups whose sums are multiplied with each other, at least and at most
 
@@ -63,7 +62,7 @@ class Replicates(NamedTuple):
             `take(n)` with n adding up to R.
         """
         drawn = max(1, min(DRAWN, CHUNK // size))
-        together = drawn * max(1, TOGETHER // (drawn * max(size, self._numbers())))
+        together = drawn * max(1, CHUNK // (2 * drawn * max(size, self._numbers())))
         for start in range(0, count, together):
             stop = min(start + together, count)
             parts = [self.take(min(drawn, stop - first)) for first in range(start, stop, drawn)]

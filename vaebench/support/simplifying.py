@@ -66,12 +66,8 @@ def _result(node: fx.Node, fixed: dict[fx.Node, Tensor]) -> Tensor:
     """Of an operation that depends on no input but for its layout."""
 
     def value(one: fx.Node) -> Any:
-        like = one.meta["val"]
-        return (
-            fixed[one]
-            if one in fixed
-            else torch.empty_strided(*_layout(like)[:2], dtype=like.dtype, device=like.device)
-        )
+        shape, strides, dtype, device = _layout(one.meta["val"])
+        return fixed[one] if one in fixed else torch.empty_strided(shape, strides, dtype=dtype, device=device)
 
     return node.target(*fx.map_arg(node.args, value), **fx.map_arg(node.kwargs, value))  # pyright: ignore[reportCallIssue]
 
@@ -80,8 +76,7 @@ def _idle(node: fx.Node, names: set[str]) -> bool:
     before = node.args[0].meta.get("val") if node.args and isinstance(node.args[0], fx.Node) else None
     if _name(node) not in names or not isinstance(before, Tensor) or _layout(before) != _layout(node.meta["val"]):
         return False
-    unit = len(node.args) == 2 and type(node.args[1]) in (int, float) and node.args[1] == 1 and not node.kwargs
-    return unit or _name(node) in VIEWS
+    return _name(node) in VIEWS or (node.args[1:] in ((1,), (1.0,)) and not node.kwargs)
 
 
 def _layout(tensor: Tensor) -> tuple[Any, ...]:
