@@ -1,9 +1,11 @@
 """What cannot be asked: one sentence with the value in it, exit status 2, and nothing made or hung on the way."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -23,6 +25,16 @@ SMALL = replace(SMOKE.base, steps=5, probes=("gradient",), measures=replace(SMOK
 @pytest.fixture
 def run():
     return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture(scope="module")
+def fine(tmp_path_factory):
+    """A study of one experiment that was run: its file, its results, in a path with a space, and what was said."""
+    folder = tmp_path_factory.mktemp("fine")
+    file, results = written(folder / "fine.json", SMALL, B=[8]), folder / "a b"
+    found = CliRunner().invoke(app, ["run", file, "--results", str(results)])
+    assert found.exit_code == 0, found.output
+    return Path(file), results, found.stderr
 
 
 def refused(result, *words: str) -> None:
@@ -170,9 +182,8 @@ def test_a_kept_study_is_replaced_by_one_of_its_name(tmp_path):
     assert read_study(tmp_path / "fine.json").arms[0].experiment.seeds == (7,)
 
 
-def test_a_foreign_and_a_damaged_file_do_not_stop_the_others(run, tmp_path):
-    results = tmp_path / "r"
-    assert run("run", written(tmp_path / "fine.json", SMALL, B=[8]), "--results", results).exit_code == 0
+def test_a_foreign_and_a_damaged_file_do_not_stop_the_others(run, fine, tmp_path):
+    results = shutil.copytree(fine[1], tmp_path / "r")
     (results / "notes.json").write_text('{"to do": []}')
     (results / "cut.json").write_text('{"arms": [')
     (results / "other.json").write_bytes((results / "fine.json").read_bytes())
@@ -189,10 +200,9 @@ def test_a_foreign_and_a_damaged_file_do_not_stop_the_others(run, tmp_path):
     assert find_studies(results, ["fine"]).studies[0].title == "fine"
 
 
-def test_a_damaged_result_is_listed_named_and_run_again(run, tmp_path):
-    results, file = tmp_path / "r", written(tmp_path / "fine.json", SMALL, B=[8])
-    assert run("run", file, "--results", results).exit_code == 0
-    place = ResultDirectory(results, read_study(tmp_path / "fine.json").arms[0].experiment)
+def test_a_damaged_result_is_listed_named_and_run_again(run, fine, tmp_path):
+    file, results = fine[0], shutil.copytree(fine[1], tmp_path / "r")
+    place = ResultDirectory(results, read_study(file).arms[0].experiment)
     path = place.directory / "trajectory.csv"
     path.write_bytes(path.read_bytes()[:-9])
     listed = json.loads(run("list", "--results", results, "--json").stdout)["results"]["fine"]
@@ -209,9 +219,9 @@ def test_a_broken_run_does_not_say_look_at_it(run, tmp_path):
     assert "analytic_kl" in found.stdout and "To look at it" not in found.stderr
 
 
-def test_a_hint_can_be_pasted(run, tmp_path):
-    found = run("run", written(tmp_path / "fine.json", SMALL, B=[8]), "--results", tmp_path / "a b")
-    assert f"vaebench report fine --results '{tmp_path / 'a b'}'" in found.stderr
+def test_a_hint_can_be_pasted(fine):
+    _, results, said = fine
+    assert f"vaebench report fine --results '{results}'" in said
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_an_own_faulty_estimator_fails(run, tmp_path, monkeypatch):
 
 def test_what_is_left_out_is_said(run):
     """The weights of one latent on data of two are too wide for a quadrature."""
-    arguments = (*SHORT, "--alpha", "0", "--samples", "5", "--latents", "1")
+    arguments = (*SHORT, "--replicates", "800", "--alpha", "0", "--samples", "5", "--latents", "1")
     title, reason = "ledgers and envelopes", "they need an exact gradient, and there is none"
     assert f"left out: {title}: {reason}" in " ".join(run(*arguments).stdout.split())
     assert {"title": title, "reason": reason} in json.loads(run(*arguments, "--json").stdout)["left_out"]

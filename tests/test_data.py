@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +142,9 @@ def test_patches_come_from_both_photographs_and_never_twice(split, coordinates):
 
 def test_diabetes_is_standardised_and_ends_with_the_response():
     x = diabetes(dtype=torch.float64)
-    response = torch.from_numpy(sklearn.datasets.load_diabetes().target)
+    features, target = sklearn.datasets.load_diabetes(return_X_y=True, scaled=False)
+    response, columns = torch.from_numpy(target), torch.from_numpy(features)
+    assert torch.equal(x[:, :-1], (columns - columns.mean(0)) / columns.std(0, correction=0))
     torch.testing.assert_close(x.mean(0), torch.zeros(11, dtype=x.dtype), rtol=0, atol=1e-13)
     torch.testing.assert_close(x.square().mean(0), torch.ones(11, dtype=x.dtype))
     assert float(torch.corrcoef(torch.stack([x[:, -1], response]))[0, 1]) == pytest.approx(1)
@@ -179,12 +182,22 @@ def test_the_global_generator_is_left_alone(name):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_nothing_is_read_or_loaded_at_import():
+def test_nothing_is_read_or_loaded_at_import_and_tables_are_read_without_their_loaders():
     heavy = {"sklearn", "pandas", "PIL", "pooch", "requests", "platformdirs", "filelock"}
-    code = f"import sys, vaebench.data; print(sorted({heavy} & set(sys.modules)))"
+    loaded = f"print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, vaebench.data as d; {loaded}; d.digits(); d.diabetes(); {loaded}"
     root = Path(__file__).parents[1]
     result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert result.stdout.split() == ["[]", "[]"]
+
+
+@pytest.mark.parametrize("make", [digits, diabetes])
+@pytest.mark.parametrize("there", [False, True], ids=["no scikit-learn", "one without the tables"])
+def test_tables_that_are_not_there_are_one_sentence(make, there, tmp_path, monkeypatch):
+    package = ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py")) if there else None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: package)
+    with pytest.raises(ImportError, match=r"csv.gz is not there, .*; install scikit-learn again\.$"):
+        make()
 
 
 @pytest.mark.parametrize("size", [48, 0, "32"])

@@ -246,6 +246,18 @@ def test_gradients_of_many_replicates_equal_those_of_one_by_one(monkeypatch):
     assert [len(chunk["model.W"]) for chunk in single] == [1, 1, 1]
 
 
+def test_replicates_are_drawn_256_at_a_time_and_their_gradients_are_taken_together():
+    """3 samples of 4 rows of 6 numbers are 72, and half of 2^20 are those of 7,281 replicates, 28 times 256."""
+    loss, data = linear_case()
+    loss.objective = Objective(samples=3)
+    together = list(moments.gradients(loss, moments.fresh(loss, data, 4, seeded(19)), 7200))
+    assert [len(chunk["model.W"]) for chunk in together] == [7168, 32]
+    draws, model = moments.fresh(loss, data, 4, seeded(19)), moments.own_parameters(loss)
+    apart = [vmap(grad(moments.loss_function(loss)), (None, 0, 0))(model, *draws.take(n)) for n in (*[256] * 28, 32)]
+    for name in model:
+        torch.testing.assert_close(*(torch.cat([part[name] for part in parts]) for parts in (together, apart)))
+
+
 def test_large_nets_share_sixteen_groups(monkeypatch):
     loss, data = linear_case()
     monkeypatch.setattr(moments, "STORED", 100)

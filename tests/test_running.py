@@ -110,8 +110,8 @@ def test_a_compiled_run_goes_on_as_if_nothing_had_stopped_it_and_says_what_it_wa
 
 @pytest.mark.parametrize("changes", [{}, {"objective": Objective(3, 0.0)}, {"estimator": "score_function"}])
 def test_recorded_steps_are_the_eager_ones_bit_for_bit_and_parts_of_others_are_called_at_every_step(tmp_path, changes):
-    """A part named by its module is somebody's own, whoever it is, and may remember its calls."""
-    mine = replace(SMALL, **changes)
+    """A part named by its module is somebody's own, whoever it is, and may remember its calls; 16 steps are eager."""
+    mine = replace(SMALL, steps=300, **changes)
     other = replace(mine, estimator=f"vaebench.gradients.estimators:{mine.estimator}")
     recorded, eager = run(mine, tmp_path), run(other, tmp_path)
     assert (recorded.metadata["steps"], eager.metadata["steps"]) == ("recorded", "eager")

@@ -16,6 +16,7 @@ from vaebench.measures.probes import top_curvature
 from vaebench.theory import constants, envelopes, quadrature
 from vaebench.theory.problems import linear, linear_noise
 from vaebench.theory.series import Inequality
+from vaebench.training.compilation import recorder
 from vaebench.training.fleet import train
 from vaebench.training.records import Step, geometric
 
@@ -55,7 +56,7 @@ def by_name(points: Tensor, shapes: dict[str, torch.Size]) -> dict[str, Tensor]:
 
 
 def record(model, estimator, objective, data, optimizer, schedule, steps, batch_size, seeds, **options) -> Path:
-    """`vaebench.training.fleet.train`, with the schedule's own steps beside the points."""
+    """`vaebench.training.fleet.train` with recorded gradients, and the schedule's own steps beside the points."""
     points, taken, shapes = [], [], {}
 
     def flatten(stacked):
@@ -70,7 +71,7 @@ def record(model, estimator, objective, data, optimizer, schedule, steps, batch_
 
     run = train(
         model, estimator, objective, data, optimizer, schedule, steps, batch_size, seeds,
-        checkpoints=(0, steps), observe=observe, **options,
+        checkpoints=(0, steps), observe=observe, compiler=recorder(), **options,
     )  # fmt: skip
     last = list(run)[-1]
     assert not last.diverged, last.diverged

@@ -3,6 +3,9 @@
 Dtype and device are those of the result.
 """
 
+from importlib import util
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,10 +24,17 @@ def digits(split: str = "all", dtype: torch.dtype = torch.float32, device: torch
     """
     ends = {"all": (0, None), "train": (0, TRAINING_DIGITS), "test": (TRAINING_DIGITS, None)}
     start, stop = ends[one_of("split", split, ends)]
-    from sklearn.datasets import load_digits
-
-    pixels, _ = load_digits(return_X_y=True)
+    pixels = _shipped("digits.csv.gz", ",")[:, :-1]  # the last column is what digit it is
     return torch.from_numpy(pixels[start:stop]).to(device=available_device(device), dtype=dtype).view(-1, 8, 8) / 16
+
+
+def _shipped(name: str, delimiter: str | None = None) -> np.ndarray:
+    """A table that ships inside scikit-learn, from its file: importing the loaders takes a second of every process."""
+    package = util.find_spec("sklearn")
+    path = Path(package.origin).parent / "datasets" / "data" / name if package and package.origin else None
+    if path is None or not path.is_file():
+        raise ImportError(f"{name} is not there, a table that ships inside scikit-learn; install scikit-learn again.")
+    return np.loadtxt(path, delimiter=delimiter)
 
 
 def patches(
@@ -56,9 +66,7 @@ def diabetes(dtype: torch.dtype = torch.float32, device: torch.device | str = "c
     Returns:
         (442, 11), each column with mean 0 and variance 1; the last is the response.
     """
-    from sklearn.datasets import load_diabetes
-
-    features, response = load_diabetes(return_X_y=True, scaled=False)
+    features, response = _shipped("diabetes_data_raw.csv.gz"), _shipped("diabetes_target.csv.gz")
     table = torch.column_stack([torch.from_numpy(features), torch.from_numpy(response)])
     table = (table - table.mean(0)) / table.std(0, correction=0)
     return table.to(device=available_device(device), dtype=dtype)

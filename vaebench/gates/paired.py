@@ -67,10 +67,8 @@ def differences(
     tally = Tally(named, {name: tensor.numel() for name, tensor in point.items()})
     first, second = (vmap(grad(loss_function(loss)), (None, 0, 0)) for loss in (mine, theirs))
     draws, size = fresh(mine, data, batch_size, generator), sum(p.numel() for p in point.values())
-    chunk = max(1, min(256, CHUNK // size))
     for half in (0, 1):
-        for start in range(0, count // 2, chunk):
-            x, noise = draws.take(min(chunk, count // 2 - start))
+        for x, noise in draws.few_at_a_time(count // 2, size):
             trust = _flat(second(point, x, theirs.own_part(noise)))
             own = first(point, x, noise)
             tally.enter(_flat(own) - trust, float(trust.abs().max()), half)
@@ -187,11 +185,9 @@ def _named(
     more = Loss(loss.model, loss.estimator, replace(loss.objective, beta=loss.objective.beta + STEP))
     here, there = (vmap(grad(loss_function(one)), (None, 0, 0)) for one in (loss, more))
     draws, size, each = fresh(loss, data, batch_size, generator), sum(p.numel() for p in point.values()), count // 2
-    chunk = max(1, min(256, CHUNK // size))
     scale, weight = (torch.zeros(2, size, dtype=torch.float64, device=data.device) for _ in range(2))
     for half in (0, 1):
-        for start in range(0, each, chunk):
-            x, noise = draws.take(min(chunk, each - start))
+        for x, noise in draws.few_at_a_time(each, size):
             gradient = _flat(here(point, x, noise))
             scale[half] += gradient.sum(0) / each
             weight[half] += (_flat(there(point, x, noise)) - gradient).sum(0) / (STEP * each)

@@ -24,6 +24,7 @@ from vaebench.support.repeatable import preserved
 
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
 CHUNK = 2**20  # numbers in gradients taken at once under vmap
+DRAWN = 256  # replicates that are drawn at once, at most: part of what a seed means
 LARGE_NET_GROUPS = 16
 COARSE = (8, 64)  # numbers of groups whose sums are multiplied with each other, at least and at most
 
@@ -47,6 +48,30 @@ class Replicates(NamedTuple):
         """Minibatches (n, B, *event) and noise (n, K, B, D)."""
         indices, noise = self.stream.draw(n)
         return minibatch(self.data, indices, self.like), noise
+
+    def few_at_a_time(self, count: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Minibatches and noise of R replicates, whose gradients are taken together, as many as a cache holds.
+
+        They are drawn 256 at a time, or fewer of a large net: that is part of what a seed means.
+
+        Args:
+            count: R.
+            size: parameters p.
+
+        Yields:
+            `take(n)` with n adding up to R.
+        """
+        drawn = max(1, min(DRAWN, CHUNK // size))
+        together = drawn * max(1, CHUNK // (2 * drawn * max(size, self._numbers())))
+        for start in range(0, count, together):
+            stop = min(start + together, count)
+            parts = [self.take(min(drawn, stop - first)) for first in range(start, stop, drawn)]
+            yield parts[0] if len(parts) == 1 else (torch.cat([x for x, _ in parts]), torch.cat([n for _, n in parts]))
+
+    def _numbers(self) -> int:
+        """Numbers in the noise, or in the decoded rows, of one replicate, whichever are more."""
+        samples, rows, latents = self.stream.noise_shape
+        return samples * rows * max(latents, self.data[0].numel())
 
 
 def fresh(loss: Loss, data: Tensor | Tried, batch_size: int, generator: torch.Generator) -> Replicates:
@@ -105,15 +130,15 @@ def gradients(
     """
     require_trainable(loss)
     parameters = own_parameters(loss) if parameters is None else parameters
-    chunk = max(1, min(256, CHUNK // sum(p.numel() for p in parameters.values())))
     one = grad(loss_function(loss))
     many = vmap(one, in_dims=(None, 0, 0))
-    for start in range(0, count, chunk):
-        x, noise = draws.take(min(chunk, count - start))
-        if start == 0 and not (draws.tried and draws.tried.of(loss)):
+    tried = draws.tried is not None and draws.tried.of(loss)
+    for x, noise in draws.few_at_a_time(count, sum(p.numel() for p in parameters.values())):
+        if not tried:
             require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW], OVER_DRAWS)
+            tried = True
         with explaining(loss, "The loss"):
-            if chunk == 1:
+            if len(x) == 1:
                 found = {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}
             else:
                 found = many(parameters, x, noise)

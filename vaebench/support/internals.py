@@ -8,6 +8,8 @@ from typing import cast
 import torch
 from torch import Tensor, fx
 
+from vaebench.support.simplifying import simplified
+
 Flat = Callable[..., Sequence[Tensor]]
 Build = Callable[[Flat, Sequence[Tensor]], Flat]
 NAMES: Mapping[str, str] = {
@@ -46,7 +48,7 @@ def compile_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
     Seconds, unless inductor finds the code on the disk, where it keeps it under a digest of the record.
 
     Args:
-        function: (tensors) -> tensors; `_recorded` says what is kept of it.
+        function: (tensors) -> tensors; `recorded` says what is kept of it.
         inputs: examples.
 
     Returns:
@@ -55,7 +57,7 @@ def compile_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
     given = [tensor.detach() for tensor in inputs]
     # In C++, the calls between kernels take a fifth of a small net's step less.
     options = {"cpp_wrapper": True} if given[0].device.type == "cpu" else {}
-    return cast(Flat, torch._inductor.compile(_recorded(function, given), list(given), options))
+    return cast(Flat, torch._inductor.compile(recorded(function, given), list(given), options))
 
 
 def interpret_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
@@ -65,19 +67,20 @@ def interpret_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
     come several times faster, since Python, `torch.func` and autograd are gone.
 
     Args:
-        function: (tensors) -> tensors; `_recorded` says what is kept of it.
+        function: (tensors) -> tensors; `recorded` says what is kept of it.
         inputs: examples.
 
     Returns:
         The same function of tensors laid out as the inputs are.
     """
     given = [tensor.detach() for tensor in inputs]
+    record = simplified(recorded(function, given), given)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what torch would rather have compiled, and of results in a list
-        return cast(Flat, torch.jit.trace(_recorded(function, given), tuple(given), check_trace=False))
+        return cast(Flat, torch.jit.trace(record, tuple(given), check_trace=False))
 
 
-def _recorded(function: Flat, given: Sequence[Tensor]) -> fx.GraphModule:
+def recorded(function: Flat, given: Sequence[Tensor]) -> fx.GraphModule:
     """What a function does to tensors, as a graph.
 
     The function is run once on tensors without values; whatever it does to them, in hooks of a backward pass too, is
