@@ -21,6 +21,7 @@ from vaebench.training.schedules import Schedule
 TOLERANCE = 0.05  # of the identity, for what is of higher order in the step
 SAFETY = 1.5  # factor on the largest curvature seen, where it is not known along the whole path
 DENSE = 100  # parameters up to which Hessians of all members are formed along the path
+FORMED = 1000  # parameters up to which Hessians are formed at all; beyond, their largest eigenvalue is iterated
 BLUR = 0.5  # of the mean squared gradient: a test over seeds that finds no smaller excess has no power
 BURN_IN = 50  # steps before Adam's ledger opens
 
@@ -57,6 +58,10 @@ def curvature(path: Path, reference: Reference, like: Parameters) -> Curvature:
     if cheap:
         marks = tuple(sorted({*marks, *range(0, n, max(25, n // 25))}))
     chosen = points[list(marks)] if cheap else points[list(marks), :2]
+    if points.shape[-1] > FORMED:
+        largest = max(reference.top_curvature(unflatten(one, like)) for one in chosen.flatten(0, 1).unsqueeze(1))
+        top = chosen.new_full((n, 1), SAFETY * largest)
+        return Curvature(top, marks, chosen.new_zeros(len(marks), 0, 0, 0))
     found = reference.hessians(unflatten(chosen.flatten(0, 1), like)).unflatten(0, chosen.shape[:2])
     top = torch.linalg.eigvalsh(found)[..., -1]
     if not cheap:

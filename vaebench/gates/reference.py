@@ -13,6 +13,7 @@ from torch.func import grad, grad_and_value, jacrev, vmap
 from vaebench.gradients.estimators import Estimator, exact
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
 from vaebench.gradients.objectives import Objective
+from vaebench.measures.probes import top_curvature
 from vaebench.models import ConjugateModel, LatentModel, LinearVAE
 from vaebench.theory import quadrature
 
@@ -120,6 +121,15 @@ class Reference:
         members, blocks = self._turns(max(1, vectors.shape[1] // 2))
         curved = vmap(jacrev(grad(of_vector)), (0, None, None), chunk_size=members)
         return sum(share * curved(vectors, x, noise) for x, noise, share in blocks)  # pyright: ignore[reportReturnType]
+
+    def top_curvature(self, stacked: Parameters) -> float:
+        """The largest |eigenvalue| of the Hessian at the parameters of one member, stacked; no Hessian is formed."""
+        value, (_, blocks) = loss_function(self.loss), self._turns(1)
+
+        def whole(parameters: dict[str, Tensor]) -> Tensor:
+            return torch.stack([share * value(parameters, x, noise) for x, noise, share in blocks]).sum()
+
+        return top_curvature(whole, {name: tensor.squeeze(0) for name, tensor in stacked.items()})
 
 
 def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> Reference | None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from vaebench.data import linear_gaussian
+from vaebench.experiments.limits import require_rows
 from vaebench.gradients import ESTIMATORS, Estimator, Loss, Objective, draw_noise, loss_function, own_parameters
 from vaebench.gradients.trial import check_loss, check_replicates, require_trainable
 from vaebench.models import LatentModel, as_input, check_input, linear_vae
@@ -173,6 +174,7 @@ def ask(
         seed,
         LEVELS[level],
     )
+    require_rows(question.batch_size, len(question.data))
     _require_gradient(question)
     return question
 
