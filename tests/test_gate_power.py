@@ -14,10 +14,10 @@ from vaebench.gates.certification import FALSE_ALARM
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
 from vaebench.gates.path import Mismatch, Path
+from vaebench.gates.planning import plan_of, watch
 from vaebench.gates.randomness import Randomness, randomness
 from vaebench.gates.reference import exact_reference
 from vaebench.gates.replay import paired_along, replayed
-from vaebench.gates.running import plan_of, watch
 from vaebench.gates.subject import Subject
 from vaebench.gates.values import bound_value
 from vaebench.gates.variances import ASYMPTOTIC, SLOPE, independent_draws, variance_in_batch

@@ -1,7 +1,7 @@
 """Gates of the variance, without training: against the batch size, the samples, and independent draws."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,23 +36,36 @@ def _slope(low: tuple[float, float], high: tuple[float, float], factor: float) -
     return (high[0] - low[0]) / math.log(factor), math.hypot(low[1], high[1]) / math.log(factor)
 
 
-def variance_in_batch(small: Moments, large: Moments, factor: float) -> Verdict:
+def without_repetition(rows: int, batch_size: int) -> float:
+    """The log of (N - B) / (N - 1), by which the variance is smaller, at most, if no minibatch holds a row twice.
+
+    Returns:
+        The logarithm, at most 0; minus infinity where a minibatch holds all rows.
+
+    >>> round(without_repetition(9, 5), 4)  # 1 / 2
+    -0.6931
+    """
+    return min(0.0, math.log((rows - batch_size) / (rows - 1))) if rows > batch_size else -math.inf
+
+
+def variance_in_batch(small: Moments, large: Moments, factor: float, steeper: float = 0.0) -> Verdict:
     """The trace variance of the gradient falls as 1/B, exactly: examples and their noise are independent.
 
     Args:
         small: moments of gradients from minibatches of B.
         large: moments of gradients from minibatches of `factor` B.
         factor: of the batch sizes.
+        steeper: how far below -1 the slope may be, for minibatches that may hold no example twice.
 
     Returns:
-        The verdict on the slope's distance from -1.
+        The verdict on the slope's distance from -1, or from what lies between -1 and that.
     """
     slope, error = _slope(_log_variance(small), _log_variance(large), factor)
     threshold = two_sided(1)
     return judge(
         "variance in B",
         "the gradient's variance falls as 1/B (statistic: distance of the slope from -1)",
-        abs(slope + 1),
+        max(slope + 1, -(slope + 1) - steeper),
         SLOPE + threshold * error,
         LEVEL,
         {"slope": slope, "error": error, "factor": factor},
@@ -62,7 +75,9 @@ def variance_in_batch(small: Moments, large: Moments, factor: float) -> Verdict:
     )
 
 
-def independent_draws(loop: dict[int, Moments], fresh: Moments, size: int) -> Verdict:
+def independent_draws(
+    loop: dict[int, Moments], fresh: Moments, size: int, smaller: Mapping[int, float] | None = None
+) -> Verdict:
     """The loop's gradients vary as those of minibatches and noise drawn afresh, outside the loop.
 
     Of rows that are independent, and of separate surrogates, the variance falls as 1/B exactly, so that fresh
@@ -72,6 +87,8 @@ def independent_draws(loop: dict[int, Moments], fresh: Moments, size: int) -> Ve
         loop: moments of the loop's gradients by batch size.
         fresh: moments of gradients of minibatches drawn with replacement, and of noise, at the same parameters.
         size: their batch size.
+        smaller: by batch size, how far below 0 the difference of log variance may be, for minibatches that may hold
+            no example twice; default 0.
 
     Returns:
         The verdict on the largest |z| of the differences of log variance.
@@ -81,7 +98,9 @@ def independent_draws(loop: dict[int, Moments], fresh: Moments, size: int) -> Ve
     for batch_size, mine in loop.items():
         (first, e1), second = _log_variance(mine), one - math.log(batch_size / size)
         errors[batch_size] = math.hypot(e1, e2)
-        scores[batch_size] = abs(first - second) / errors[batch_size] if math.isfinite(first - second) else math.inf
+        off = first - second
+        beyond = max(off, -off - (smaller or {}).get(batch_size, 0.0), 0.0)
+        scores[batch_size] = beyond / errors[batch_size] if math.isfinite(off) else math.inf
     worst, threshold = max(scores, key=scores.__getitem__), two_sided(len(scores))
     return judge(
         "independent draws",

@@ -170,6 +170,39 @@ def preserved(model: nn.Module) -> Iterator[_State]:
         state.restore()
 
 
+@contextmanager
+def left_alone(model: nn.Module, data: Tensor) -> Iterator[None]:
+    """Refuse what changes a model or its data within, in whatever call; both are put back.
+
+    A call on a copy of a model still reaches the caller's own where a hook or a closure holds it.
+
+    Args:
+        model: the caller's.
+        data: the caller's.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: that names what was changed, once the code within is done.
+    """
+    with preserved(model) as state:
+        kept = data.clone()
+        try:
+            yield
+            changed = state.changed()
+        finally:
+            same = _same(data, kept)
+            if not same:
+                data.copy_(kept)
+    by = "a hook, a closure or the training loop, and put back; work on a copy"
+    if changed:
+        owner = _lowered(describe(model, changed[0]))
+        raise ValueError(f"{changed[1]!r} of {owner} was changed while the gates ran, by {by}.")
+    if not same:
+        raise ValueError(f"The data were changed while the gates ran, by {by}.")
+
+
 def require_repeatable(model: nn.Module, call: Callable[[], Tensor], name: str) -> Tensor:
     """Refuse a call that gives something else the second time, draws random numbers, or leaves something behind.
 
