@@ -23,7 +23,9 @@ from vaebench.gradients.estimators import analytic_kl, doubly_reparameterized, p
 from vaebench.gradients.finiteness import require_finite
 from vaebench.gradients.loss import Loss, loss_function, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.measures.moments import gather
+from vaebench.measures.likelihood import bound, log_likelihood
+from vaebench.measures.moments import fresh, gather, gradient_moments
+from vaebench.models import gaussian, mlp_vae
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS, adam, amsgrad, check_elementwise, sgd
 from vaebench.training.records import Checkpoint, State, Step
@@ -420,10 +422,10 @@ def test_what_a_loop_changes_of_the_callers_is_said_and_put_back():
         return train(model, estimator, objective, data, *rest, **options)
 
     for trainer, message in (
-        (greedy, "'W' of the model .* was changed while the gates ran"),
+        (greedy, "'W' of the model .* was changed, which a hook, a closure or other code"),
         (coarse, "The data were"),
     ):
-        with pytest.raises(ValueError, match=f"{message}.*put back; work on a copy"):
+        with pytest.raises(ValueError, match=f"{message}.*it was put back, work on a copy"):
             run_gates(model, analytic_kl, Objective(), data, trainer=trainer, **QUICK)
         assert torch.equal(data, kept[0])
         assert all(torch.equal(p, kept[1][n]) for n, p in model.named_parameters())
@@ -486,3 +488,66 @@ def test_a_logarithm_of_a_mean_of_exponentials_is_refused_where_they_vanish():
         require_finite(Loss(model, naive, objective), data)
     for right in (pathwise, doubly_reparameterized):
         require_finite(Loss(model, right, objective), data)
+
+
+# Hooks and closures that hold the caller's model
+
+
+def hooked(hook, after):
+    """A model whose first layer calls a hook with itself, from so many calls on."""
+    model, count = mlp_vae((2,), (3,), 1, likelihood=gaussian(0.5), generator=seeded(2), dtype=torch.float64), [0]
+    layer = model.encoder[1]
+
+    def call(module, given, found):
+        count[0] += 1
+        if count[0] > after:
+            hook(layer, layer_weight)
+
+    layer_weight = layer.weight
+    layer.register_forward_hook(call)
+    return model
+
+
+def by_attribute(layer, weight):
+    with torch.no_grad():
+        layer.weight.add_(1e-3)
+
+
+def by_closure(layer, weight):
+    weight.data.add_(1e-3)
+
+
+MEASURES = {
+    "bound": lambda loss, x: bound(loss, x, 30, seeded(3)),
+    "log_likelihood": lambda loss, x: log_likelihood(loss, x, 60_000, seeded(3)),
+    "moments": lambda loss, x: gradient_moments(loss, fresh(loss, x, 5, seeded(3)), 8000),
+    "gates": lambda loss, x: run_gates(loss.model, pathwise, loss.objective, x, steps=100, members=2, replicates=800),
+    "training": lambda loss, x: list(
+        train(loss.model, pathwise, loss.objective, x, sgd, inverse_sqrt(0.01), 60, 5, (1, 2))
+    ),
+}
+
+
+@pytest.mark.parametrize("hook", [by_attribute, by_closure])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_what_a_hook_does_to_the_callers_model_is_said_and_put_back(measure, hook):
+    """From the twentieth call on; `train` hands the layer other parameters, which a hook may have as it likes."""
+    model, x = hooked(hook, 20), torch.randn(12, 2, generator=seeded(1), dtype=torch.float64)
+    kept = {n: p.detach().clone() for n, p in model.named_parameters()}
+    message = r"'weight' of |failed with RuntimeError: During a grad|gives another result|changes its 'weight'"
+    if (measure, hook) == ("training", by_attribute):
+        MEASURES[measure](Loss(model, pathwise, Objective(2)), x)
+    else:
+        with pytest.raises(ValueError, match=message) as caught:
+            MEASURES[measure](Loss(model, pathwise, Objective(2)), x)
+        assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    assert all(torch.equal(p, kept[n]) for n, p in model.named_parameters())
+
+
+def test_the_callers_generator_goes_on_where_a_model_is_left_alone():
+    """Even torch's own, if that is what the caller gives: two bounds are of two draws."""
+    model, data = problem(16, 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first, second = (bound(Loss(model, pathwise, Objective()), data, 4, torch.default_generator) for _ in range(2))
+    assert first.value != second.value

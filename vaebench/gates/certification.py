@@ -29,7 +29,7 @@ from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
 from vaebench.gradients.trial import check_replicates
 from vaebench.models import as_input, check_input
-from vaebench.support.layers import like_parameters
+from vaebench.support.layers import explaining, like_parameters
 from vaebench.support.repeatable import left_alone
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
@@ -122,7 +122,7 @@ def run_gates(
         say(Stage("optimizer step beside a known rule", why))
     if reference is not None:
         _require_parameters(model, reference)
-    with left_alone(model, data):
+    with left_alone(model, data), explaining(model, "What is under test"):
         say(Stage("looking for an exact reference"))
         trusted = model if reference is None else reference
         exact = exact_reference(trusted, objective, data)  # pyright: ignore[reportArgumentType]
