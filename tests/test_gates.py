@@ -200,6 +200,7 @@ def test_a_diverged_run_fails_with_step_and_value():
         ({"members": 1}, "members must be at least 2, one seed has no standard error"),
         ({"steps": 99}, "steps must be at least 100"),
         ({"replicates": 801}, "a multiple of 8, got 801"),
+        ({"replicates": 804}, "a multiple of 8, got 804"),
         ({"schedule": constant(1.0)}, r"need L C <= 1, but L = .* at the start and C = 1 give L C = .*; use C below"),
         ({"optimizer": "sdg"}, "sdg"),
     ],
