@@ -471,6 +471,7 @@ def test_a_notebook_shows_the_sentence(own):
         ({"level": "slow"}, "level must be"),
         ({"scale": 0}, "scale must be positive"),
         ({"batch_size": 0}, "batch_size must be"),
+        ({"batch_size": 257}, "batch_size must be at most 256, the number of rows of the data, got 257"),
         ({"optimizer": "sdg"}, "did you mean 'sgd'"),
         ({"objective": Objective(alpha=0.5), "estimator": analytic_kl}, "analytic_kl is defined for the ELBO"),
         ({"estimator": leave_one_out}, "at least 2 samples"),

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import vaebench
 from vaebench.cli import app
 from vaebench.cli.common import print_json, print_verdicts
+from vaebench.experiments.limits import require_affordable
 from vaebench.gates import Verdict
 
 SHORT = ["check", "--steps", "200", "--members", "4"]
@@ -125,6 +126,51 @@ def test_parts_of_ones_own_are_certified(run, tmp_path, monkeypatch, arguments, 
         assert "randomness" not in failed, "minibatches of epochs are what was claimed"
     else:
         assert failed - {"paired ledger"} == ({gate} if gate else set())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--latents", "1000000"],
+            "13,000,000 parameters of 16 members take 13 GB in 8 copies, at most 4 GB are taken",
+        ),
+        (
+            ["--latents", "200000", "--members", "2", "--replicates", "80000"],
+            "take about 9e+13 operations, at most 1e+13",
+        ),
+        (["--latents", "40000000"], "members 16 x batch_size 8 x samples 1 x latents 40,000,000 are"),
+        (["--batch-size", "100000"], "batch_size must be at most 256, the number of rows of the data"),
+        (["--law", "pathwize"], "There is no estimator 'pathwize'; did you mean 'pathwise'?"),
+        (["--rule", "sdg"], "There is no optimizer 'sdg'; did you mean 'sgd'?"),
+        (["--sampler", "epochwize"], "There is no sampler 'epochwize'; did you mean 'epochwise'?"),
+    ],
+)
+def test_what_no_machine_does_or_nobody_knows_is_refused_at_once(run, arguments, message):
+    result = run("check", *arguments)
+    assert result.exit_code == 2 and message in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_what_is_affordable_by_hand():
+    """Eight copies of 4 members of 10^6 parameters are 3.2 x 10^7 numbers; 6 x 10^6 x 8 operations a gradient."""
+    require_affordable(10**6, 4, 200_000, 1, 8)
+    with pytest.raises(ValueError, match=r"200,000 gradients of 1,100,000 parameters take about 1e\+13 operations"):
+        require_affordable(1_100_000, 4, 200_000, 1, 8)
+    with pytest.raises(ValueError, match=r"10,000,000 parameters of 7 members take 4.5 GB in 8 copies, at most 4 GB"):
+        require_affordable(10**7, 7, 1, 1, 8)
+
+
+def test_an_own_optimizer_is_held_against_the_rule_it_claims(run, tmp_path, monkeypatch):
+    (tmp_path / "own_rules.py").write_text(
+        "import torch\n\ndef adamw(p, lr):\n    return torch.optim.AdamW(p, lr=lr)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for more, failed, said in ([], False, True), (["--rule", "adam"], True, False):
+        arguments = ["--steps", "100", "--replicates", "800", "--optimizer", "own_rules:adamw", *more, "--json"]
+        found = json.loads(run("check", *arguments).stdout)
+        outcomes = {verdict["gate"]: verdict["outcome"] for verdict in found["verdicts"]}
+        assert (outcomes["optimizer step"] == "fail") == failed
+        assert any(one["title"] == "optimizer step beside a known rule" for one in found["left_out"]) == said
 
 
 def test_an_own_faulty_estimator_fails(run, tmp_path, monkeypatch):

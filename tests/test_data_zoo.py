@@ -1,5 +1,6 @@
 """Data of every kind times all that takes data: the right value where nothing is lost, else one sentence."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from vaebench.data.sampling import epochwise
@@ -55,7 +57,41 @@ def changed(x: Tensor, value: float) -> Tensor:
     return x.index_put((torch.tensor(1), torch.tensor(1)), torch.tensor(value, dtype=x.dtype))
 
 
+class OtherFrame:
+    """What other libraries of data frames have in common with pandas'."""
+
+    columns, dtypes = ("a", "b"), ("Float64", "Float64")
+
+    def to_numpy(self):
+        return table().numpy()
+
+
+class Deaf(Tensor):
+    """A tensor of which nothing can be asked."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        raise RuntimeError("not that\nand not this")
+
+
+def made_in_inference_mode() -> Tensor:
+    with torch.inference_mode():
+        return table().clone()
+
+
+def nested() -> Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls them a prototype
+        return torch.nested.nested_tensor([table()[0], table()[1]])
+
+
+def without_values() -> Tensor:
+    with FakeTensorMode():
+        return torch.zeros(6, 2)
+
+
 F32, F64 = torch.float32, torch.float64
+EYE = torch.tensor([[0, 1], [1, 2]], dtype=F64)
 THIRDS = counts() / 3
 BYTES = (17 * counts()).to(torch.uint8)
 KINDS = {
@@ -85,6 +121,28 @@ KINDS = {
     "data frame with words": Kind(
         pd.DataFrame({"a": [1, 2], "kind": ["x", "y"]}), "Column 'kind' of x holds no numbers"
     ),
+    "data frame, booleans beside floats": Kind(
+        pd.DataFrame({"a": [True, False], "b": [0.5, 1]}), torch.tensor([[1, 0.5], [0, 1]], dtype=F64)
+    ),
+    "data frame of columns that could miss values": Kind(
+        pd.DataFrame({"a": pd.array([1, 0, 3], "Int64"), "b": pd.array([0.5, 1, 0], "Float64")}),
+        torch.tensor([[1, 0.5], [0, 1], [3, 0]], dtype=F64),
+    ),
+    "data frame, missing": Kind(
+        pd.DataFrame({"a": pd.array([1, None, 3], "Int64"), "b": [0.5, 1, 0]}),
+        r"Column 'a' of x holds 1 NaN or missing value\(s\)",
+    ),
+    "data frame, sparse": Kind(pd.DataFrame({"a": pd.arrays.SparseArray([0, 1.0]), "b": [1.0, 2]}), EYE),
+    "data frame, large integers beside floats": Kind(
+        pd.DataFrame({"a": [2**53 + 1, 1], "b": [0.5, 1]}),
+        "Column 'a' of x is int64, .* float64, .* round 1 of 2",
+    ),
+    "data frame, signed and unsigned": Kind(
+        pd.DataFrame({"a": np.array([2**64 - 1, 1], "u8"), "b": [1, 1]}),
+        "Column 'a' of x is uint64, .* round 1 of 2",
+    ),
+    "data frame of one name twice": Kind(pd.DataFrame(table().numpy(), columns=["a", "a"]), table()),
+    "data frame of another library": Kind(OtherFrame(), table()),
     "(x, labels)": Kind((table(), torch.arange(6)), r"got a tuple of 2; pass the examples alone, x\[0\]"),
     "rows in a list": Kind(table().tolist(), "got a list of 6"),
     "TensorDataset": Kind(TensorDataset(table()), r"got a TensorDataset; pass the examples alone, x.tensors\[0\]"),
@@ -110,6 +168,13 @@ KINDS = {
     "complex": Kind(table().to(torch.complex128), "x must be a dense tensor of real numbers, got one that is complex"),
     "sparse": Kind(table().to_sparse(), "got one that is sparse"),
     "meta": Kind(table().to("meta"), "got one that is on the meta device"),
+    "nested": Kind(nested(), "got one that is sparse, nested or quantized"),
+    "without values": Kind(without_values(), "got a FakeTensor that cannot be read"),
+    "of a class that answers nothing": Kind(table().as_subclass(Deaf), r"got a Deaf that cannot be read \(not that\)"),
+    "of a class of its own": Kind(torch.nn.Buffer(table()), table()),
+    "made in inference mode": Kind(made_in_inference_mode(), table()),
+    "more rows than memory": Kind(torch.zeros(1, 2).expand(10**12, 2), "x has 2,000,000,000,000 numbers, and at most"),
+    "more rows than memory, numpy": Kind(np.broadcast_to(np.zeros(2), (10**12, 2)), "x has 2,000,000,000,000 numbers"),
     "requires grad": Kind(table().requires_grad_(), table()),
     "not contiguous": Kind(table().t().contiguous().t(), table()),
     "one row": Kind(table()[:1], table()[:1]),

@@ -7,6 +7,7 @@ import pytest
 from tests.fuzz import harness
 from tests.fuzz.harness import OUTCOMES, Subject, fuzz
 from tests.fuzz.mutations import flip
+from tests.fuzz.places import PLACES, misplace
 from tests.fuzz.subjects import subjects
 
 
@@ -15,6 +16,13 @@ def test_mutated_files_are_read_right_or_refused_in_one_sentence(tmp_path):
         counts, faults = fuzz(subject, 12, seed=1000 + number)
         assert not faults
         assert counts["refused"] + counts["right"] + counts["other"] == 12
+
+
+def test_what_is_no_file_is_refused_in_one_sentence(tmp_path):
+    for subject in subjects(tmp_path):
+        counts, faults = misplace(subject)
+        assert not faults
+        assert 8 <= sum(counts.values()) <= len(PLACES)
 
 
 def test_the_harness_sees_every_kind_of_fault(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """What gates would have found: thresholds, errors and smallest effects against values worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,14 +15,22 @@ from vaebench.gates.certification import FALSE_ALARM
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
 from vaebench.gates.path import Mismatch, Path
+from vaebench.gates.planning import plan_of, watch
 from vaebench.gates.randomness import Randomness, randomness
-from vaebench.gates.reference import exact_reference
+from vaebench.gates.reference import exact_reference, flat
 from vaebench.gates.replay import paired_along, replayed
-from vaebench.gates.running import plan_of, watch
 from vaebench.gates.subject import Subject
 from vaebench.gates.sums import errors_found, z_scores
-from vaebench.gates.values import bound_value
-from vaebench.gates.variances import ASYMPTOTIC, SLOPE, independent_draws, variance_in_batch
+from vaebench.gates.values import bound_value, reports_a_bound
+from vaebench.gates.variances import (
+    ASYMPTOTIC,
+    LIGHT,
+    SLOPE,
+    independent_draws,
+    light,
+    separate_rows,
+    variance_in_batch,
+)
 from vaebench.gates.verdict import detectable, two_sided
 from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.objectives import Objective
@@ -33,6 +42,7 @@ from vaebench.theory.constants import measured_noise
 from vaebench.theory.predictions import lower_limit
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import sgd
+from vaebench.training.schedules import inverse_sqrt
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -132,6 +142,100 @@ def test_one_noise_for_all_members_is_found_and_noise_of_their_own_is_not():
     for shared, outcome in ((0.0, "pass"), (0.5, "fail")):
         path = walk(noise + shared * noise[:, :1])
         assert walking.members(path, path.raw).outcome == outcome
+
+
+def test_the_noise_size_by_hand():
+    """Squares 4 and 1 beside 1 and 1 of controls: (3/5 + 0) / sqrt(9/25) = 1; half of twice the share is left of r."""
+    noise = torch.tensor([[[2.0]], [[1.0]]], dtype=torch.float64)
+    path = walk(noise)
+    path = path._replace(control=(torch.arange(2), torch.tensor([[[2.0]], [[2.0]]], dtype=torch.float64)))
+    found = walking.noise_size(path, path.raw)
+    share = detectable(4.264890794) * 0.6 / 2
+    assert found.statistic == pytest.approx(1.0) and found.evidence["ratio"] == pytest.approx(2.5)
+    assert share > 1 and found.smallest == math.inf
+    many = path._replace(control=(torch.arange(2), path.raw.clone()))
+    assert walking.noise_size(many, many.raw).statistic == 0.0
+    wide = walk(torch.randn(4000, 1, 1, generator=seeded(1), dtype=torch.float64))
+    found = walking.noise_size(wide, wide.raw)
+    terms = wide.raw - 1, wide.control[1] - 1
+    ratio = (terms[0].square() - terms[1].square()) / (terms[0].square() + terms[1].square())
+    share = detectable(4.264890794) * float(ratio.square().sum().sqrt()) / 4000
+    assert found.smallest == pytest.approx(2 * share / (1 - share), rel=1e-6)
+
+
+def test_a_run_of_which_no_step_was_seen_is_no_right_one():
+    assert walking.rule(None).outcome == "fail" and walking.rule(Mismatch(0.5, 1)).outcome == "pass"
+
+
+def test_the_envelope_takes_the_noise_of_its_worst_fifty_steps():
+    """Of 100 steps with noise 1 and then 3, sigma^2 is 9 and no average of both, which were 5."""
+    noise = torch.cat([torch.ones(50, 4, 1), 3 * torch.ones(50, 4, 1)]).double()
+    path = walk(noise, gamma=0.1)
+    found = bounds.Curvature(torch.ones(100, 1, dtype=torch.float64), (0, 100), noise[:2, :0])
+    values = np.cumsum(np.ones((4, 101)), 1) * -0.1
+    assert bounds.envelope(path, values, found, path.raw, inverse_sqrt(0.1)).evidence["noise"] == pytest.approx(9.0)
+
+
+def test_what_has_a_law_in_the_number_of_samples_is_light_by_effective_samples():
+    """Of K = 64 samples 0.6 must be effective, in every row; one row of heavy weights is enough to leave it out."""
+    model, data = problem(32, 1)
+    subject = Subject(model, pathwise, Objective(4, 0.0), data, 8, sgd)
+    assert LIGHT == 0.6 and light(replace(subject, objective=Objective(4)), 1e6 * data[:4], seeded(1))
+    assert not light(subject, 1e3 * data[:4], seeded(1))
+    with torch.no_grad():
+        model.W.mul_(0)
+        model.V.mul_(0)
+        model.eta.mul_(0)
+    assert light(subject, data[:4], seeded(1))  # posterior and prior agree, and all weights are one
+
+
+def test_rows_that_touch_each_other_by_a_millionth_are_not_separate():
+    """Rounding explains 1e5 units in the last place, 2.2e-11 of the gradient."""
+    model, data = problem(16, 2)
+
+    def touching(model, x, noise, objective):
+        value = analytic_kl(model, x, noise, objective)
+        return value + 1e-6 * value.mean()
+
+    def outcome(estimator):
+        return separate_rows(Subject(model, estimator, Objective(), data, 4, sgd), seeded(2)).outcome
+
+    assert outcome(touching) == "fail" and outcome(analytic_kl) == "pass"
+
+
+def test_a_value_is_the_bound_if_it_varies_as_the_bound_does():
+    """A hundredth of the bound's own spread may be left: of a constant nothing is, of a tenth of the noise too much."""
+    model, data = problem(16, 2)
+    subject = Subject(model, pathwise, Objective(), data, 8, sgd)
+
+    def reports(value):
+        return reports_a_bound(subject, value, model, seeded(3))
+
+    assert reports(lambda *given: pathwise(*given) + 7.0)
+    assert not reports(lambda *given: 1.1 * pathwise(*given))
+    assert not reports(lambda model, x, noise, objective: analytic_kl(model, x, noise, objective))
+
+
+def test_adams_ledger_opens_after_fifty_steps():
+    """The exact gradients of the first 50 steps of 60 are on neither side: with them the left is six times it."""
+    model, data = problem(16, 2)
+    reference = exact_reference(model, Objective(), data)
+    assert reference is not None
+    like = {f"model.{name}": p.detach().unsqueeze(0) for name, p in model.named_parameters()}
+    size = sum(p.numel() for p in like.values())
+    noise = torch.randn(60, 2, size, generator=seeded(4), dtype=torch.float64)
+
+    def sides(early):
+        path = walk(noise, torch.cat([torch.full((50, 1, 1), early), torch.ones(10, 1, 1)]).double(), gamma=1e-3)
+        path = path._replace(
+            before=flat(like).expand(60, 2, size), end=flat(like).expand(2, size), values=torch.zeros(60, 2).double()
+        )
+        found = bounds.Curvature(torch.full((60, 1), 0.1, dtype=torch.float64), (0, 60), noise[:2, :0])
+        verdict = bounds.adam_ledger(path, reference, found, like)
+        return verdict.evidence
+
+    still, moving = sides(0.0), sides(1.0)
+    assert still["steps"] == 10 and 0.5 < still["measured"] / moving["measured"] < 2
 
 
 def test_the_bounds_use_students_t_over_seeds():

@@ -9,9 +9,9 @@ from torch import nn
 
 from tests.convergence.faults.beds import problem
 from vaebench.data import linear_gaussian
-from vaebench.gates import FALSE_ALARM, Stage, Verdict, certification, judge, run_gates
+from vaebench.gates import FALSE_ALARM, Stage, Verdict, bounds, certification, judge, run_gates
 from vaebench.gates.means import mean_p_value
-from vaebench.gates.path import mismatch
+from vaebench.gates.path import Path, mismatch
 from vaebench.gates.reference import Reference, exact_reference, flat
 from vaebench.gates.verdict import detectable, two_sided
 from vaebench.gates.walking import lag_scores, z_scores
@@ -267,6 +267,7 @@ def test_a_run_that_diverges_in_its_first_step_is_not_said_to_hide_its_noise():
         ({"members": 1}, "members must be at least 2, one seed has no standard error"),
         ({"steps": 99}, "steps must be at least 100"),
         ({"replicates": 801}, "a multiple of 8, got 801"),
+        ({"replicates": 804}, "a multiple of 8, got 804"),
         ({"schedule": constant(1.0)}, r"need L C <= 1, but L = .* at the start and C = 1 give L C = .*; use C below"),
         ({"optimizer": "sdg"}, "sdg"),
     ],
@@ -314,10 +315,13 @@ def test_a_float32_model_passes(generator):
     ("settings", "message"),
     [
         ({"optimizer": lambda parameters, lr: None}, "The optimizer must be made with step and param_groups"),
-        ({"sampler": lambda size, batch_size, generator: 5}, "The sampler must make a function n -> .* got 5"),
+        (
+            {"sampler": lambda size, batch_size, generator: 5},
+            "The sampler '<lambda>' must make a function n -> .* got 5",
+        ),
         (
             {"sampler": lambda size, batch_size, generator: lambda n: torch.zeros(n, 3)},
-            r"of int64 for 2, got torch.float32 of shape \(2, 3\)",
+            r"must draw int64 of shape .* for n = 2, got torch.float32 of shape \(2, 3\)",
         ),
         ({"trainer": lambda *_, **__: None}, "The training loop '<lambda>' must yield checkpoints .* got None"),
         ({"trainer": lambda *_, **__: [1]}, "The training loop '<lambda>' must yield checkpoints .* got 1"),
@@ -345,3 +349,26 @@ def test_a_loop_of_checkpoints_is_handed_through():
 
     verdicts = run_gates(model, analytic_kl, Objective(), data, trainer=own, steps=100, members=2, replicates=800)
     assert {v.gate: v.outcome for v in verdicts}["replay"] == "pass"
+
+
+def test_of_many_parameters_the_largest_curvature_is_iterated():
+    """1,092 parameters at three points of two members: 1.5 times the largest eigenvalue, and no Hessian is kept."""
+    data = linear_gaussian(16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    models = [linear_vae(6, 84, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in (1, 2)]
+    reference = exact_reference(models[0], Objective(), data)
+    assert reference is not None
+    own = [own_parameters(Loss(model, analytic_kl, Objective())) for model in models]
+    start = {name: torch.stack([one[name] for one in own]) for name in own[0]}
+    before, every = flat(start), torch.arange(2)
+    path = Path(
+        every + 1, torch.ones(2, dtype=torch.float64), torch.stack([before, 1.1 * before]), before, before, before,
+        before, 1.2 * before, (every, before), {},
+    )  # fmt: skip
+    assert before.shape[1] > bounds.FORMED
+    found = bounds.curvature(path, reference, start)
+    formed = max(
+        float(torch.linalg.eigvalsh(reference.hessians({n: c * p for n, p in start.items()}))[:, -1].max())
+        for c in (1.0, 1.1, 1.2)
+    )
+    assert found.top.shape == (2, 1) and found.hessians.shape[1] == 0
+    assert float(found.top[0, 0]) == pytest.approx(bounds.SAFETY * formed, rel=1e-3)

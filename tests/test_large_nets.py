@@ -8,7 +8,7 @@ from torch import nn
 
 from vaebench.gates import run_gates
 from vaebench.gates.at_rest import gradients_at_rest, moments_at_rest, moments_of
-from vaebench.gates.running import Plan
+from vaebench.gates.planning import Plan
 from vaebench.gates.subject import Subject
 from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.objectives import Objective

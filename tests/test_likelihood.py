@@ -7,11 +7,11 @@ import torch
 
 from tests import cases
 from vaebench.data import linear_gaussian
-from vaebench.gradients.estimators import pathwise
+from vaebench.gradients.estimators import exact, pathwise
 from vaebench.gradients.loss import Loss
 from vaebench.gradients.objectives import Objective
 from vaebench.measures import likelihood
-from vaebench.measures.likelihood import log_likelihood
+from vaebench.measures.likelihood import bound_draws, log_likelihood
 from vaebench.models import linear_vae
 
 
@@ -80,3 +80,36 @@ def test_one_sample_has_no_error_to_tell(generator):
     model, x = cases.linear(generator)
     with pytest.raises(ValueError, match="at least 2"):
         log_likelihood(Loss(model, pathwise, Objective()), x, 1, seeded())
+
+
+def test_where_all_weights_are_equal_two_samples_are_enough():
+    """Posterior and prior agree and the decoder sees no latent: log w is log p(x), whatever is drawn."""
+    model = linear_vae(generator=seeded(), dtype=torch.float64)
+    x = linear_gaussian(n=5, generator=seeded(2), dtype=torch.float64)
+    with torch.no_grad():
+        for parameter in (model.W, model.V, model.eta):
+            parameter.zero_()
+    found = log_likelihood(Loss(model, pathwise, Objective()), x, 2, seeded())
+    assert found.value == pytest.approx(float(model.log_likelihood(x).detach().mean()), rel=1e-12)
+    assert found.error == pytest.approx(0, abs=1e-9)
+
+
+def test_the_error_of_two_samples_by_hand():
+    """Of weights u and v of one row the variance of the logarithm is (u^2 + v^2) / (u + v)^2 - 1/2."""
+    model, x = near_its_posterior(seeded(3))
+    loss, one = Loss(model, pathwise, Objective()), x[:1]
+    noise = torch.randn(2, 1, 1, generator=seeded(), dtype=torch.float64)
+    q = model.posterior(one)
+    weights = Objective().log_weights(model, one, q.transport(noise), q).detach().exp().flatten()
+    found = log_likelihood(loss, one, 2, seeded())
+    share = weights / weights.sum()
+    assert found.value == pytest.approx(math.log(float(weights.mean())))
+    assert found.error == pytest.approx(math.sqrt(float(share.square().sum()) - 0.5), rel=1e-6)
+
+
+def test_the_bound_weighs_rows_and_not_their_blocks():
+    """Five rows in blocks of two: the last block has one row and counts as one."""
+    model, x = near_its_posterior(seeded(3))
+    loss = Loss(model, exact, Objective())
+    whole, parts = (bound_draws(loss, x[:5], 2, seeded(), batch_size=size) for size in (5, 2))
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=0)

@@ -9,7 +9,7 @@ from vaebench.experiments.building import START, build
 from vaebench.experiments.experiment import ComponentSpec, Experiment
 from vaebench.experiments.limits import LARGEST_SEED, require_seeds
 from vaebench.experiments.probes.measuring import each_member
-from vaebench.gates.running import Plan
+from vaebench.gates.planning import Plan
 from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.loss import Loss
 from vaebench.gradients.objectives import Objective

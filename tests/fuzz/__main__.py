@@ -1,4 +1,7 @@
-"""`python -m tests.fuzz [NUMBER [SEED]]`: so many mutations of each kind of file, counted by outcome."""
+"""`python -m tests.fuzz [NUMBER [SEED]]`: so many mutations of each kind of file, counted by outcome.
+
+Then what is no file at all is put in the place of each.
+"""
 
 import sys
 from pathlib import Path
@@ -7,6 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from tests.fuzz.harness import OUTCOMES, fuzz
+from tests.fuzz.places import misplace
 from tests.fuzz.subjects import subjects
 
 DEFAULTS = ["400", "0"]
@@ -21,7 +25,9 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         for subject in subjects(Path(folder)):
             counts, found = fuzz(subject, number, seed)
-            faults += found
+            others, more = misplace(subject)
+            counts += others
+            faults += found + more
             sys.stdout.write(f"| {subject.name} | {' | '.join(str(counts[name]) for name in OUTCOMES)} |\n")
             sys.stdout.flush()
     sys.stdout.write("".join(f"{line}\n" for line in faults))

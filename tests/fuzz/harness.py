@@ -62,7 +62,7 @@ def fuzz(subject: Subject, number: int, seed: int) -> tuple[Counter[str], list[s
         mutated = mutation(content, random)
         subject.path.write_bytes(mutated)
         before = _tree(subject)
-        outcome, what = _outcome(subject, mutated, right)
+        outcome, what = outcome_of(subject, mutated, right)
         if _tree(subject) != before:
             outcome, what = "outside", "a file was written"
         counts[outcome] += 1
@@ -72,7 +72,8 @@ def fuzz(subject: Subject, number: int, seed: int) -> tuple[Counter[str], list[s
     return counts, faults
 
 
-def _outcome(subject: Subject, mutated: bytes, right: Any) -> tuple[str, str]:
+def outcome_of(subject: Subject, mutated: bytes, right: Any) -> tuple[str, str]:
+    """What becomes of a mutated file when it is read, and why, if that is a fault."""
     before = signal.signal(signal.SIGALRM, _hang)
     signal.alarm(PATIENCE)
     try:
@@ -81,7 +82,8 @@ def _outcome(subject: Subject, mutated: bytes, right: Any) -> tuple[str, str]:
             found = subject.read()
     except REFUSALS as refusal:
         text = str(refusal)
-        named = subject.path.name in text and "\n" not in text and sentence(refusal)
+        there = subject.path.exists()  # a link to nothing is no file that could be named
+        named = (subject.path.name in text or not there) and "\n" not in text and sentence(refusal)
         return ("refused", text) if named else ("traceback", f"does not name the file in one line: {text[:200]!r}")
     except Hang:
         return "hang", f"more than {PATIENCE} s"

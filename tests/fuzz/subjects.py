@@ -61,7 +61,7 @@ def subjects(folder: Path) -> list[Subject]:
     """
     makers: tuple[Callable[[Path], Subject], ...] = (
         study, experiment, trajectory, snapshot, plain_idx, packed_idx, plain_cifar, packed_cifar, cache, partition,
-        photograph, benchmarks, asv, page,
+        photograph, benchmarks, certificate, asv, page,
     )  # fmt: skip
     made = []
     for maker in makers:
@@ -146,8 +146,8 @@ def trajectory(results: Path) -> Subject:
     place = _ran(SMALL, results)
 
     def read() -> str:
-        found = place.result()
-        assert found is not None
+        if (found := place.result()) is None:
+            raise FileNotFoundError(f"{place.directory / RESULT} is not there.")
         return repr((found.metadata, found.frame.to_dict("list")))
 
     return Subject("result", place.directory / RESULT, read, None, BYTES, results)
@@ -162,11 +162,11 @@ def snapshot(results: Path) -> Subject:
         place = ResultDirectory(results, one)
 
     def read() -> str:
-        found = place.unfinished()
-        assert found is not None
+        if (found := place.unfinished()) is None:
+            raise FileNotFoundError(f"{place.directory / STATE} is not there.")
         taken = found.snapshot
         tensors = [taken.parameters, taken.optimizer, {"": taken.generators}, {"": taken.losses}, {"": taken.grad_sq}]
-        lists = [{name: tensor.tolist() for name, tensor in group.items()} for group in tensors]
+        lists = [{name: group[name].tolist() for name in sorted(group)} for group in tensors]
         return repr((taken.step, taken.diverged, found.rows, found.seconds, lists))
 
     return Subject("snapshot", place.directory / STATE, read, None, BYTES, results)
@@ -297,6 +297,30 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
+def certificate(results: Path) -> Subject:
+    """The certificate.json of an estimator, as `vaebench compare` reads it."""
+    path = results / "certificate.json"
+    kept = {"place": "linear VAE", "section": "right", "gate": "mean", "statistic": 0.5, "threshold": 8.0}
+    verdicts = [
+        kept | {"outcome": "pass", "passed": True},
+        kept | {"gate": "value", "statistic": None, "outcome": "fail", "passed": False, "evidence": {"points": 3}},
+    ]
+    about = {"processor": "a processor", "commit": "abc"}
+    path.write_text(json.dumps({"schema": 1, "name": "mine", "outcome": "fail", "verdicts": verdicts, "about": about}))
+
+    def says(content: bytes) -> str:
+        document, found = json.loads(content), {}
+        for one in document["verdicts"]:
+            value = math.inf if one["statistic"] is None and one["outcome"] == "fail" else _number(one["statistic"])
+            found[f"{document['name']}: {one['place']}: {one['gate']}"] = [value, _number(one["threshold"]), None]
+        return repr(found)
+
+    def read() -> str:
+        return repr({name: _numbers(one) for name, one in claims.read(path).quantities.items()})
+
+    return Subject("certificate.json", path, read, says, JSON, results)
+
+
 def asv(results: Path) -> Subject:
     """A file of asv's results."""
     path = results / "asv.json"
@@ -331,6 +355,8 @@ def page(results: Path) -> Subject:
     path.write_text(json.dumps(texts | numbers | {"answers": [{"about": "a", "text": "b"}], "commits": ["abc"]}))
 
     def read() -> str:
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is not there.")
         text = write_index(results).read_text("utf-8")
         if "is no report of this vaebench" in text:
             raise ValueError("report.json is no report.")

@@ -8,6 +8,7 @@ pins of smoke tables are not among the tests. With words, those mutations run wh
 """
 
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -82,7 +83,7 @@ def _run(place: Path, tests: str) -> NoReturn:
     os.dup2(quiet, 2)
     status = 3
     try:
-        status = int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *tests.split()]))
+        status = int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", *shlex.split(tests)]))
     finally:
         os._exit(status)
 

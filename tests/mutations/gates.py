@@ -1,7 +1,21 @@
 """Mutations of the gates."""
 
-from tests.mutations.mutation import DRAWN, GATES, POWER, REPLAY, SKEWNESS, VERDICT, WALKING, G, Mutation
+from tests.mutations.mutation import (
+    DRAWN,
+    GATES,
+    POWER,
+    REPLAY,
+    SKEWNESS,
+    THIRD,
+    VERDICT,
+    WALKING,
+    G,
+    Mutation,
+    S,
+    among,
+)
 
+PAIRED = among("pair or along or direction or coordinate or skew", POWER, GATES, "tests/test_skewness.py")
 MUTATIONS = (
     Mutation(VERDICT, "LEVEL = 2e-5", "LEVEL = 2e-4", f"{GATES} -k hand"),
     Mutation(VERDICT, "LEVEL / (2 * comparisons)", "LEVEL / comparisons", f"{GATES} -k hand"),
@@ -82,4 +96,101 @@ MUTATIONS = (
     Mutation(REPLAY, "sums[ends] - sums[starts]", "sums[ends + 1] - sums[starts]", f"{POWER} -k weights"),
     Mutation(f"{G}choices.py", "2 * count - first]", "count]", f"{SKEWNESS} -k allotted"),
     Mutation(f"{G}choices.py", "one is not subject.estimator", "one is subject.estimator", f"{POWER} -k itself"),
+    Mutation(DRAWN, "EXPECTED = 5.0", "EXPECTED = 500.0", among("claimed or sampler or drawn or pairs", POWER, THIRD)),
+    Mutation(
+        DRAWN,
+        "(len(values) / 2) ** 0.5",
+        "(len(values) / 2) ** 0.25",
+        among("drawn or claimed or periodic or members", POWER),
+    ),
+    Mutation(DRAWN, "MANY = 10**5", "MANY = 10**9", among("drawn or claimed or normal or powers", POWER)),
+    Mutation(WALKING, "2 * share / (1 - share)", "share", f"{POWER} -k size"),
+    Mutation(
+        WALKING,
+        "found or Mismatch(math.inf, 1)",
+        "found or Mismatch(0.0, 1)",
+        among("no_step or diverged", POWER),
+    ),
+    Mutation(
+        f"{G}paired.py",
+        "SMALLEST = 0.1",
+        "SMALLEST = 10.0",
+        among("pair or hand or constants", POWER, GATES, "tests/test_skewness.py"),
+    ),
+    Mutation(
+        f"{G}paired.py",
+        '"KL weight"] = weight * (loss.objective.beta or 1.0)',
+        '"KL weight"] = weight',
+        among("pair or weight", POWER, GATES, "tests/test_skewness.py", "tests/test_certificates.py"),
+    ),
+    Mutation(f"{G}directions.py", "along.p_value * len(named)", "along.p_value", PAIRED),
+    Mutation(
+        f"{G}directions.py",
+        "float(each.min()) * len(each)",
+        "float(each.min())",
+        PAIRED,
+    ),
+    Mutation(
+        f"{G}directions.py",
+        "self.total[0] / self.counts[0]",
+        "self.total.sum(0)",
+        PAIRED,
+    ),
+    Mutation(
+        f"{G}bounds.py",
+        "found.top[k], start=BURN_IN",
+        "found.top[k], start=0",
+        among("adam or Adam or float32 or ledger", POWER, GATES),
+    ),
+    Mutation(f"{G}bounds.py", "max(1, n // 50)", "max(1, n // 5000)", among("bounds or envelope", POWER, GATES)),
+    Mutation(f"{G}reference.py", "(width * values", "(values", among("closed_form or moments or exact", GATES)),
+    Mutation(
+        f"{G}reference.py",
+        "AGREEMENT = {1: 1e-6, 2: 1e-4}",
+        "AGREEMENT = {1: 10.0, 2: 10.0}",
+        among("quadrature or reference", GATES),
+    ),
+    Mutation(f"{G}values.py", "<= 0.01 * theirs.std()", "<= 10 * theirs.std()", f"{POWER} {GATES} -k value"),
+    Mutation(f"{G}variances.py", "LIGHT = 0.6", "LIGHT = 0.0", among("law or light or weights", POWER, GATES)),
+    Mutation(
+        f"{G}variances.py",
+        "abs(slope - expected) - crit",
+        "(slope - expected) - crit",
+        among("law or slope", POWER, GATES),
+    ),
+    Mutation(
+        f"{G}variances.py",
+        "1e5 * torch.finfo(x.dtype).eps",
+        "1e15 * torch.finfo(x.dtype).eps",
+        among("rows or refused or separate", POWER, GATES),
+    ),
+    Mutation(f"{G}planning.py", "replicates % 8:", "replicates % 4:", f"{GATES} -k bad_input"),
+    Mutation(
+        f"{G}running.py",
+        "float(p.abs().max()) < 1e6",
+        "float(p.abs().max()) < 1e300",
+        among("diverged or finite", GATES),
+    ),
+    Mutation(
+        f"{G}at_rest.py",
+        "return 0.0 * step",
+        "return 1e-6 * step",
+        among("rest or tell", GATES, POWER, "tests/test_large_nets.py"),
+    ),
+    Mutation(f"{G}recorded.py", "(1 + expected.abs())", "(1e9 + expected.abs())", among("losses or loop", THIRD)),
+    Mutation(
+        f"{G}recorded.py", "gradients.square().sum(1)", "gradients.square().mean(1)", among("losses or loop", THIRD)
+    ),
+    Mutation(
+        f"{G}applying.py",
+        "subject.sampler is not with_replacement",
+        "True",
+        among("sampler or repetition or variance", THIRD, POWER),
+    ),
+    Mutation(
+        f"{G}variances.py", "(rows - batch_size) / (rows - 1)", "(rows - batch_size) / rows", f"{THIRD} -k repetition"
+    ),
+    Mutation(f"{G}parts.py", "low < 0 or high >= size", "low < 0", f"{THIRD} -k sampler"),
+    Mutation("vaebench/gradients/finiteness.py", "FAR = 100.0", "FAR = 1.0", f"{THIRD} -k logarithm"),
+    Mutation(f"{S}repeatable.py", "state.restore_model()", "pass", f"{THIRD} -k callers"),
 )

@@ -19,6 +19,11 @@ class Mutation(NamedTuple):
     tests: str
 
 
+def among(words: str, *paths: str) -> str:
+    """Arguments of pytest for those tests of some files whose names have a word: "one or another"."""
+    return f"{' '.join(paths)} -k '{words}'"
+
+
 G, S, M, T, E, R = (f"vaebench/{room}/" for room in ("gates", "support", "measures", "theory", "experiments", "report"))
 POWER, GATES, PROBES = "tests/test_gate_power.py", "tests/test_gates.py", "tests/test_probes.py"
 SKEWNESS = "tests/test_skewness.py"
@@ -28,6 +33,7 @@ ENVELOPES, PREDICTIONS, SAMPLING = (
     "tests/theory/test_predictions.py",
     "tests/test_sampling.py",
 )
+THIRD = "tests/test_third_parties.py"
 COMPARISON, RECORDS = "tests/test_comparison.py", "tests/test_fleet.py"
 CONSTANTS, ADAM = "tests/theory/test_constants.py", "tests/theory/test_adam.py"
 VERDICT, WALKING, REPLAY, DRAWN = (f"{G}{name}.py" for name in ("verdict", "walking", "replay", "randomness"))

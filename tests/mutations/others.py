@@ -191,4 +191,61 @@ MUTATIONS = (
         "tests/test_coverage.py -k noncentral",
     ),
     Mutation(f"{M}moments.py", "spread.mean() - spread", "spread - spread.mean()", "tests/test_coverage.py"),
+    Mutation(
+        f"{M}likelihood.py",
+        "(second - 2 * first).exp() - 1 / samples",
+        "(second - 2 * first).exp()",
+        "tests/test_likelihood.py",
+    ),
+    Mutation(
+        f"{M}likelihood.py", "first - math.log(samples)", "first - math.log(samples - 1)", "tests/test_likelihood.py"
+    ),
+    Mutation(f"{M}likelihood.py", ".double() * len(x)", ".double()", "tests/test_likelihood.py"),
+    Mutation(
+        f"{M}likelihood.py",
+        "math.sqrt(variance) / len(data)",
+        "math.sqrt(variance / len(data))",
+        "tests/test_likelihood.py",
+    ),
+    Mutation(f"{M}probes.py", "variance - within(s) / inner", "variance", PROBES),
+    Mutation(f"{M}probes.py", "moments.group_size\n    if inner < 2", "moments.group_size\n    if inner < 1", PROBES),
+    Mutation(f"{T}quadrature.py", "(1 - alpha) * log_weights", "log_weights", "tests/theory/test_iwae.py"),
+    Mutation(f"{T}quadrature.py", "math.log(40 * samples)", "math.log(4 * samples)", "tests/theory/test_iwae.py"),
+    Mutation(
+        f"{T}envelopes.py",
+        "smoothness / 2 * noise * np.cumsum(gamma)",
+        "smoothness * noise * np.cumsum(gamma)",
+        ENVELOPES,
+    ),
+    Mutation(
+        f"{T}envelopes.py",
+        "_require(smoothness, scale, 1)\n    gamma, n",
+        "_require(smoothness, scale, TWO)\n    gamma, n",
+        ENVELOPES,
+    ),
+    Mutation(
+        f"{T}predictions.py", "relative_variance) / (2 * as_array", "relative_variance) / (1 * as_array", PREDICTIONS
+    ),
+    Mutation(f"{T}predictions.py", "self.signal - self.variance / 2", "self.signal + self.variance / 2", PREDICTIONS),
+    Mutation("vaebench/data/sampling.py", "TAIL = 16", "TAIL = 0", f"{SAMPLING} {RECORDS}"),
+    Mutation("vaebench/data/sampling.py", "if batches < 1:", "if batches < 0:", SAMPLING),
+    Mutation(
+        "vaebench/training/records.py",
+        "isfinite().all(1) for p in self.parameters.values()]).all(0)",
+        "isfinite().all(1) for p in self.parameters.values()]).any(0)",
+        f"{RECORDS} tests/test_model_zoo.py",
+    ),
+    Mutation(
+        "vaebench/training/records.py", "math.nan for s, seed", "0.0 for s, seed", f"{RECORDS} tests/test_running.py"
+    ),
+    Mutation(f"{E}comparison/claims.py", 'kept["outcome"] == "fail"', 'kept["outcome"] != "none"', COMPARISON),
+    Mutation(
+        f"{E}comparison/claims.py", "math.isnan(after.value) and not math.isnan(before.value)", "False", COMPARISON
+    ),
+    Mutation(f"{E}comparison/claims.py", "after.quartiles[1] < before.quartiles[0]", "False", COMPARISON),
+    Mutation(f"{E}comparison/runs.py", "np.std(samples, ddof=1)", "np.std(samples)", COMPARISON),
+    Mutation(f"{E}comparison/runs.py", "before.values.keys() == after.values.keys()", "False", COMPARISON),
+    Mutation(f"{E}comparison/runs.py", "len(new) > len(old)", "len(new) > len(old) + 1", COMPARISON),
+    Mutation(f"{E}comparison/commits.py", 'document["version"] != VERSION', "False", COMPARISON),
+    Mutation(f"{E}comparison/change.py", "not fnmatch.filter(names, pattern)", "False", COMPARISON),
 )

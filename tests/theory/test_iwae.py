@@ -37,6 +37,17 @@ def test_rules_integrate_the_normal_moments():
         assert abs(float(rule.weights @ (a**3 * b))) < 1e-12
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_two_weights_as_likely_as_each_other_by_hand(alpha):
+    """Log-weights 0 and -6: of two draws both are 0, or one of each, or both -6, with 1/4, 1/2 and 1/4."""
+    rule = quadrature.Rule(torch.tensor([[0.0], [1.0]]).double(), torch.tensor([0.5, 0.5]).double())
+    log_w = torch.tensor([0.0, -6.0], dtype=torch.float64)
+    mixed = math.log((1 + math.exp(6 * (alpha - 1))) / 2) / (1 - alpha)
+    for samples, expected in ((1, -3.0), (2, mixed / 2 - 1.5)):
+        found = quadrature.importance_bound(log_w, rule, samples, alpha)
+        assert float(found) == pytest.approx(expected, rel=1e-9)
+
+
 def test_one_sample_is_the_elbo_and_so_is_its_gradient(small):
     params, x = small
     rule = quadrature.trapezoid(201)

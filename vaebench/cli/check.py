@@ -13,6 +13,8 @@ from vaebench.cli.common import AsJson, aside, complete, print_json, print_verdi
 from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from vaebench.gates import Stage, Verdict
 
 OWN = "or package.module:function for one of your own"
@@ -33,8 +35,15 @@ def check(
     beta: Annotated[float, typer.Option(help="Weight of the Kullback-Leibler term.")] = 1.0,
     latents: Annotated[int | None, typer.Option(help="Latent dimension; default the model's.")] = None,
     optimizer: Annotated[
-        str, typer.Option(help=f"Optimizer that is claimed, by name, {OWN}.", autocompletion=complete("optimizer"))
+        str, typer.Option(help=f"Optimizer of the loop, by name, {OWN}.", autocompletion=complete("optimizer"))
     ] = "sgd",
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Optimizer whose steps are claimed, by name, {OWN}; default that of --optimizer.",
+            autocompletion=complete("optimizer"),
+        ),
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help=f"Sampler of minibatches, epochwise {OWN}.")] = None,
     trainer: Annotated[str | None, typer.Option(help="Training loop under test, package.module:function.")] = None,
     reported: Annotated[str | None, typer.Option(help=f"What the code reports as the bound, by name, {OWN}.")] = None,
@@ -61,7 +70,7 @@ def check(
 
         vaebench check --estimator mypackage.estimators:antithetic --law pathwise --optimizer adam
 
-        vaebench check --trainer mypackage.loops:train --optimizer mypackage.rules:momentum
+        vaebench check --trainer mypackage.loops:train --optimizer mypackage.rules:adam --rule adam
     """
     with uncollected():
         import torch
@@ -78,7 +87,7 @@ def check(
             {"samples": samples, "alpha": alpha, "beta": beta},
             {} if latents is None else {"latents": latents},
             {
-                "optimizer": optimizer, "steps": steps, "batch_size": batch_size, "members": members,
+                "optimizer": optimizer, "rule": rule, "steps": steps, "batch_size": batch_size, "members": members,
                 "replicates": replicates, "budget": budget, "law": law, "seed": seed,
             },
             scale,
@@ -103,7 +112,7 @@ def _overall(verdicts: Sequence[Verdict]) -> str:
 
 def _require_feasible(steps: int, batch_size: int, samples: int, members: int, latents: int | None, seed: int) -> None:
     from vaebench.experiments.experiment import Measures
-    from vaebench.experiments.limits import require_feasible, require_seeds
+    from vaebench.experiments.limits import require_array, require_feasible, require_seeds
     from vaebench.support.checks import positive_integer
 
     require_seeds((seed,))
@@ -112,8 +121,8 @@ def _require_feasible(steps: int, batch_size: int, samples: int, members: int, l
         positive_integer(name, value)
     require_feasible(vars(Measures()) | sizes | {"seeds": members})
     if latents is not None:
-        numbers = positive_integer("latents", latents) * samples  # of the noise of one example
-        require_feasible(vars(Measures()) | sizes | {"seeds": members, "samples": numbers})
+        positive_integer("latents", latents)
+        require_array({"members": members, "batch_size": batch_size, "samples": samples, "latents": latents})
 
 
 def _certify(
@@ -129,6 +138,7 @@ def _certify(
     from torch.func import grad
 
     from vaebench.cli.parts import build_data, build_model
+    from vaebench.experiments.limits import require_rows
     from vaebench.gates import run_gates
     from vaebench.gradients.estimators import ESTIMATORS
     from vaebench.gradients.objectives import Objective
@@ -137,16 +147,22 @@ def _certify(
     from vaebench.training.schedules import inverse_sqrt
 
     asked, estimator = Objective(**objective), ESTIMATORS[names["estimator"]]
+    if settings["law"] is not None:
+        ESTIMATORS[settings["law"]]  # a law that nobody has would be left out in silence
     x = build_data(names["data"], settings["seed"], {"dtype": torch.float64})
+    require_rows(settings["batch_size"], len(x))
 
     def build(name: str) -> Any:
         return build_model(name, settings["seed"] + 1, x, {"dtype": torch.float64} | dict(shape))
 
-    model, own = build(names["model"]), _claimed(claims, build)
+    model = build(names["model"])
+    _require_affordable(model, asked.samples, settings)
+    own = _claimed(claims, build)
     if ESTIMATORS.is_own(names["estimator"]) and MODELS.is_own(names["model"]):
         own.setdefault("trainer", _recording_trainer())
-    if ":" in settings["optimizer"]:
-        own["optimizer"] = imported("optimizer", settings["optimizer"])
+    for part in ("optimizer", "rule"):
+        if ":" in (settings[part] or ""):
+            own[part] = imported(part, settings[part])
     settings = dict(settings) | own
     with uncollected():
         grad(torch.sum)(torch.zeros(()))  # the first gradient of torch.func loads a thousand modules
@@ -167,6 +183,16 @@ def _certify(
     return verdicts, left_out
 
 
+def _require_affordable(model: nn.Module, samples: int, settings: Mapping[str, Any]) -> None:
+    """Refuse what would run for hours: gradients of the run and at three points, one's own and trusted ones."""
+    from vaebench.experiments.limits import require_affordable
+
+    members, replicates = settings["members"], settings["replicates"]
+    gradients = 2 * settings["steps"] * members + 9 * replicates
+    size = sum(p.numel() for p in model.parameters())
+    require_affordable(size, members, gradients, samples, settings["batch_size"])
+
+
 def _recording_trainer() -> Callable[..., Any]:
     """`train` with recorded gradients, for parts that are known to remember no calls."""
     from functools import partial
@@ -179,15 +205,14 @@ def _recording_trainer() -> Callable[..., Any]:
 
 def _claimed(claims: Mapping[str, str | None], build: Callable[[str], Any]) -> dict[str, Any]:
     """What is claimed beside the estimator, by the names of `run_gates`; only what was named."""
-    from vaebench.data.sampling import epochwise, with_replacement
+    from vaebench.data.sampling import SAMPLERS
     from vaebench.gradients.estimators import ESTIMATORS
     from vaebench.support.registry import imported
 
-    samplers = {"with_replacement": with_replacement, "epochwise": epochwise}
     makers: dict[str, Callable[[str], Any]] = {
         "reported": ESTIMATORS.__getitem__,
         "reference": build,
-        "sampler": lambda name: samplers.get(name) or imported("sampler", name),
+        "sampler": lambda name: SAMPLERS[name],
         "trainer": lambda name: imported("trainer", name),
     }
     return {part: makers[part](name) for part, name in claims.items() if name is not None}

@@ -16,7 +16,15 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor
 
-from vaebench.data.files import DamagedFileError, Directory, ProgressCallback, checksum_of, data_directory, read_whole
+from vaebench.data.files import (
+    DamagedFileError,
+    Directory,
+    ProgressCallback,
+    checksum_of,
+    data_directory,
+    read_whole,
+    require_file,
+)
 from vaebench.support.checks import one_of
 from vaebench.support.files import write_whole
 from vaebench.support.texts import shown
@@ -26,7 +34,7 @@ URL = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 SPLITS = {"train": "0", "valid": "1", "test": "2"}
 WIDTH, HEIGHT, CROP, SIDE = 178, 218, 148, 64
 BLOCK = 256
-ENTRY = re.compile(r"(?P<name>\S+\.jpg) +(?P<split>[012]) *")
+ENTRY = re.compile(r"(?P<name>[!-~]+\.jpg) +(?P<split>[012]) *")
 
 Shape = tuple[int, ...]
 
@@ -156,6 +164,7 @@ def _face(photograph: Path) -> np.ndarray:
     from PIL import Image
 
     left, top = (WIDTH - CROP) // 2, (HEIGHT - CROP) // 2
+    require_file(photograph)
     try:
         with Image.open(photograph, formats=("JPEG",)) as image:
             if image.size != (WIDTH, HEIGHT):

@@ -24,6 +24,7 @@ from vaebench.data.files import (
     data_directory,
     fetched,
     read_whole,
+    require_file,
 )
 from vaebench.support.checks import one_of
 from vaebench.support.texts import escaped
@@ -94,6 +95,7 @@ def cifar100(split: str = "train", directory: Directory = None, progress: Progre
 
 def _idx_images(path: Path) -> Tensor:
     """No more is read than the header announces, and one byte to see that it ends there."""
+    require_file(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             header = file.read(IDX_HEADER.size)
@@ -125,6 +127,7 @@ def _images_announced(path: Path, header: bytes) -> int:
 def _member(path: Path, member: str) -> bytes:
     """A file of an archive, which is read to its end: only there gzip says whether what it gave was right."""
     content = None
+    require_file(path)
     try:
         with gzip.open(path) as packed, tarfile.open(fileobj=(stream := _Limited(path, packed)), mode="r|") as archive:
             for entry in archive:

@@ -85,12 +85,17 @@ def data_directory(directory: Directory = None) -> Path:
     return platformdirs.user_cache_path("vaebench")
 
 
-def read_whole(path: Path) -> bytes:
-    """All bytes of a file; a directory, a device and more than 2^30 bytes are refused as a `DamagedFileError`."""
+def require_file(path: Path) -> None:
+    """Refuse a directory, a pipe, a device and more than 2^30 bytes, as a `DamagedFileError`."""
     if not path.is_file():
         raise DamagedFileError(path, "it is no file")
     if (size := path.stat().st_size) > LARGEST_FILE:
         raise DamagedFileError(path, f"it has {size:,} bytes")
+
+
+def read_whole(path: Path) -> bytes:
+    """All bytes of a file; what `require_file` refuses is refused."""
+    require_file(path)
     return path.read_bytes()
 
 

@@ -12,13 +12,16 @@ import torch
 from torch import Tensor
 
 from vaebench.support.checks import positive_integer
+from vaebench.support.registry import Registry
 
 Sampler = Callable[[int], Tensor]
 SamplerFactory = Callable[[int, int, torch.Generator], Sampler]
+SAMPLERS: Registry[SamplerFactory] = Registry("sampler", "vaebench.samplers")
 BLOCK = 2**16  # random numbers that a stream of `joint_draws` draws at once: part of what a seed means
 TAIL = 16  # numbers at the end of a tensor that torch's normal generator on the CPU fills otherwise than the others
 
 
+@SAMPLERS.register
 def with_replacement(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
     """Independent minibatches of B independent, uniform examples of N; the indices live on the generator's device."""
     size, batch_size = positive_integer("size", size), positive_integer("batch_size", batch_size)
@@ -29,6 +32,7 @@ def with_replacement(size: int, batch_size: int, generator: torch.Generator) -> 
     return sample
 
 
+@SAMPLERS.register
 def epochwise(size: int, batch_size: int, generator: torch.Generator) -> Sampler:
     """Disjoint minibatches of a fresh permutation per epoch; a last, incomplete one is dropped.
 

@@ -13,6 +13,9 @@ MOST_CHECKPOINTS_PER_DECADE = 1000
 MOST_STEPS = 10**8
 MOST_CELLS = 5 * 10**8  # numbers in one array: 4 GB of float64
 MOST_OPTION = 10**8  # of a size among the options of a part
+MOST_OPERATIONS = 10**13  # of a command's gradients: hours of one core
+COPIES = 8  # of all members' parameters, that a run beside its replay holds: steps, gradients, moments
+OPERATIONS = 6  # of a gradient, for each parameter, sample and example: those of products of matrices
 DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 
 
@@ -47,9 +50,45 @@ def require_feasible(sizes: Mapping[str, int]) -> None:
         ("likelihood_rows", "likelihood_samples"),
     )
     for names in arrays:
-        if (cells := math.prod(sizes[name] for name in names)) > MOST_CELLS:
-            numbers = " x ".join(f"{name} {sizes[name]:,}" for name in names)
-            raise ValueError(f"{numbers} are {cells:,} numbers in one array; choose less, at most {MOST_CELLS:,}.")
+        require_array({name: sizes[name] for name in names})
+
+
+def require_array(sizes: Mapping[str, int]) -> None:
+    """Refuse an array, by its sizes, that no machine holds."""
+    if (cells := math.prod(sizes.values())) > MOST_CELLS:
+        numbers = " x ".join(f"{name} {size:,}" for name, size in sizes.items())
+        raise ValueError(f"{numbers} are {cells:,} numbers in one array; choose less, at most {MOST_CELLS:,}.")
+
+
+def require_rows(batch_size: int, rows: int) -> None:
+    """Refuse minibatches of more examples than there are: they would hold every one of them several times."""
+    if batch_size > rows:
+        raise ValueError(f"batch_size must be at most {rows:,}, the number of rows of the data, got {batch_size:,}.")
+
+
+def require_affordable(parameters: int, members: int, gradients: int, samples: int, batch_size: int) -> None:
+    """Refuse a model whose members no machine holds, or whose gradients take one core more than some hours.
+
+    Args:
+        parameters: numbers p of the model.
+        members: S of the run.
+        gradients: of one member, in all.
+        samples: K.
+        batch_size: B.
+
+    Raises:
+        ValueError: that says how much it would take.
+    """
+    if (cells := COPIES * members * parameters) > MOST_CELLS:
+        raise ValueError(
+            f"{parameters:,} parameters of {members:,} members take {8e-9 * cells:.2g} GB in {COPIES} copies, at most "
+            f"{8e-9 * MOST_CELLS:.2g} GB are taken; choose a smaller model or fewer members."
+        )
+    if (work := OPERATIONS * parameters * samples * batch_size * gradients) > MOST_OPERATIONS:
+        raise ValueError(
+            f"{gradients:,} gradients of {parameters:,} parameters take about {work:.1g} operations, at most "
+            f"{MOST_OPERATIONS:.0e} are taken; choose a smaller model or batch_size, or fewer steps or replicates."
+        )
 
 
 def require_small(name: str, value: Any) -> None:

@@ -22,7 +22,7 @@ from vaebench.experiments.experiment import Experiment
 from vaebench.experiments.trajectory import Trajectory, decode, encode, verify
 from vaebench.experiments.trajectory import load as load_trajectory
 from vaebench.experiments.trajectory import save as save_trajectory
-from vaebench.support.files import parse_json, write_whole
+from vaebench.support.files import parse_json, read_bytes, write_whole
 from vaebench.support.texts import sentence, shown
 from vaebench.training.records import Divergence
 from vaebench.training.snapshots import Snapshot, digest_of
@@ -164,7 +164,7 @@ class ResultDirectory:
         """
         path = self.directory / STATE
         try:
-            content = path.read_bytes()  # at once: a run that goes on replaces the file
+            content = read_bytes(path)  # at once: a run that goes on replaces the file
         except FileNotFoundError:
             return None
         again = "delete it, and the run starts again."

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vaebench.support.files import parse_json, write_whole
+from vaebench.support.files import parse_json, read_bytes, write_whole
 from vaebench.training.records import Checkpoint
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def verify(path: str | os.PathLike[str]) -> tuple[dict[str, Any], str]:
     Raises:
         ValueError: if the file is not a trajectory, is of another format, or was cut short or changed.
     """
-    content = Path(path).read_bytes()
+    content = read_bytes(Path(path))
     start = START.match(content)
     if start is None:
         raise ValueError(f"{path} is not a trajectory, or is cut short or of format 1: it has no whole header.")

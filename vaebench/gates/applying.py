@@ -1,7 +1,7 @@
 """Which gates apply to a run, one function for each source of evidence; what is left out is said, with the reason."""
 
 from collections.abc import Callable, Sequence
-from math import isfinite
+from math import isfinite, log
 from typing import NamedTuple
 
 import torch
@@ -11,9 +11,10 @@ from vaebench.data.sampling import with_replacement
 from vaebench.gates import bounds, means, paired, replay, variances, walking
 from vaebench.gates.at_rest import Draws, gradients_at_rest, moments_at_rest, moments_of
 from vaebench.gates.choices import allotted
+from vaebench.gates.planning import Plan
 from vaebench.gates.randomness import randomness
 from vaebench.gates.reference import Reference
-from vaebench.gates.running import Plan, Run, Stage, StageCallback
+from vaebench.gates.running import Run, Stage, StageCallback
 from vaebench.gates.subject import Subject
 from vaebench.gates.values import OWN_VALUE, bound_value, reports_a_bound
 from vaebench.gates.verdict import Verdict, judge
@@ -113,10 +114,14 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     case.say(Stage("variance against B and K"))
     factor = max(2, min(8, len(subject.data) // batch_size))
     large = moments_at_rest(here, plan.replicates // 2, seeds, factor * batch_size)
-    verdicts.append(variances.variance_in_batch(small, large, factor))
-    verdicts.append(
-        variances.independent_draws({batch_size: small, factor * batch_size: large}, fresh.moments(), batch_size)
-    )
+    loop = {batch_size: small, factor * batch_size: large}
+    smaller = dict.fromkeys(loop, 0.0)
+    if subject.sampler is not with_replacement:
+        smaller = {size: -variances.without_repetition(len(subject.data), size) for size in loop}
+    most = smaller[factor * batch_size]
+    steeper = (most - smaller[batch_size]) / log(factor) if isfinite(most) else most
+    verdicts.append(variances.variance_in_batch(small, large, factor, steeper))
+    verdicts.append(variances.independent_draws(loop, fresh.moments(), batch_size, smaller))
     late, x = subject.at_parameters(points[-1]), subject.data[:batch_size]
     if not variances.has_law(case.law, subject.objective.alpha):
         alpha = f"{subject.objective.alpha:g}"

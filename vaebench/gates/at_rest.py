@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebench.gates.subject import Subject, checkpoints_of
+from vaebench.gates.subject import Subject
 from vaebench.gradients.loss import Parameters
 from vaebench.gradients.rounding import explained
 from vaebench.measures.moments import STORED, Gathering, Moments
@@ -131,12 +131,7 @@ def _rest(
         seen += len(next(iter(step.gradients.values())))
         observe({name: g.detach() for name, g in step.gradients.items()})
 
-    loop = s.trainer(
-        s.model, s.estimator, s.objective, s.data, s.rule, _nothing, rounds, batch_size, members,
-        sampler=s.sampler, checkpoints=(0, rounds),
-        observe=see,
-    )  # fmt: skip
-    for _ in checkpoints_of(s.trainer, loop):
+    for _ in s.checkpoints(_nothing, rounds, batch_size, members, (0, rounds), see):
         pass
     if seen != count:
         raise ValueError(

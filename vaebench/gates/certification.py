@@ -17,16 +17,20 @@ from vaebench.gates.applying import (
     of_the_path,
 )
 from vaebench.gates.choices import closest_trusted, replicates_for
+from vaebench.gates.parts import require_rule, require_sampler
+from vaebench.gates.planning import REPLICATES, plan_of
 from vaebench.gates.reference import Reference, exact_reference
-from vaebench.gates.running import REPLICATES, Stage, StageCallback, plan_of, watch_run
-from vaebench.gates.subject import Subject, Trainer, loss_of, require_parts, separated
+from vaebench.gates.running import Run, Stage, StageCallback, watch_run
+from vaebench.gates.subject import Subject, Trainer, loss_of, separated
 from vaebench.gates.verdict import LEVEL, Verdict
 from vaebench.gradients.estimators import Estimator
+from vaebench.gradients.finiteness import require_finite
 from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_replicates, require_finite
+from vaebench.gradients.trial import check_replicates
 from vaebench.models import as_input, check_input
-from vaebench.support.layers import like_parameters
+from vaebench.support.layers import explaining, like_parameters
+from vaebench.support.repeatable import left_alone
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
 from vaebench.training.schedules import Schedule, inverse_sqrt
@@ -43,6 +47,7 @@ def run_gates(
     data: Tensor,
     *,
     optimizer: str | OptimizerFactory = "sgd",
+    rule: str | OptimizerFactory | None = None,
     schedule: Schedule | Callable[[int], float] | None = None,
     steps: int = 2500,
     batch_size: int = 8,
@@ -72,7 +77,8 @@ def run_gates(
         estimator: of the gradient; it may return a pair, the surrogate (B,) and the value (B,) that it reports.
         objective: the bound; its K, alpha and beta say which.
         data: (N, *event).
-        optimizer: the rule that is claimed, a name in `OPTIMIZERS` or a factory (parameters, lr) -> optimizer.
+        optimizer: of the training loop, a name in `OPTIMIZERS` or a factory (parameters, lr) -> optimizer.
+        rule: the optimizer whose steps are claimed, likewise; default the optimizer itself.
         schedule: the step sizes that are claimed; default 0.03 / sqrt(n).
         steps: n.
         batch_size: B.
@@ -94,56 +100,85 @@ def run_gates(
 
     Raises:
         ValueError: if there are fewer than two members, too few steps or replicates, an unknown optimizer, or
-            L C > 1 at the start for SGD.
+            L C > 1 at the start for SGD; if the training loop, the optimizer or the sampler fails; or if one of them,
+            or a hook, changes the model or the data.
     """
     plan = plan_of(steps, members, replicates, seed)
     say = progress or _silent
-    named = optimizer if isinstance(optimizer, str) else ""
-    rule = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+    claimed = optimizer if rule is None else rule
+    named = claimed if isinstance(claimed, str) else ""
+    used, claimed = (OPTIMIZERS[one] if isinstance(one, str) else one for one in (optimizer, claimed))
     law = law or _name(estimator)
     data = check_input(model, data)  # pyright: ignore[reportArgumentType]
     estimator, own_value = separated(estimator, model, objective, data)
     loss = Loss(model, estimator, objective)  # pyright: ignore[reportArgumentType]
     data = as_input(check_replicates(loss, data), like_parameters(model))
     require_finite(loss, data)
-    require_parts(rule, sampler, data, batch_size)
-    subject = Subject(model, estimator, objective, data, batch_size, rule, sampler, trainer)
-    say(Stage("looking for an exact reference"))
-    trusted = model if reference is None else reference
-    exact = exact_reference(trusted, objective, data)  # pyright: ignore[reportArgumentType]
-    if exact is not None and exact.kind == "quadrature" and exact.size > AFFORDED:
-        took = f"one keeps {exact.size:,} numbers, at most {AFFORDED:,} are afforded"
-        say(Stage("exact gradients", f"{took}; use fewer rows"))
-        exact = None
-    schedule = inverse_sqrt(0.03) if schedule is None else schedule
-    if named == "sgd" and exact is not None:
-        _require_small_steps(exact, model, schedule, steps)
-    if budget is not None:
-        plan = replace(plan, replicates=replicates_for(subject, budget, plan, exact, trusted))
-        say(Stage(f"{plan.replicates} gradients at each point for a resolution of {budget:g}"))
-    size, asked = sum(p.numel() for p in own_parameters(loss_of(subject)).values()), plan.replicates
-    plan = plan.held(size)
-    if plan.replicates < asked:
-        why = f"no more than {plan.replicates:,} of {size:,} numbers are drawn"
-        say(Stage(f"{asked - plan.replicates:,} of {asked:,} gradients at each point", why))
-    beside = closest_trusted(subject, trusted, plan)
-    run = watch_run(subject, schedule, exact, beside, plan, say)
-    if exact is not None and not run.diverged:
-        exact = replace(exact, error=max(map(exact.error_at, [run.like])))
-        if exact.error > INACCURATE:
-            why = f"the integral behind them is {exact.error:.1g} of a gradient off where the run went"
-            say(Stage("exact gradients", f"{why}; use smaller steps or a smaller beta"))
+    subject = Subject(model, estimator, objective, data, batch_size, claimed, sampler, trainer, used)
+    for one in [used] if claimed is used else [claimed, used]:
+        require_rule(one, data.device)
+    require_sampler(sampler, data, batch_size)
+    if not named and claimed is used:
+        why = "an optimizer of your own is held against itself alone; name the rule that it claims to be (--rule)"
+        say(Stage("optimizer step beside a known rule", why))
+    if reference is not None:
+        _require_parameters(model, reference)
+    with left_alone(model, data), explaining(model, "What is under test"):
+        say(Stage("looking for an exact reference"))
+        trusted = model if reference is None else reference
+        exact = exact_reference(trusted, objective, data)  # pyright: ignore[reportArgumentType]
+        if exact is not None and exact.kind == "quadrature" and exact.size > AFFORDED:
+            took = f"one keeps {exact.size:,} numbers, at most {AFFORDED:,} are afforded"
+            say(Stage("exact gradients", f"{took}; use fewer rows"))
             exact = None
-    if exact is None:
-        say(Stage("ledgers and envelopes", "they need an exact gradient, and there is none"))
-    case = Case(subject, run, plan, exact, trusted, beside, law, say)
-    return [
-        *of_every_step(case),
-        *of_replayed_steps(case),
-        *of_gradients_at_rest(case),
-        *of_reported_values(case, reported or own_value),
-        *of_the_path(case, schedule, named),
-    ]
+        schedule = inverse_sqrt(0.03) if schedule is None else schedule
+        if named == "sgd" and exact is not None:
+            _require_small_steps(exact, model, schedule, steps)
+        if budget is not None:
+            plan = replace(plan, replicates=replicates_for(subject, budget, plan, exact, trusted))
+            say(Stage(f"{plan.replicates} gradients at each point for a resolution of {budget:g}"))
+        size, asked = sum(p.numel() for p in own_parameters(loss_of(subject)).values()), plan.replicates
+        plan = plan.held(size)
+        if plan.replicates < asked:
+            why = f"no more than {plan.replicates:,} of {size:,} numbers are drawn"
+            say(Stage(f"{asked - plan.replicates:,} of {asked:,} gradients at each point", why))
+        beside = closest_trusted(subject, trusted, plan)
+        run = watch_run(subject, schedule, exact, beside, plan, say)
+        exact = _accurate(exact, run, say)
+        if exact is None:
+            say(Stage("ledgers and envelopes", "they need an exact gradient, and there is none"))
+        case = Case(subject, run, plan, exact, trusted, beside, law, say)
+        return [
+            *of_every_step(case),
+            *of_replayed_steps(case),
+            *of_gradients_at_rest(case),
+            *of_reported_values(case, reported or own_value),
+            *of_the_path(case, schedule, named),
+        ]
+
+
+def _accurate(exact: Reference | None, run: Run, say: StageCallback) -> Reference | None:
+    """The reference with its error where the run ended, or None where that is too large."""
+    if exact is None or run.diverged:
+        return exact
+    error = exact.error_at(run.like)
+    if error <= INACCURATE:
+        return replace(exact, error=error)
+    why = f"the integral behind them is {error:.1g} of a gradient off where the run went"
+    say(Stage("exact gradients", f"{why}; use smaller steps or a smaller beta"))
+    return None
+
+
+def _require_parameters(model: nn.Module, reference: nn.Module) -> None:
+    """Refuse a reference whose bound cannot be evaluated at the model's parameters."""
+    mine, theirs = ({n: tuple(p.shape) for n, p in one.named_parameters()} for one in (model, reference))
+    if mine != theirs:
+        name = next(n for n in [*mine, *theirs] if mine.get(n) != theirs.get(n))
+        one, other = (f"of shape {found[name]}" if name in found else "not there" for found in (mine, theirs))
+        raise ValueError(
+            f"The reference must have the model's parameters by name and shape: {name!r} is {one} in the model, and "
+            f"{other} in the reference."
+        )
 
 
 def _silent(stage: Stage) -> None:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from vaebench.gates import means, paired
 from vaebench.gates.at_rest import Draws, gradients_at_rest
+from vaebench.gates.planning import FEWEST_REPLICATES, MOST_REPLICATES, Plan
 from vaebench.gates.reference import Reference
-from vaebench.gates.running import FEWEST_REPLICATES, MOST_REPLICATES, Plan
 from vaebench.gates.subject import Subject
 from vaebench.gradients.estimators import (
     Estimator,

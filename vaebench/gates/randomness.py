@@ -144,12 +144,16 @@ def randomness(found: Randomness, uniform: bool) -> Verdict:
 
     Args:
         found: the sums.
-        uniform: whether minibatches are claimed to be drawn with replacement; else they are not looked at.
+        uniform: whether minibatches are claimed to be drawn with replacement; else examples may be drawn more evenly
+            and minibatches hold fewer of them twice, as where epochs are drawn, and the opposite alone counts.
 
     Returns:
         The verdict on the largest |z|.
     """
-    scores = found.noise_scores() | (found.batch_scores() if uniform else {})
+    batches = found.batch_scores()
+    if not uniform:
+        batches = {name: max(0.0, score) for name, score in batches.items()}
+    scores = found.noise_scores() | batches
     samples, _, latents = found.shape
     comparisons = len(scores) + 2 * (samples * latents - 1)
     threshold, repeated = two_sided(comparisons), found.repeated

@@ -12,16 +12,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import grad, grad_and_value, vmap
 
 from vaebench.gates.path import UNITS, Mismatch, Path, Watch, mismatch
 from vaebench.gates.randomness import Randomness
+from vaebench.gates.recorded import Recorded, loss_mismatch
 from vaebench.gates.reference import Reference, flat, unflatten
 from vaebench.gates.subject import Subject, loss_of
 from vaebench.gradients.loss import Loss, Parameters, loss_function
 from vaebench.measures.moments import CHUNK, fresh
 from vaebench.models import minibatch
-from vaebench.training.records import Step
+from vaebench.training.records import Checkpoint, Step
 
 BUFFER = 2**21  # numbers of steps that are held before they are looked at
 
@@ -34,6 +35,7 @@ class _Kept(NamedTuple):
     raw: Tensor
     after: Tensor
     mine: Tensor
+    losses: Tensor
     indices: Tensor
     noise: Tensor | None
 
@@ -50,7 +52,7 @@ class Recorder:
         watch: which steps.
         generator: of the independent gradients.
         worst: the largest mismatch with the claimed rule's step, once there is one.
-        replay: the largest mismatch with the estimator's own gradient, once there is one.
+        replay: the largest mismatch with the estimator's own gradient and loss, once there is one.
         randomness: what was seen of minibatches and noise.
         differences: of the gradients from the trusted ones, (n, S, p) by parts, and the steps' numbers.
     """
@@ -66,6 +68,7 @@ class Recorder:
     randomness: Randomness | None = None
     differences: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
     finite: bool = True
+    _recorded: Recorded = field(default_factory=Recorded)
     _buffer: list[_Kept] = field(default_factory=list)
     _rows: list[tuple[Tensor, ...]] = field(default_factory=list)
     _controls: list[tuple[Tensor, Tensor]] = field(default_factory=list)
@@ -85,14 +88,24 @@ class Recorder:
         self._mine.data.copy_(before)
         self._mine.grad = raw.clone()
         self._rule.step()
+        self._recorded.enter(step, raw)
         noise = None if step.noise is None else step.noise
-        kept = _Kept(
-            step.number, before, raw, flat(step.after).clone(), self._mine.detach().clone(), step.indices, noise
-        )
+        losses, mine = self._recorded.losses[-1], self._mine.detach().clone()
+        kept = _Kept(step.number, before, raw, flat(step.after).clone(), mine, losses, step.indices, noise)
         self._buffer.append(kept)
         held = before.numel() * 5 + (0 if noise is None else noise.numel())
         if len(self._buffer) * held >= BUFFER:
             self.flush()
+
+    @property
+    def told(self) -> int:
+        """How many steps were told."""
+        return len(self._recorded.losses)
+
+    def compare(self, checkpoint: Checkpoint) -> None:
+        """Hold what a checkpoint records against the steps that were told."""
+        found = self._recorded.compare(checkpoint)
+        self.replay = self.replay if found is None else _larger(self.replay, found)
 
     def flush(self) -> None:
         """Look at the steps that are buffered."""
@@ -126,26 +139,31 @@ class Recorder:
         if self.randomness is None:
             self.randomness = Randomness(len(self.subject.data), noise[0].shape)
         self.randomness.enter(numbers, indices, noise, members)
-        own = self._gradients(loss_of(self.subject), before, indices, noise)
+        own, values = self._gradients(loss_of(self.subject), before, indices, noise)
         allowed = UNITS * torch.finfo(raw.dtype).eps * own.abs().amax(1).double().clamp(min=1e-300)
         errors = ((raw - own).abs().amax(1) / allowed).view(-1, members).amax(1)
+        told = torch.stack([s.losses for s in steps])
+        errors = torch.maximum(errors, loss_mismatch(told, values.view(-1, members)).to(errors))
         worst = int(errors.argmax())
         self.replay = _larger(self.replay, Mismatch(float(errors[worst]), int(numbers[worst])))
         if self.trusted is not None:
-            aim = self._gradients(self.trusted, before, indices, self.trusted.own_part(noise))
+            aim, _ = self._gradients(self.trusted, before, indices, self.trusted.own_part(noise))
             off, shape = (raw - aim), (len(steps), members, -1)
             self.differences.append((numbers, off.view(shape), aim.view(shape)))
 
-    def _gradients(self, loss: Loss, before: Tensor, indices: Tensor, noise: Tensor) -> Tensor:
-        data, one = self.subject.data, vmap(grad(loss_function(loss)))
+    def _gradients(self, loss: Loss, before: Tensor, indices: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients (n, p) and losses (n,) of a loss at n points."""
+        data, one = self.subject.data, vmap(grad_and_value(loss_function(loss)))
         decoded = noise.shape[1] * indices[0].numel() * data[0].numel()
         rows = max(1, CHUNK // max(before.shape[1], noise[0].numel(), decoded))
         found = []
         for start in range(0, len(before), rows):
             part = slice(start, start + rows)
             x = minibatch(data, indices[part], before)
-            found.append(flat(one(unflatten(before[part], self._like), x, noise[part])))
-        return torch.cat(found)
+            gradients, losses = one(unflatten(before[part], self._like), x, noise[part])
+            found.append((flat(gradients), losses))
+        gradients, losses = (torch.cat(part) for part in zip(*found, strict=True))
+        return gradients, losses
 
     def _exact(self, steps: Sequence[_Kept]) -> None:
         if not steps:

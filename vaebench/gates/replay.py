@@ -23,6 +23,9 @@ LASTING = 50  # steps: a longer fault must not fall between replayed ones
 def replayed(found: Mismatch, longest: int, dtype: torch.dtype) -> Verdict:
     """The loop hands its optimizer the estimator's gradient, at the minibatch and the noise that it says it used.
 
+    The loss that it tells is the estimator's there too, and checkpoints record the losses and the squared norms of the
+    gradients that were told.
+
     Args:
         found: the largest mismatch.
         longest: a fault of so many successive steps cannot fall between the replayed ones.
@@ -33,8 +36,8 @@ def replayed(found: Mismatch, longest: int, dtype: torch.dtype) -> Verdict:
     """
     return judge(
         "replay",
-        "the gradient of a step is the estimator's at its parameters, minibatch and noise (statistic: difference in "
-        "units of rounding)",
+        "the gradient and the loss of a step, and what is recorded of them, are the estimator's at its parameters, "
+        "minibatch and noise (statistic: difference in units of rounding)",
         found.error,
         1.0,
         0.0,

@@ -1,6 +1,6 @@
 """What is under test: a training run, of whose parts nothing is assumed but their signatures."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.data.sampling import SamplerFactory, whole, with_replacement
+from vaebench.gates.parts import examined, failing, name_of
+from vaebench.gates.path import UNITS
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.gradients.noise import declared_noise, noise_shape
@@ -21,7 +23,7 @@ from vaebench.support.repeatable import preserved
 from vaebench.support.texts import shown
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OptimizerFactory
-from vaebench.training.records import Checkpoint
+from vaebench.training.records import Checkpoint, Step
 
 Trainer = Callable[..., Iterator[Checkpoint]]
 
@@ -36,9 +38,10 @@ class Subject:
         objective: the bound; its K, alpha and beta say which.
         data: (N, *event).
         batch_size: B.
-        rule: the optimizer that is claimed.
+        rule: the optimizer whose steps are claimed.
         sampler: of the minibatches.
         trainer: the training loop, with the signature of `vaebench.training.fleet.train`.
+        optimizer: what the loop is given; default the rule.
     """
 
     model: nn.Module
@@ -49,6 +52,74 @@ class Subject:
     rule: OptimizerFactory
     sampler: SamplerFactory = with_replacement
     trainer: Trainer = train
+    optimizer: OptimizerFactory | None = None
+
+    def checkpoints(
+        self,
+        schedule: Callable[[int], float],
+        steps: int,
+        batch_size: int,
+        seeds: Sequence[int],
+        marks: Sequence[int],
+        observe: Callable[[Step], None],
+    ) -> Iterator[Checkpoint]:
+        """Train with the loop under test; what it raises, or yields beside checkpoints, is refused in one sentence.
+
+        Args:
+            schedule: gamma_n.
+            steps: n.
+            batch_size: B.
+            seeds: of the members.
+            marks: steps at which to report.
+            observe: called after every step.
+
+        Yields:
+            The checkpoints.
+
+        Raises:
+            ValueError: if the loop raises, or yields something else than checkpoints.
+        """
+        name = f"The training loop {name_of(self.trainer)!r}"
+        with failing(name, self.model):
+            loop: object = self.trainer(
+                self.model, self.estimator, self.objective, self.data, self.optimizer or self.rule, schedule, steps,
+                batch_size, seeds, sampler=examined(self.sampler), checkpoints=marks, observe=observe,
+            )  # fmt: skip
+            if not isinstance(loop, Iterable):
+                raise ValueError(f"{name} must yield checkpoints as `train` does, got {shown(loop)}.")
+            for one in loop:
+                if not isinstance(one, Checkpoint):
+                    raise ValueError(f"{name} must yield checkpoints as `train` does, got {shown(one)}.")
+                yield one
+
+    def require_repeatable(self, seeds: Sequence[int]) -> None:
+        """Refuse a training loop whose gradients are not a function of its seeds: two steps of size zero, taken twice.
+
+        Args:
+            seeds: of two members or more.
+
+        Raises:
+            ValueError: if the second run has other gradients than the first, or the loop fails.
+        """
+
+        def gradients() -> list[Tensor]:
+            seen: list[Tensor] = []
+
+            def observe(step: Step) -> None:
+                seen.extend(g.detach().clone() for g in step.gradients.values())
+
+            for _ in self.checkpoints(lambda number: 0.0 * number, 2, self.batch_size, seeds, (0, 2), observe):
+                pass
+            return seen
+
+        first, second = gradients(), gradients()
+        units = UNITS * torch.finfo(next(self.model.parameters()).dtype).eps
+        same = len(first) == len(second) and all(map(partial(torch.allclose, rtol=units, atol=units), first, second))
+        if not same and all(bool(g.isfinite().all()) for g in first):
+            raise ValueError(
+                f"The training loop {name_of(self.trainer)!r} has other gradients when it is run again from the same "
+                "seeds; all that it draws must come from them, and it must remember no run."
+            )
 
     def at_parameters(self, parameters: Parameters) -> "Subject":
         """The same at other parameters, by their names in `Loss`."""
@@ -66,50 +137,6 @@ class Subject:
     def on_batch(self, x: Tensor) -> "Subject":
         """The same with one fixed batch: every law is conditional on x."""
         return replace(self, data=x, batch_size=len(x), sampler=whole)
-
-
-def checkpoints_of(trainer: Trainer, loop: object) -> Iterator[Checkpoint]:
-    """What a training loop under test yields, or one sentence if that is something else.
-
-    Args:
-        trainer: for its name.
-        loop: what it returned.
-
-    Yields:
-        The checkpoints.
-
-    Raises:
-        ValueError: if it returned no iterator of checkpoints.
-    """
-    name = getattr(trainer, "__name__", type(trainer).__name__)
-    if not isinstance(loop, Iterable):
-        raise ValueError(f"The training loop {name!r} must yield checkpoints as `train` does, got {shown(loop)}.")
-    for one in loop:
-        if not isinstance(one, Checkpoint):
-            raise ValueError(f"The training loop {name!r} must yield checkpoints as `train` does, got {shown(one)}.")
-        yield one
-
-
-def require_parts(rule: OptimizerFactory, sampler: SamplerFactory, data: Tensor, batch_size: int) -> None:
-    """Refuse an optimizer or a sampler that makes something else than its kind; each is called once.
-
-    Args:
-        rule: the optimizer that is claimed.
-        sampler: of the minibatches.
-        data: (N, *event).
-        batch_size: B.
-
-    Raises:
-        ValueError: that says which, and what it makes.
-    """
-    made: Any = rule([torch.zeros(2, 2, dtype=torch.float64, device=data.device)], 0.1)
-    if not (callable(getattr(made, "step", None)) and hasattr(made, "param_groups")):
-        raise ValueError(f"The optimizer must be made with step and param_groups, as torch's are, got {shown(made)}.")
-    draw: Any = sampler(len(data), batch_size, torch.Generator(device=data.device).manual_seed(0))
-    rows = draw(2) if callable(draw) else draw
-    if not (isinstance(rows, Tensor) and tuple(rows.shape) == (2, batch_size) and rows.dtype == torch.int64):
-        got = f"{rows.dtype} of shape {tuple(rows.shape)}" if isinstance(rows, Tensor) else shown(rows)
-        raise ValueError(f"The sampler must make a function n -> (n, B) = (2, {batch_size}) of int64 for 2, got {got}.")
 
 
 def separated(

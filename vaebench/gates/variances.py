@@ -1,7 +1,7 @@
 """Gates of the variance, without training: against the batch size, the samples, and independent draws."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -38,16 +38,29 @@ def _log_ratio(one: Moments, other: Moments, names: Sequence[str] | None = None)
     return found._replace(error=error, skewness=found.skewness * (found.error / error) ** 3 if error > 0 else 0.0)
 
 
-def variance_in_batch(small: Moments, large: Moments, factor: float) -> Verdict:
+def without_repetition(rows: int, batch_size: int) -> float:
+    """The log of (N - B) / (N - 1), by which the variance is smaller, at most, if no minibatch holds a row twice.
+
+    Returns:
+        The logarithm, at most 0; minus infinity where a minibatch holds all rows.
+
+    >>> round(without_repetition(9, 5), 4)  # 1 / 2
+    -0.6931
+    """
+    return min(0.0, math.log((rows - batch_size) / (rows - 1))) if rows > batch_size else -math.inf
+
+
+def variance_in_batch(small: Moments, large: Moments, factor: float, steeper: float = 0.0) -> Verdict:
     """The trace variance of the gradient falls as 1/B, exactly: examples and their noise are independent.
 
     Args:
         small: moments of gradients from minibatches of B.
         large: moments of gradients from minibatches of `factor` B.
         factor: of the batch sizes.
+        steeper: how far below -1 the slope may be, for minibatches that may hold no example twice.
 
     Returns:
-        The verdict on the slope's distance from -1.
+        The verdict on the slope's distance from -1, or from what lies between -1 and that.
     """
     fall, run = _log_ratio(large, small), math.log(factor)
     slope, error = fall.value / run, fall.error / run
@@ -56,7 +69,7 @@ def variance_in_batch(small: Moments, large: Moments, factor: float) -> Verdict:
     return judge(
         "variance in B",
         "the gradient's variance falls as 1/B (statistic: distance of the slope from -1)",
-        abs(slope + 1),
+        max(slope + 1, -(slope + 1) - steeper),
         SLOPE + threshold * error,
         LEVEL,
         {"slope": slope, "error": error, "factor": factor},
@@ -66,7 +79,9 @@ def variance_in_batch(small: Moments, large: Moments, factor: float) -> Verdict:
     )
 
 
-def independent_draws(loop: dict[int, Moments], fresh: Moments, size: int) -> Verdict:
+def independent_draws(
+    loop: dict[int, Moments], fresh: Moments, size: int, smaller: Mapping[int, float] | None = None
+) -> Verdict:
     """The loop's gradients vary as those of minibatches and noise drawn afresh, outside the loop.
 
     Of rows that are independent, and of separate surrogates, the variance falls as 1/B exactly, so that fresh
@@ -76,6 +91,8 @@ def independent_draws(loop: dict[int, Moments], fresh: Moments, size: int) -> Ve
         loop: moments of the loop's gradients by batch size.
         fresh: moments of gradients of minibatches drawn with replacement, and of noise, at the same parameters.
         size: their batch size.
+        smaller: by batch size, how far below 0 the difference of log variance may be, for minibatches that may hold
+            no example twice; default 0.
 
     Returns:
         The verdict on the largest |t| of the differences of log variance, less what skewness explains.
@@ -86,6 +103,8 @@ def independent_draws(loop: dict[int, Moments], fresh: Moments, size: int) -> Ve
     for batch_size, mine in loop.items():
         off = _log_ratio(mine, fresh)
         off = off._replace(value=off.value + math.log(batch_size / size))
+        if off.value < 0:
+            off = off._replace(value=min(0.0, off.value + (smaller or {}).get(batch_size, 0.0)))
         scores[batch_size] = off.score()
         found.append(detectable(reach(threshold, off.skewness, 1), freedom) * off.error)
     worst = max(scores, key=scores.__getitem__)

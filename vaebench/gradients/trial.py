@@ -38,7 +38,7 @@ def tried(loss: Loss, data: Any) -> Tried:
         The data, to be given in their place.
     """
     data = check_gradient(loss, data)
-    require_differentiable(loss, *_few(loss, data), OVER_DRAWS)
+    require_differentiable(loss, *few_rows(loss, data), OVER_DRAWS)
     return Tried(loss, data)
 
 
@@ -64,7 +64,7 @@ def check_loss(loss: Loss, data: Any) -> Tensor:
             f"The model must be a torch module with latents, posterior and likelihood, got a {type(model).__name__}."
         )
     data = check_input(model, data)
-    x, noise = _few(loss, data)
+    x, noise = few_rows(loss, data)
     name = estimator_name(loss.estimator)
     normal = noise[:FEW, :, : model.latents]
     require_repeatable(model, lambda: _values(model, x, normal), f"The model ({type(model).__name__})")
@@ -83,7 +83,7 @@ def check_gradient(loss: Loss, data: Any) -> Tensor:
     """
     data = check_loss(loss, data)
     require_trainable(loss)
-    require_differentiable(loss, *_few(loss, data))
+    require_differentiable(loss, *few_rows(loss, data))
     return data
 
 
@@ -103,21 +103,8 @@ def check_replicates(loss: Loss, data: Any) -> Tensor:
     data = check_gradient(loss, data)
     assert isinstance(loss.model, nn.Module)
     copy_of(loss.model)
-    require_differentiable(loss, *_few(loss, data), OVER_DRAWS)
+    require_differentiable(loss, *few_rows(loss, data), OVER_DRAWS)
     return data
-
-
-def require_finite(loss: Loss, data: Tensor) -> None:
-    """Refuse a loss whose gradient at its own parameters, at a few rows, has no finite fourth moment: no test has."""
-    x, noise = _few(loss, data)
-    with preserved(loss), torch.enable_grad():
-        found = grad(loss_function(loss))(own_parameters(loss), x, noise)
-    for name, gradient in found.items():
-        if not (largest := gradient.double().abs().max()).pow(4).isfinite():
-            raise ValueError(
-                f"The gradient of {name.removeprefix('model.')!r} by {estimator_name(loss.estimator).lower()} is "
-                f"{float(largest):.2g} at the start, too large to be judged; mend the model, or use a smaller beta."
-            )
 
 
 def require_differentiable(
@@ -157,7 +144,7 @@ def require_trainable(loss: Loss) -> None:
         )
 
 
-def _few(loss: Loss, data: Tensor) -> tuple[Tensor, Tensor]:
+def few_rows(loss: Loss, data: Tensor) -> tuple[Tensor, Tensor]:
     """A few rows, of a number that is not K, and noise for them: normal quantiles, for nothing may be drawn."""
     like, samples = like_parameters(loss), loss.objective.samples
     rows = 3 if samples == 2 else 2

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from vaebench.gradients.estimators import Estimator, pathwise
 from vaebench.gradients.loss import Loss, Parameters, Tried, function_of_parameters, loss_function, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_loss
+from vaebench.gradients.trial import check_loss, estimator_name
 from vaebench.models import LatentModel, as_input
 from vaebench.support.checks import positive_integer
-from vaebench.support.layers import like_parameters
+from vaebench.support.layers import explaining, like_parameters
+from vaebench.support.repeatable import left_alone
 from vaebench.support.statistics import Estimate
 
 ROWS = 64  # examples at once
@@ -55,7 +56,7 @@ def bound_draws(
     every, value, like = check_loss(loss, data), loss_function(loss), like_parameters(loss)
     parameters = own_parameters(loss) if parameters is None else parameters
     totals = torch.zeros(draws, dtype=torch.float64, device=generator.device)
-    with torch.no_grad():
+    with left_alone(loss), explaining(loss, estimator_name(loss.estimator)), torch.no_grad():
         for draw in range(draws):
             for rows in every.split(batch_size):
                 x = as_input(rows, like)
@@ -96,7 +97,7 @@ def log_likelihood(
     parameters = own_parameters(loss) if parameters is None else parameters
     log_weights, like = function_of_parameters(_LogWeights(loss.model)), like_parameters(loss)
     total, variance = 0.0, 0.0
-    with torch.no_grad():
+    with left_alone(loss), explaining(loss, "The model"), torch.no_grad():
         for rows in data.split(ROWS):
             x = as_input(rows, like)
             first = second = x.new_full((len(x),), -math.inf, dtype=torch.float64)

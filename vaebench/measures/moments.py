@@ -20,7 +20,7 @@ from vaebench.gradients.trial import FEW, OVER_DRAWS, check_loss, require_differ
 from vaebench.models import as_input, check_input, minibatch
 from vaebench.support.checks import positive_integer
 from vaebench.support.layers import explaining, like_parameters
-from vaebench.support.repeatable import preserved
+from vaebench.support.repeatable import left_alone, preserved
 
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
 CHUNK = 2**20  # numbers in gradients taken at once under vmap
@@ -133,16 +133,17 @@ def gradients(
     one = grad(loss_function(loss))
     many = vmap(one, in_dims=(None, 0, 0))
     tried = draws.tried is not None and draws.tried.of(loss)
-    for x, noise in draws.few_at_a_time(count, sum(p.numel() for p in parameters.values())):
-        if not tried:
-            require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW], OVER_DRAWS)
-            tried = True
-        with explaining(loss, "The loss"):
-            if len(x) == 1:
-                found = {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}
-            else:
-                found = many(parameters, x, noise)
-        yield found
+    with left_alone(loss):
+        for x, noise in draws.few_at_a_time(count, sum(p.numel() for p in parameters.values())):
+            if not tried:
+                require_differentiable(loss, x[0, :FEW], noise[0, :, :FEW], OVER_DRAWS)
+                tried = True
+            with explaining(loss, "The loss"):
+                if len(x) == 1:
+                    found = {name: g.unsqueeze(0) for name, g in one(parameters, x[0], noise[0]).items()}
+                else:
+                    found = many(parameters, x, noise)
+            yield found
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from vaebench.models.protocol import LatentModel
 from vaebench.support.layers import explaining, like_parameters, require_fixed_layers
 from vaebench.support.repeatable import preserved
 
+MOST_NUMBERS = 10**10  # of a data set, however little memory a tensor of equal rows takes
+
 
 def as_input(x: Tensor, like: Tensor) -> Tensor:
     """Data as a model takes them: bytes become pixels in [0, 1], in the dtype and on the device of a parameter."""
@@ -74,21 +76,65 @@ def as_table(x: Any) -> Tensor:
     Raises:
         ValueError: if it holds something else than real numbers, or labels beside them.
     """
-    frame = hasattr(x, "to_numpy") and hasattr(x, "columns")
-    if frame:
-        words = [str(name) for name, kind in x.dtypes.items() if kind.kind not in "biuf"]
-        if words:
-            raise ValueError(f"Column {words[0]!r} of x holds no numbers; leave it out or encode it first.")
-        x = x.to_numpy()
+    if hasattr(x, "to_numpy") and hasattr(x, "columns"):
+        x = _from_frame(x)
     if isinstance(x, np.ndarray):
+        _require_readable(x.size)
         x = _from_array(x)
     if not isinstance(x, Tensor):
         raise ValueError(f"x must be one tensor (N, *event) of examples without labels, got {_named(x)}.")
-    if x.layout != torch.strided or x.is_quantized or x.is_complex() or x.is_meta:
-        kind = "complex" if x.is_complex() else "on the meta device" if x.is_meta else "sparse or quantized"
+    try:
+        return _plain(x)
+    except RuntimeError as broken:  # of a tensor of another kind, which torch does not read everywhere
+        raise ValueError(
+            f"x must be a dense tensor of real numbers, got a {type(x).__name__} that cannot be read "
+            f"({(str(broken).splitlines() or [''])[0][:100].rstrip('.')}); convert it first."
+        ) from broken
+
+
+def _plain(x: Tensor) -> Tensor:
+    if x.is_nested or x.layout != torch.strided or x.is_quantized or x.is_complex() or x.is_meta:
+        kind = "complex" if x.is_complex() else "on the meta device" if x.is_meta else "sparse, nested or quantized"
         raise ValueError(f"x must be a dense tensor of real numbers, got one that is {kind}; convert it first.")
+    _require_readable(x.numel())
     x = x.detach().as_subclass(Tensor)
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        x = x.clone()  # no gradient passes through what was made in inference mode
+    x[:1].flatten()[:1].tolist()  # a tensor without values has none to show
     return x.to(torch.uint8).float() if x.dtype == torch.bool else x
+
+
+def _require_readable(count: int) -> None:
+    if count > MOST_NUMBERS:
+        raise ValueError(f"x has {count:,} numbers, and at most {MOST_NUMBERS:,} are read; use fewer rows.")
+
+
+def _from_frame(frame: Any) -> Any:
+    """The table of a data frame whose columns are numbers, none of them missing; nothing is rounded."""
+    if not (hasattr(frame.dtypes, "items") and hasattr(frame, "iloc")):
+        return frame.to_numpy()
+    columns = []
+    for place, (name, kind) in enumerate(frame.dtypes.items()):
+        if kind.kind not in "biuf":
+            raise ValueError(f"Column {str(name)!r} of x holds no numbers; leave it out or encode it first.")
+        column = frame.iloc[:, place]
+        if missing := int(column.isna().sum()):
+            raise ValueError(f"Column {str(name)!r} of x holds {missing} NaN or missing value(s); mend them first.")
+        columns.append(
+            column.to_numpy(dtype=getattr(kind, "numpy_dtype", kind if isinstance(kind, np.dtype) else None))
+        )
+    if not columns:
+        return frame.to_numpy()
+    joint = np.result_type(*columns)
+    for name, column in zip(frame.columns, columns, strict=True):
+        with np.errstate(invalid="ignore"):
+            same = column.astype(joint).astype(column.dtype) == column
+        if not same.all():
+            raise ValueError(
+                f"Column {str(name)!r} of x is {column.dtype}, and beside the others it would be {joint}, which would "
+                f"round {int((~same).sum())} of {len(same)} values; convert the columns first."
+            )
+    return np.stack([column.astype(joint) for column in columns], 1)
 
 
 def _from_array(x: np.ndarray) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 from vaebench.support.texts import escaped, shown
 
+LARGEST_FILE = 2**32  # bytes
 LARGEST_JSON = 2**26  # bytes
 DEEPEST_JSON = 60  # objects and lists within each other
 
@@ -25,6 +26,22 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path) -> bytes:
+    """All bytes of a file.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        ValueError: if a directory, a pipe or a device is in its place, or it has more than 4 GiB.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is a directory, a pipe or a device, not a file.")
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise ValueError(f"{path} has {size:,} bytes, and at most {LARGEST_FILE:,} are read.")
+    return path.read_bytes()
 
 
 def read_json(path: Path) -> Any:

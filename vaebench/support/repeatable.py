@@ -106,6 +106,12 @@ class _State(NamedTuple):
 
     def restore(self) -> None:
         """Bring everything back, bit for bit."""
+        self.restore_model()
+        for setting in (*self.sources, *self.settings):
+            setting.restore()
+
+    def restore_model(self) -> None:
+        """Bring the module back, bit for bit; generators go on from where they are."""
         for attributes in self.attributes:
             attributes.restore()
         with torch.no_grad():
@@ -117,8 +123,6 @@ class _State(NamedTuple):
             for _, _, one, copy in self.held:
                 if not _equal(one, copy):
                     one[...] = copy
-        for setting in (*self.sources, *self.settings):
-            setting.restore()
 
 
 def _own(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -168,6 +172,39 @@ def preserved(model: nn.Module) -> Iterator[_State]:
         yield state
     finally:
         state.restore()
+
+
+@contextmanager
+def left_alone(model: nn.Module, data: Tensor | None = None) -> Iterator[None]:
+    """Refuse what changes a model or its data within, in whatever call; both are put back.
+
+    A call on other parameters, or on a copy of a model, still reaches the caller's own where a hook or a closure holds
+    it. Generators go on from where they are.
+
+    Args:
+        model: the caller's.
+        data: the caller's; None where nobody else is given them.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ValueError: that names what was changed, once the code within is done.
+    """
+    state, kept = _State.of(model), None if data is None else data.clone()
+    changed, same = None, True
+    try:
+        yield
+        changed = state.changed()
+    finally:
+        state.restore_model()
+        if data is not None and kept is not None and not (same := _same(data, kept)):
+            data.copy_(kept)
+    by = "a hook, a closure or other code that is called holds; it was put back, work on a copy"
+    if changed:
+        raise ValueError(f"{changed[1]!r} of {_lowered(describe(model, changed[0]))} was changed, which {by}.")
+    if not same:
+        raise ValueError(f"The data were changed, which {by}.")
 
 
 def require_repeatable(model: nn.Module, call: Callable[[], Tensor], name: str) -> Tensor:

@@ -18,9 +18,9 @@ from vaebench.data.sampling import SamplerFactory, Stream, block_length, joint_d
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_gradient
+from vaebench.gradients.trial import check_gradient, estimator_name
 from vaebench.models import minibatch
-from vaebench.support.layers import like_parameters
+from vaebench.support.layers import explaining, like_parameters
 from vaebench.support.seeding import KEPT
 from vaebench.training.optimizers import OptimizerFactory, check_elementwise
 from vaebench.training.records import Checkpoint, State, Step, divergences, geometric
@@ -93,7 +93,7 @@ def train(
     done = start.step if start else 0
     taker = step_taker(losses[0], rule, compiler)
     draws = joint_draws(streams, steps - done)
-    moves = _moves(taker, parameters, rule, schedule, data, draws, observe, done)
+    moves = _moves(losses[0], taker, parameters, rule, schedule, data, draws, observe, done)
     live = State(done, parameters, losses[0], data, tuple(seeds))
     block = block_length(streams[0])
 
@@ -122,6 +122,7 @@ def _streams(loss: Loss, data: Tensor, batch_size: int, sampler: SamplerFactory,
 
 
 def _moves(
+    loss: Loss,
     take: StepTaker,
     parameters: Parameters,
     optimizer: Optimizer,
@@ -138,7 +139,8 @@ def _moves(
         for group in optimizer.param_groups:
             group["lr"] = gamma
         before = _copy(parameters) if observe else {}
-        gradients, (losses, squares) = take(parameters, x, noise)
+        with explaining(loss, estimator_name(loss.estimator)):
+            gradients, (losses, squares) = take(parameters, x, noise)
         if observe:
             after = {name: stacked.detach() for name, stacked in parameters.items()}
             observe(Step(number, gamma, before, after, gradients, losses, indices, noise))

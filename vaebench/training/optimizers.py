@@ -101,7 +101,12 @@ def _like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 def check_elementwise(optimizer: OptimizerFactory) -> None:
-    """Refuse an optimizer that mixes members of a fleet: one's step must not change with another's gradient."""
+    """Refuse an optimizer whose steps are not each member's own, of the gradients that it was given alone.
+
+    Raises:
+        ValueError: if two optimizers of equal gradients step otherwise, or one member's step changes with another's
+            gradient.
+    """
 
     def first_member(other: float) -> Tensor:
         stacked = [torch.zeros(shape, dtype=torch.float64, device="cpu") for shape in ((2, 2), (2,))]
@@ -113,7 +118,13 @@ def check_elementwise(optimizer: OptimizerFactory) -> None:
             rule.step()
         return torch.cat([tensor[0].flatten() for tensor in stacked])
 
-    if not torch.equal(first_member(0.0), first_member(1e30)):
+    alone = first_member(0.0)
+    if not torch.equal(alone, first_member(0.0)):
+        raise ValueError(
+            "The optimizer steps otherwise when it is made again and given the same gradients: it draws random "
+            "numbers, or keeps state outside of itself; keep it in the optimizer's own state."
+        )
+    if not torch.equal(alone, first_member(1e30)):
         raise ValueError(
             "The optimizer lets one member's gradient change another's step, as clipping by the global norm does; "
             "use an elementwise optimizer, or train one seed per fleet."

@@ -70,7 +70,7 @@ def judge_box(claim: Claim, x: np.ndarray, tiles: int, count: int, seeds: Seeds)
             own, trusted = (moments(one, start, batch, seeds(few)) for one in (claim.box, claim.trusted))
             pairs[len(batch)] = own, trusted
         if claim.whole:
-            verdicts.append(variance_in_batch(*(own for own, _ in pairs.values()), TILES))
+            verdicts.append(variance_in_batch(pairs[len(x)][0], pairs[TILES * len(x)][0], TILES))
         else:
             left_out.append("your model: the fall of the variance as 1/B: it takes as many rows, however many x has")
     except ValueError as refusal:

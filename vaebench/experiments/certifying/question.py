@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from vaebench.data import linear_gaussian
+from vaebench.experiments.limits import require_rows
 from vaebench.gradients import (
     ESTIMATORS,
     Estimator,
@@ -184,6 +185,7 @@ def ask(
         seed,
         LEVELS[level],
     )
+    require_rows(question.batch_size, len(question.data))
     _require_gradient(question)
     return question
 
