@@ -112,7 +112,9 @@ class History:
         where = repository or self.folder
         asked = [sys.executable, "-m", "asv", "publish", "--no-pull"]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        return subprocess.run(asked, cwd=where, env=environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            asked, cwd=where, env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
 
     def readings(self):
         listed = json.loads((self.results / "benchmarks.json").read_text())

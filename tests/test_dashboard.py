@@ -82,7 +82,7 @@ def test_assets_are_the_ones_that_the_notice_names():
 
 def test_reports_are_copied_and_those_in_markdown_become_pages(tmp_path):
     written = tmp_path / "reports"
-    for folder in ("peers", "findings", "history/compare", "history/machine", "../docs/certificates/mine", "../site"):
+    for folder in ("peers", "findings", "history/compare", "history/machine", "certificates/mine", "../site"):
         (written / folder).mkdir(parents=True)
     (written / "peers/README.md").write_text(
         "# Peers, `ours`\n\n![cost](cost.svg)\n\n| a |\n|---|\n| 1 |\n\n[all](../FINDINGS.md#one) <script>x</script>\n"
@@ -94,7 +94,7 @@ def test_reports_are_copied_and_those_in_markdown_become_pages(tmp_path):
     (written / "index.html").write_text("<title>All reports</title>")
     (written / "history/compare/README.md").write_text("# Errors of comparisons\n")
     (written / "history/machine/machine.json").write_text("{}")
-    (tmp_path / "docs/certificates/mine/index.html").write_text("<title>mine is certified</title>")
+    (written / "certificates/mine/index.html").write_text("<title>mine is certified</title>")
     (tmp_path / "site/index.html").write_text("<title>Home</title>")
     site = written / "html"
     site.mkdir()
@@ -121,8 +121,7 @@ def test_reports_are_copied_and_those_in_markdown_become_pages(tmp_path):
 
 
 def test_every_link_of_the_published_reports_leads_to_a_file_and_a_heading(tmp_path):
-    for folder in ("reports", "docs/certificates"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("html"))
+    shutil.copytree(ROOT / "reports", tmp_path / "reports", ignore=shutil.ignore_patterns("html"))
     site = tmp_path / "html"
     site.mkdir()
     (site / "index.html").write_text("<title>Overview</title>")
