@@ -59,7 +59,7 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def on_post_build(config: MkDocsConfig) -> None:
     """Keep what pages offer to download as it was written."""
-    for kept in (ROOT / "reports").glob("certificates/*/certificate.md"):
+    for kept in (ROOT / "reports").glob("certificates/*/certificate.*"):
         shutil.copy(kept, Path(config.site_dir, kept.relative_to(ROOT)))
 
 
