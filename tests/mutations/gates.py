@@ -1,6 +1,6 @@
 """Mutations of the gates."""
 
-from tests.mutations.mutation import DRAWN, GATES, POWER, REPLAY, VERDICT, WALKING, G, Mutation
+from tests.mutations.mutation import DRAWN, GATES, POWER, REPLAY, SKEWNESS, VERDICT, WALKING, G, Mutation
 
 MUTATIONS = (
     Mutation(VERDICT, "LEVEL = 2e-5", "LEVEL = 2e-4", f"{GATES} -k hand"),
@@ -13,20 +13,24 @@ MUTATIONS = (
     Mutation(WALKING, "two_sided(len(lags) + 2)", "two_sided(len(lags))", f"{POWER} -k successive"),
     Mutation(WALKING, "LAGS = 512", "LAGS = 256", f"{POWER} -k successive"),
     Mutation(WALKING, "min(n // 2, LAGS)", "min(n // 4, LAGS)", f"{POWER} -k successive"),
-    Mutation(WALKING, "total[1].sqrt()", "total[1]", f"{GATES} -k lags"),
+    Mutation(
+        WALKING, "scores_from(sums, squares, cubes", "scores_from(sums, squares.square(), cubes", f"{GATES} -k lags"
+    ),
     Mutation(WALKING, "first + start[:, None] + lag < n", "start[:, None] + lag < width", f"{GATES} -k lags"),
-    Mutation(WALKING, "found = detectable(threshold) * terms", "found = threshold * terms", f"{POWER} -k ledger"),
-    Mutation(WALKING, "(count * (count - 1))", "count", f"{POWER} -k members"),
+    Mutation(
+        WALKING, "found = errors_found(threshold, terms) * terms", "found = threshold * terms", f"{POWER} -k ledger"
+    ),
+    Mutation(WALKING, "noise) / (count / 2)", "noise) / count", f"{POWER} -k members"),
     Mutation(
         WALKING,
-        "noise.sum(1).square().sum(-1) - noise",
-        "noise.sum(1).square().sum(-1) - 0 * noise",
+        "(noise.cumsum(1) - noise) * noise",
+        "noise.cumsum(1) * noise",
         f"{POWER} -k members",
     ),
     Mutation(
         WALKING,
-        "smallest=detectable(threshold) / len(noise) ** 0.5",
-        "smallest=detectable(threshold) / len(noise)",
+        "errors_found(threshold, noise).max()) / len(noise) ** 0.5",
+        "errors_found(threshold, noise).max()) / len(noise)",
         f"{POWER} -k noise_mean",
     ),
     Mutation(
@@ -61,8 +65,8 @@ MUTATIONS = (
     Mutation(f"{G}path.py", "ROUNDING = 1e-6", "ROUNDING = 1e-4", f"{GATES} -k rounding"),
     Mutation(REPLAY, "STRETCH = 50", "STRETCH = 400", f"{POWER} -k fifty"),
     Mutation(REPLAY, "LASTING = 50", "LASTING = 500", f"{POWER} -k leave_no_room"),
-    Mutation(REPLAY, "- trusted) / (members - 1)", ") / members", f"{POWER} -k paired_ledger"),
-    Mutation(REPLAY, "detectable(threshold) * along", "along", f"{POWER} -k paired_ledger"),
+    Mutation(REPLAY, "starts = (ends - window)", "starts = (ends - 2 * window)", f"{POWER} -k paired_ledger"),
+    Mutation(REPLAY, "errors_found(threshold, along) * along", "along", f"{POWER} -k paired_ledger"),
     Mutation(DRAWN, "math.sqrt(2 / found.numbers)", "math.sqrt(1 / found.numbers)", f"{POWER} -k claimed"),
     Mutation(DRAWN, "math.inf if repeated else", "", f"{POWER} -k periodic"),
     Mutation(DRAWN, "pairs * (1 - 1 / self.size)", "pairs * self.size", f"{POWER} -k repetition"),
@@ -71,12 +75,10 @@ MUTATIONS = (
     Mutation(DRAWN, "math.comb(self.shape[1], 2)", "self.shape[1]", f"{POWER} -k pairs"),
     Mutation(DRAWN, "len(seen) - len(seen.unique(dim=0))", "0", f"{POWER} -k drawn"),
     Mutation(f"{G}running.py", "if seed not in given:", "if True:", "tests/test_seeding.py"),
-    Mutation(
-        f"{G}variances.py",
-        "math.hypot(low[1], high[1]) / math.log(factor)",
-        "math.hypot(low[1], high[1])",
-        f"{POWER} -k slope",
-    ),
-    Mutation(f"{G}variances.py", "two_sided(len(scores))", "two_sided(1)", f"{POWER} -k fresh"),
+    Mutation(f"{G}variances.py", "fall.error / run\n    freedom", "fall.error\n    freedom", f"{POWER} -k slope"),
+    Mutation(f"{G}variances.py", "two_sided(len(loop), freedom)", "two_sided(1, freedom)", f"{POWER} -k fresh"),
+    Mutation(f"{G}variances.py", "high.less(low, least)\n", "high.less(low, most)\n", f"{SKEWNESS} -k ratio"),
+    Mutation(f"{G}sums.py", "cubes - 3 * mean", "cubes - 2 * mean", f"{POWER} -k sums"),
+    Mutation(REPLAY, "sums[ends] - sums[starts]", "sums[ends + 1] - sums[starts]", f"{POWER} -k weights"),
     Mutation(f"{G}choices.py", "one is not subject.estimator", "one is subject.estimator", f"{POWER} -k itself"),
 )

@@ -21,6 +21,7 @@ class Mutation(NamedTuple):
 
 G, S, M, T, E, R = (f"vaebench/{room}/" for room in ("gates", "support", "measures", "theory", "experiments", "report"))
 POWER, GATES, PROBES = "tests/test_gate_power.py", "tests/test_gates.py", "tests/test_probes.py"
+SKEWNESS = "tests/test_skewness.py"
 SUMMARY, LEDGER, STATISTICS = "tests/test_summary.py", "tests/theory/test_ledger.py", "tests/test_statistics.py"
 ENVELOPES, PREDICTIONS, SAMPLING = (
     "tests/theory/test_envelopes.py",

@@ -11,6 +11,7 @@ from tests.mutations.mutation import (
     PROBES,
     RECORDS,
     SAMPLING,
+    SKEWNESS,
     STATISTICS,
     SUMMARY,
     E,
@@ -22,12 +23,20 @@ from tests.mutations.mutation import (
 )
 
 MUTATIONS = (
-    Mutation(f"{S}statistics.py", "len(samples) - 1, tolerance", "len(samples), tolerance", STATISTICS),
     Mutation(
-        f"{S}statistics.py", "freedom - rank + 1) / (freedom * rank)", "freedom - rank + 1) / freedom", STATISTICS
+        f"{S}statistics.py", "(size * (difference @ direction))", "((size - 1) * (difference @ direction))", STATISTICS
+    ),
+    Mutation(f"{S}statistics.py", "third += sign * off", "third += 0 * off", f"{SKEWNESS} -k hotelling"),
+    Mutation(f"{S}skewness.py", "SHORTFALL = 4 / 3", "SHORTFALL = 1.0", f"{SKEWNESS} -k hand"),
+    Mutation(f"{S}skewness.py", "self.skewness - 1.5 * relative", "self.skewness", f"{SKEWNESS} -k logarithm"),
+    Mutation(
+        f"{S}statistics.py",
+        "(size - rank) / ((size - 1) * rank)\n    return MeanTest",
+        "(size - rank) / (size - 1)\n    return MeanTest",
+        STATISTICS,
     ),
     Mutation(f"{S}statistics.py", "size = min(len(first), len(second))", "size = len(first) + len(second)", STATISTICS),
-    Mutation(f"{S}statistics.py", "1 - power, critical", "power, critical", f"{POWER} -k shift"),
+    Mutation(f"{S}statistics.py", "1 - power, needed", "power, needed", f"{POWER} -k shift"),
     Mutation(f"{S}statistics.py", "(1 + level) / 2", "level", f"--doctest-modules {S}statistics.py"),
     Mutation(f"{M}moments.py", "(groups * (groups - 3))", "(groups * groups)", f"{PROBES} -k covariance"),
     Mutation(f"{M}moments.py", "(len(spread) - 1) * spread", "spread", PROBES),

@@ -58,7 +58,9 @@ def of_replayed_steps(case: Case) -> list[Verdict]:
     """Whether the loop used the estimator's own gradients, fresh minibatches and fresh noise."""
     run = case.run
     if run.replay is None or run.randomness is None:
-        case.say(Stage("replay and randomness", "the training loop does not say what noise it drew"))
+        silent = "the training loop does not say what noise it drew"
+        why = silent if run.finite else "no step before the run diverged was replayed"
+        case.say(Stage("replay and randomness", why))
         return []
     verdicts = [
         replay.replayed(run.replay, run.longest, next(iter(run.like.values())).dtype),

@@ -33,6 +33,11 @@ class Draws:
         return cls({name: torch.cat([part[name] for part in parts]) for name in parts[0]})
 
     @property
+    def count(self) -> int:
+        """R."""
+        return len(next(iter(self.gradients.values())))
+
+    @property
     def flat(self) -> Tensor:
         """Side by side, (R, p)."""
         return torch.cat([g.reshape(len(g), -1) for g in self.gradients.values()], 1).double()
@@ -44,7 +49,7 @@ class Draws:
 
     def moments(self) -> Moments:
         """For the probes."""
-        gathering = moments_of(self.gradients, len(next(iter(self.gradients.values()))))
+        gathering = moments_of(self.gradients, self.count)
         gathering.add(self.gradients)
         return gathering.moments()
 

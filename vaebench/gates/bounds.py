@@ -40,7 +40,7 @@ class Curvature(NamedTuple):
 
 
 def curvature(path: Path, reference: Reference, like: Parameters) -> Curvature:
-    """The curvature met on the prefix of a path; of all members where Hessians are cheap, else of the first two.
+    """The curvature met on the prefix of a path: all members' Hessians where they are cheap, else tops of two members'.
 
     Args:
         path: with a prefix of n >= 2 steps.
@@ -52,15 +52,15 @@ def curvature(path: Path, reference: Reference, like: Parameters) -> Curvature:
     """
     n = path.prefix
     points = torch.cat([path.before[:n], path.end.unsqueeze(0)])
-    cheap = reference.kind == "closed form" and points.shape[-1] <= DENSE
-    marks = geometric(n, 8 if cheap else 2)
-    if cheap:
-        marks = tuple(sorted({*marks, *range(0, n, max(25, n // 25))}))
-    chosen = points[list(marks)] if cheap else points[list(marks), :2]
+    if reference.kind != "closed form" or points.shape[-1] > DENSE:
+        marks = geometric(n, 2)
+        chosen = points[list(marks), :2].flatten(0, 1)
+        top = SAFETY * reference.top_curvatures(unflatten(chosen, like)).max()
+        return Curvature(top.expand(n, 1), marks, points.new_zeros(len(marks), 0))
+    marks = tuple(sorted({*geometric(n, 8), *range(0, n, max(25, n // 25))}))
+    chosen = points[list(marks)]
     found = reference.hessians(unflatten(chosen.flatten(0, 1), like)).unflatten(0, chosen.shape[:2])
     top = torch.linalg.eigvalsh(found)[..., -1]
-    if not cheap:
-        return Curvature((SAFETY * top.max()).expand(n, 1), marks, found[:, :0])
     segment = _segments(n, marks) - 1
     return Curvature(torch.maximum(top[segment], top[segment + 1]), marks, found)
 

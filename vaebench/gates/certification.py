@@ -31,7 +31,7 @@ from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS, OptimizerFactory
 from vaebench.training.schedules import Schedule, inverse_sqrt
 
-AFFORDED = 2**21  # numbers of an exact gradient by quadrature: 0.15 s for each of some 2,000 points
+AFFORDED = 2**21  # numbers that an exact gradient by quadrature keeps: 0.05 s for each of some 2,000 points
 FALSE_ALARM = 15 * LEVEL + 6 * means.MEAN_LEVEL  # of all gates together; see `run_gates`
 
 
@@ -111,7 +111,7 @@ def run_gates(
     trusted = model if reference is None else reference
     exact = exact_reference(trusted, objective, data)  # pyright: ignore[reportArgumentType]
     if exact is not None and exact.kind == "quadrature" and exact.size > AFFORDED:
-        took = f"one takes {exact.size:,} numbers, at most {AFFORDED:,} are taken"
+        took = f"one keeps {exact.size:,} numbers, at most {AFFORDED:,} are afforded"
         say(Stage("exact gradients", f"{took}; use fewer rows"))
         exact = None
     schedule = inverse_sqrt(0.03) if schedule is None else schedule
@@ -127,6 +127,10 @@ def run_gates(
         say(Stage(f"{asked - plan.replicates:,} of {asked:,} gradients at each point", why))
     beside = closest_trusted(subject, trusted, plan)
     run = watch_run(subject, schedule, exact, beside, plan, say)
+    if exact is not None and not run.diverged and not exact.accurate(run.like):
+        why = "the integral behind them is not accurate at the end of the run; use smaller steps or a smaller beta"
+        say(Stage("exact gradients", why))
+        exact = None
     if exact is None:
         say(Stage("ledgers and envelopes", "they need an exact gradient, and there is none"))
     case = Case(subject, run, plan, exact, trusted, beside, law, say)

@@ -15,7 +15,8 @@ from vaebench.data import linear_gaussian
 from vaebench.gradients.estimators import Estimator, draw_noise, exact, pathwise
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
 from vaebench.gradients.objectives import Objective
-from vaebench.gradients.trial import check_replicates, estimator_name, rounding_of
+from vaebench.gradients.rounding import rounding_of
+from vaebench.gradients.trial import check_replicates, estimator_name
 from vaebench.models import ConjugateModel, LatentModel, as_input, check_input, linear_vae
 from vaebench.models.distributions import Gaussian
 from vaebench.support.layers import explaining, like_parameters
@@ -188,7 +189,7 @@ def _require_vmap_equals_loop(loss: Loss, x: Tensor, noise: Tensor) -> None:
     def of(p: Parameters) -> Tensor:
         return function(p, x, noise)
 
-    eps = rounding_of(loss)
+    eps = rounding_of(loss, x, noise)
     inside = vmap(grad(of))(stacked)
     outside = grad(lambda p: vmap(of)(p).sum())(stacked)
     for index, member in enumerate(members):

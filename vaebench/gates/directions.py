@@ -26,6 +26,7 @@ class Along:
         skewness: of the numbers whose mean it is.
         share: the part along d over the length that the mean difference has beyond noise, 1 at most: where it is much
             less, something else is wrong.
+        slack: the part of `value` that rounding may explain.
     """
 
     value: float
@@ -33,6 +34,7 @@ class Along:
     p_value: float
     skewness: float = 0.0
     share: float = 1.0
+    slack: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Differences:
         """The smallest deviation along a named direction that is found with probability 0.9."""
         along, freedom = self.named[name], self.count - 1
         critical = -student_quantile(MEAN_LEVEL / (2 * FAMILIES * len(self.named)), freedom)
-        return detectable(reach(critical, along.skewness, self.count), freedom) * along.error
+        return along.slack + detectable(reach(critical, along.skewness, self.count), freedom) * along.error
 
 
 class Tally:
@@ -117,11 +119,12 @@ class Tally:
         assert self.named is not None
         direction, scores = self.named[:, index], torch.cat(self.scores)[:, index]
         square = self.lengths[index]
-        p_value = float(_p_values(scores.unsqueeze(1), slack * direction.abs().sum().unsqueeze(0))[0])
+        slack = slack * float(direction.abs().sum())
+        p_value = float(_p_values(scores.unsqueeze(1), torch.tensor([slack]).to(scores))[0])
         error = float(scores.std()) / math.sqrt(len(scores))
         value = float(scores.mean()) / square
         share = min(1.0, abs(value) * math.sqrt(square) / length) if length > 0 else 1.0
-        return Along(value, error / square, p_value, float(skewness_of(scores)), share)
+        return Along(value, error / square, p_value, float(skewness_of(scores)), share, slack / square)
 
 
 def _p_values(scores: Tensor, slack: Tensor) -> Tensor:

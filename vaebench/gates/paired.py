@@ -19,12 +19,14 @@ from vaebench.gates.directions import Differences, Tally
 from vaebench.gates.means import MEAN_LEVEL
 from vaebench.gates.verdict import Verdict, judge
 from vaebench.gradients import Estimator, Loss, Objective, Parameters, loss_function, own_parameters, pathwise
+from vaebench.gradients.rounding import rounding_of
 from vaebench.measures.moments import CHUNK, fresh, parameter_groups
 
 STEP = 0.05  # in beta, for the derivative of the gradient
 PILOT = 32  # pairs by which the trusted estimator is chosen that varies most like one's own
 SMALLEST = 0.1  # of the gradient: a gate that would not find a scale as wrong as this has no power
-ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-5}  # of a difference, beside the largest gradient
+ROUNDING = 1e-9  # of a difference, beside the largest gradient: what it is at least
+UNITS = 100  # in the last place of the coarsest numbers that either computes: what it is in float32 and below
 
 
 def differences(
@@ -77,7 +79,9 @@ def differences(
             if observe is not None:
                 observe(own)
         tally.turn()
-    return tally.test(ROUNDING.get(data.dtype, 1e-9))
+    few = data[:1]
+    eps = max(rounding_of(loss, few, few.new_zeros(loss.noise_shape(1))) for loss in (mine, theirs))
+    return tally.test(max(ROUNDING, UNITS * eps))
 
 
 def paired_mean(places: Sequence[str], found: Sequence[Differences]) -> Verdict:

@@ -13,14 +13,18 @@ from torch.func import grad, grad_and_value, jacrev, vmap
 from vaebench.gradients.estimators import Estimator, exact
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
 from vaebench.gradients.objectives import Objective
+from vaebench.measures import top_curvature
+from vaebench.measures.cost import saved_bytes
 from vaebench.models import ConjugateModel, LatentModel, LinearVAE
+from vaebench.support.repeatable import preserved
 from vaebench.theory import quadrature
 
-HELD = 2**23  # numbers in one quadrature, before members, and then rows of data, take turns
+HELD = 2**24  # numbers kept by one quadrature, before members, and then rows of data, take turns
 CACHED = 2**18  # the same of a closed form: what a cache holds is faster by half
 FINE = {1: (181, 480), 2: (81, 320)}  # rules that coarser ones are held against, by the number of latents
 RULES = ((31, 80), (41, 120), (61, 160), (101, 320))
-AGREEMENT = {1: 1e-6, 2: 1e-4}  # of gradients, relative, by the number of latents
+AGREEMENT = {1: 1e-6, 2: 1e-4}  # of gradients at the start, relative, by the number of latents
+TOLERATED = 1e-3  # the same elsewhere: less than any gate finds
 
 
 def flat(stacked: Parameters) -> Tensor:
@@ -72,8 +76,9 @@ class Reference:
         loss: model, exact surrogate and objective.
         data: (N, *event), or what has the same bound.
         kind: "closed form" or "quadrature".
-        numbers: that the value of one row takes.
+        numbers: that the gradient of one row keeps for its backward pass, those of a closed form but its data.
         held: such numbers at once; members and rows take turns, so that memory does not grow with them.
+        finer: the same by a finer rule, None of a closed form.
     """
 
     loss: Loss
@@ -81,6 +86,7 @@ class Reference:
     kind: str
     numbers: int
     held: int = HELD
+    finer: Loss | None = None
 
     @cached_property
     def _unused(self) -> Tensor:
@@ -88,7 +94,7 @@ class Reference:
 
     @property
     def size(self) -> int:
-        """Numbers that one evaluation takes: numbers of a row times rows."""
+        """Numbers that one gradient keeps for its backward pass: its time is in proportion."""
         return self.numbers * len(self.data)
 
     def _turns(self, copies: int) -> tuple[int, list[tuple[Tensor, Tensor, float]]]:
@@ -105,6 +111,23 @@ class Reference:
         found = [(both(stacked, x, noise), share) for x, noise, share in blocks]
         values = sum(share * values for (_, values), share in found)
         return values, sum(share * flat(gradients) for (gradients, _), share in found)  # pyright: ignore[reportReturnType]
+
+    def accurate(self, stacked: Parameters) -> bool:
+        """Whether a finer rule gives the same gradient of a few rows, to 1e-3, for every member."""
+        return self.finer is None or all(
+            _agree(self.loss, self.finer, self.data, dict(zip(stacked, member, strict=True)), TOLERATED)
+            for member in zip(*(tensor.unbind() for tensor in stacked.values()), strict=True)
+        )
+
+    def top_curvatures(self, stacked: Parameters) -> Tensor:
+        """Largest |eigenvalue| of the Hessian of each member, (S,), without forming it."""
+        value = loss_function(self.loss)
+        each = zip(*(tensor.unbind() for tensor in stacked.values()), strict=True)
+        found = [
+            top_curvature(lambda p: value(p, self.data, self._unused), dict(zip(stacked, member, strict=True)))
+            for member in each
+        ]
+        return torch.tensor(found, dtype=self.data.dtype, device=self.data.device)
 
     def hessians(self, stacked: Parameters) -> Tensor:
         """Dense Hessians (S, p, p); for small models."""
@@ -139,13 +162,15 @@ def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> R
         return Reference(Loss(model, exact, objective), data, "closed form", data[0].numel(), CACHED)
     if model.latents > 2 or not isinstance(model, nn.Module):
         return None
-    rule = _sufficient(model, objective, data)
-    if rule is None:
-        return None
-    points, outer = rule
-    numbers = points**model.latents * (outer if objective.alpha != 1 else 1)
-    surrogate = _surrogate(points, outer, model, objective)
-    return Reference(Loss(model, surrogate, objective), data, "quadrature", numbers)
+    start = {n: p.detach() for n, p in own_parameters(Loss(model, exact, objective)).items()}
+    finer = Loss(model, _surrogate(*FINE[model.latents], model, objective), objective)
+    for points, outer in RULES if model.latents == 1 else RULES[:3]:
+        loss = Loss(model, _surrogate(points, outer, model, objective), objective)
+        if _agree(loss, finer, data, start, AGREEMENT[model.latents]):
+            found = Reference(loss, data, "quadrature", _kept(loss, data), finer=finer)
+            finite = all(part.isfinite().all() for part in found.evaluate({n: p[None] for n, p in start.items()}))
+            return found if finite else None
+    return None
 
 
 def _moments_only(data: Tensor) -> Tensor:
@@ -157,17 +182,23 @@ def _moments_only(data: Tensor) -> Tensor:
     return (width * values.clamp(min=0)).sqrt()[:, None] * vectors.T
 
 
-def _sufficient(model: LatentModel, objective: Objective, data: Tensor) -> tuple[int, int] | None:
-    few = data[:4]  # a rule is chosen per example, so a few examples decide
+def _agree(coarse: Loss, fine: Loss, data: Tensor, at: Parameters, relative: float) -> bool:
+    """Whether two rules have one gradient, on a few rows of the data."""
+    few, noise = _few(fine, data)
+    both = [grad(loss_function(loss))(at, few, noise) for loss in (coarse, fine)]
+    mine, truth = (torch.cat([g.flatten() for g in found.values()]) for found in both)
+    return bool((mine - truth).abs().max() <= relative * truth.abs().max())
 
-    def gradient(points: int, outer: int) -> Tensor:
-        loss = Loss(model, _surrogate(points, outer, model, objective), objective)
-        found = grad(loss_function(loss))(own_parameters(loss), few, few)
-        return torch.cat([g.flatten() for g in found.values()])
 
-    fine = gradient(*FINE[model.latents])
-    candidates = RULES if model.latents == 1 else RULES[:3]
-    for rule in candidates:
-        if (gradient(*rule) - fine).abs().max() <= AGREEMENT[model.latents] * fine.abs().max():
-            return rule
-    return None
+def _kept(loss: Loss, data: Tensor) -> int:
+    """Numbers that the gradient of one row keeps for its backward pass."""
+    few, noise = _few(loss, data)
+    with preserved(loss), torch.enable_grad():
+        return saved_bytes(lambda: loss(few, noise)) // (len(few) * data.element_size())
+
+
+def _few(loss: Loss, data: Tensor) -> tuple[Tensor, Tensor]:
+    """The first two rows and the two farthest from the mean, for which a rule is hardest, with noise for them."""
+    far = (data - data.mean(0)).flatten(1).square().sum(1).argsort(descending=True)[:2]
+    rows = data[sorted({*range(min(2, len(data))), *far.tolist()})]
+    return rows, rows.new_zeros(loss.objective.samples, len(rows), loss.model.latents)

@@ -3,19 +3,18 @@
 A replayed step has the parameters, minibatch and noise that the loop says it used. The estimator's own gradient there
 must be the loop's to rounding: whatever a loop or an optimizer does to gradients, such as clipping or weight decay, is
 a difference. A trusted estimator's gradient there has the claimed mean; with d = g - t at equal noise and any weight u
-that is independent of the step's noise, the sums of <u, d> over steps and members are a martingale if the gradient is
-unbiased. For u the mean trusted gradient of the other members is taken, in every parameter, and every coordinate; over
-the whole run, and over every stretch of 50 steps.
+that is known before the step, the sums of <u, d> over steps and members are a martingale if the gradient is unbiased.
+For u the mean trusted gradient of all members in the 50 steps before is taken, in every parameter, and every
+coordinate; over the whole run, and over every stretch of 50 steps.
 """
-
-import math
 
 import torch
 from torch import Tensor
 
 from vaebench.gates.means import RESOLUTION
 from vaebench.gates.path import UNITS, Mismatch
-from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
+from vaebench.gates.sums import errors_found, z_scores
+from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
 
 STRETCH = 50  # steps that a fault may last
 LASTING = 50  # steps: a longer fault must not fall between replayed ones
@@ -50,38 +49,35 @@ def paired_along(parts: tuple[Tensor, Tensor, Tensor], blocks: dict[str, int]) -
     """The gradients of the run differ from trusted ones at equal noise by noise of mean zero.
 
     Args:
-        parts: numbers of the steps (n,), differences and trusted gradients (n, S, p), S >= 2.
+        parts: numbers of the steps (n,), differences and trusted gradients (n, S, p).
         blocks: sizes of the parameters by name.
 
     Returns:
-        The verdict on the largest |Z|, of those of stretches after a correction for their skewness.
+        The verdict on the largest |Z|.
     """
     numbers, off, trusted = parts[0], parts[1].double(), parts[2].double()
     members, sizes = off.shape[1], list(blocks.values())
-    others = (trusted.sum(1, keepdim=True) - trusted) / (members - 1)
-    progress = torch.stack([p.sum(-1) for p in ((trusted * others).split(sizes, -1))], -1)
-    terms = torch.cat([torch.stack([p.sum(-1) for p in (off * others).split(sizes, -1)], -1), off], -1)
-    rounding = UNITS * torch.finfo(parts[1].dtype).eps
-    scale = torch.cat(
-        [torch.stack([p.sum(-1) for p in (trusted * others).abs().split(sizes, -1)], -1), trusted.abs()], -1
-    )
     stretch = max(1, round(STRETCH / max(1.0, float(numbers[-1] - numbers[0] + 1) / len(numbers))))
+    weights = _means_before(trusted.mean(1), stretch).unsqueeze(1)
+    terms, progress, rounding = (
+        torch.stack([p.sum(-1) for p in part.split(sizes, -1)], -1)
+        for part in (off * weights, trusted * weights, (trusted * weights).abs())
+    )
+    scale = UNITS * torch.finfo(parts[1].dtype).eps
+    terms, rounding = torch.cat([terms, off], -1), scale * torch.cat([rounding, trusted.abs()], -1)
     starts = range(0, max(1, len(terms) - stretch + 1), max(1, stretch // 2))
-    comparisons = terms.shape[-1] * (len(starts) + 1)
-    threshold = two_sided(comparisons)
-    whole = _scores(terms.flatten(0, 1), rounding * scale.flatten(0, 1))
-    skewness = _skewness(terms.flatten(0, 1))
-    highest, where = float(whole.max()), "whole run"
-    for start in starts:
-        part = slice(start, start + stretch)
-        inside = terms[part].flatten(0, 1)
-        inflation = 1 + skewness * (2 * threshold + 1 / threshold) / (6 * len(inside) ** 0.5)
-        z = float((_scores(inside, rounding * scale[part].flatten(0, 1)) / inflation).max())
+    threshold = two_sided(terms.shape[-1] * (len(starts) + 1))
+    places = {"whole run": slice(None)}
+    places |= {f"steps {int(numbers[k])} to {int(numbers[k : k + stretch][-1])}": slice(k, k + stretch) for k in starts}
+    highest, where = -1.0, ""
+    for name, part in places.items():
+        inside, slack = terms[part].flatten(0, 1), rounding[part].flatten(0, 1).sum(0)
+        z = float(z_scores(inside, slack).max())
         if z > highest:
-            highest, where = z, f"steps {int(numbers[part][0])} to {int(numbers[part][-1])}"
+            highest, where = z, name
     along = terms[..., : len(sizes)].flatten(0, 1)
-    gained = progress.flatten(0, 1).sum(0)
-    found = detectable(threshold) * along.square().sum(0).sqrt() / gained.clamp(min=1e-300) + rounding
+    gained = progress.flatten(0, 1).sum(0).clamp(min=1e-300)
+    found = errors_found(threshold, along) * along.square().sum(0).sqrt() / gained + scale
     return judge(
         "paired ledger",
         "the run's gradients are trusted ones at equal noise, up to noise of mean zero (statistic: largest |Z|)",
@@ -96,13 +92,9 @@ def paired_along(parts: tuple[Tensor, Tensor, Tensor], blocks: dict[str, int]) -
     )
 
 
-def _scores(terms: Tensor, rounding: Tensor) -> Tensor:
-    """|sum| less what rounding explains, over the root of the sum of squares."""
-    total = (terms.sum(0).abs() - rounding.sum(0)).clamp(min=0)
-    scores = total / terms.square().sum(0).sqrt().clamp(min=1e-300)
-    return torch.where(scores.isnan(), math.inf, scores)
-
-
-def _skewness(terms: Tensor) -> Tensor:
-    """|E d^3| / (E d^2)^{3/2} by column."""
-    return terms.pow(3).mean(0).abs() / terms.square().mean(0).pow(1.5).clamp(min=1e-300)
+def _means_before(rows: Tensor, window: int) -> Tensor:
+    """The mean of the rows (n, p) before each, of the last so many at most; zero before the first."""
+    sums = torch.nn.functional.pad(rows.cumsum(0), (0, 0, 1, 0))
+    ends = torch.arange(len(rows), device=rows.device)
+    starts = (ends - window).clamp(min=0)
+    return (sums[ends] - sums[starts]) / (ends - starts).clamp(min=1).unsqueeze(1)

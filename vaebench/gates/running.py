@@ -110,6 +110,7 @@ class Run:
         replay: the step whose gradient differs most from the estimator's at its parameters, minibatch and noise.
         longest: a fault of so many successive steps cannot fall between the replayed ones.
         randomness: of minibatches and noise; None of a loop that does not say what it drew.
+        finite: whether all steps and gradients were that were seen.
         differences: numbers of the replayed steps, (n,), and the gradients less the trusted ones, and these,
             (n, S, p) each; None if too many.
         diverged: members that left the finite numbers.
@@ -122,6 +123,7 @@ class Run:
     replay: Mismatch | None
     longest: int
     randomness: Randomness | None
+    finite: bool
     differences: tuple[Tensor, Tensor, Tensor] | None
     diverged: tuple[Divergence, ...]
     points: dict[str, Parameters]
@@ -235,7 +237,7 @@ def watch_run(
     path = recorder.path()
     parts = [torch.cat(part) for part in zip(*recorder.differences, strict=True)]
     return Run(
-        path, recorder.worst, recorder.replay, watched.longest, recorder.randomness,
+        path, recorder.worst, recorder.replay, watched.longest, recorder.randomness, recorder.finite,
         (parts[0], parts[1], parts[2]) if parts else None, diverged, points, like,
     )  # fmt: skip
 

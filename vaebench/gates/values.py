@@ -11,6 +11,7 @@ from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.gradients.estimators import Estimator, pathwise
 from vaebench.gradients.loss import Loss, Parameters
 from vaebench.measures.likelihood import bound_draws
+from vaebench.support.skewness import reach, skewness_of, without_skewness
 
 NATS = 0.5  # a test that finds no smaller error of the bound's value has no power
 CONSTANT = 20  # draws by which a value is recognised as the bound
@@ -38,7 +39,7 @@ def bound_value(
         draws: M, of the noise of all data.
 
     Returns:
-        The verdict on the largest |t| over the points, with M - 1 degrees of freedom.
+        The verdict on the largest |t| over the points, less what skewness explains, with M - 1 degrees of freedom.
     """
     scores, finest = [], math.inf
     mine = Loss(subject.model, reported, subject.objective)  # pyright: ignore[reportArgumentType]
@@ -54,9 +55,12 @@ def bound_value(
         offs = [own - value, *([own + exact[place]] if exact is not None else [])]
         for off in offs:
             error = float(off.std()) / math.sqrt(draws)
-            beyond = max(0.0, float(off.mean().abs()) - rounding) if off.isfinite().all() else math.inf
-            scores.append(beyond / error if error > 0 else (math.inf if beyond else 0.0))
-            finest = min(finest, rounding + detectable(threshold, draws - 1) * error)
+            skewness = skewness_of(off)
+            beyond = off.mean().sign() * (off.mean().abs() - rounding).clamp(min=0)
+            t = without_skewness(beyond / max(error, 1e-300), skewness, draws) if off.isfinite().all() else math.inf
+            scores.append(float(t))
+            needed = reach(threshold, float(skewness), draws)
+            finest = min(finest, rounding + detectable(needed, draws - 1) * error)
     return judge(
         "bound value",
         "the reported bound is the exact one, and the trusted one at equal noise (statistic: |t|)",

@@ -11,8 +11,9 @@ from vaebench.gates.subject import Subject, loss_of
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.gradients.estimators import draw_noise
 from vaebench.measures.moments import Moments, parameter_groups
-from vaebench.measures.probes import ess, gradient_variance, snr
+from vaebench.measures.probes import ess, skewed_snr, skewed_variance
 from vaebench.support.repeatable import preserved
+from vaebench.support.skewness import Skewed, reach
 from vaebench.theory.predictions import importance_exponents
 
 SLOPE = 0.05  # what a log-log slope may be off by beside its error
@@ -24,16 +25,17 @@ LIGHT = 0.6  # effective part of a row's samples, at least, for laws that hold f
 ROWS = 16  # rows that are looked at one by one
 
 
-def _log_variance(moments: Moments, names: Sequence[str] | None = None) -> tuple[float, float]:
-    found = gradient_variance(moments, names)
-    if not (found.value > 0 and math.isfinite(found.error)):
-        return -math.inf, 0.0
-    return math.log(found.value), found.error / found.value
+def _log_ratio(one: Moments, other: Moments, names: Sequence[str] | None = None) -> Skewed:
+    """The logarithm of the ratio of two trace variances, of independent gradients.
 
-
-def _slope(low: tuple[float, float], high: tuple[float, float], factor: float) -> tuple[float, float]:
-    """Slope and standard error from two (log value, error) at abscissas that differ by a factor."""
-    return (high[0] - low[0]) / math.log(factor), math.hypot(low[1], high[1]) / math.log(factor)
+    Returns:
+        The number. Rare large gradients may be missing from the smaller set, whose error is then too small: the error
+        is no smaller than if each had the other's spread.
+    """
+    first, second = (skewed_variance(moments, names).log() for moments in (one, other))
+    found, odds = first.less(second), one.count / other.count
+    error = max(found.error, math.hypot(first.error * odds**0.5, second.error / odds**0.5))
+    return found._replace(error=error, skewness=found.skewness * (found.error / error) ** 3 if error > 0 else 0.0)
 
 
 def variance_in_batch(small: Moments, large: Moments, factor: float) -> Verdict:
@@ -47,8 +49,10 @@ def variance_in_batch(small: Moments, large: Moments, factor: float) -> Verdict:
     Returns:
         The verdict on the slope's distance from -1.
     """
-    slope, error = _slope(_log_variance(small), _log_variance(large), factor)
-    threshold = two_sided(1)
+    fall, run = _log_ratio(large, small), math.log(factor)
+    slope, error = fall.value / run, fall.error / run
+    freedom = min(small.groups, large.groups) - 1
+    threshold = reach(two_sided(1, freedom), fall.skewness, 1)
     return judge(
         "variance in B",
         "the gradient's variance falls as 1/B (statistic: distance of the slope from -1)",
@@ -56,7 +60,7 @@ def variance_in_batch(small: Moments, large: Moments, factor: float) -> Verdict:
         SLOPE + threshold * error,
         LEVEL,
         {"slope": slope, "error": error, "factor": factor},
-        smallest=SLOPE + detectable(threshold) * error,
+        smallest=SLOPE + detectable(threshold, freedom) * error,
         limit=STEEPEST,
         unit="of the slope",
     )
@@ -74,23 +78,25 @@ def independent_draws(loop: dict[int, Moments], fresh: Moments, size: int) -> Ve
         size: their batch size.
 
     Returns:
-        The verdict on the largest |z| of the differences of log variance.
+        The verdict on the largest |t| of the differences of log variance, less what skewness explains.
     """
-    scores, errors = {}, {}
-    one, e2 = _log_variance(fresh)
+    scores, found = {}, []
+    freedom = min(one.groups for one in (fresh, *loop.values())) - 1
+    threshold = two_sided(len(loop), freedom)
     for batch_size, mine in loop.items():
-        (first, e1), second = _log_variance(mine), one - math.log(batch_size / size)
-        errors[batch_size] = math.hypot(e1, e2)
-        scores[batch_size] = abs(first - second) / errors[batch_size] if math.isfinite(first - second) else math.inf
-    worst, threshold = max(scores, key=scores.__getitem__), two_sided(len(scores))
+        off = _log_ratio(mine, fresh)
+        off = off._replace(value=off.value + math.log(batch_size / size))
+        scores[batch_size] = off.score()
+        found.append(detectable(reach(threshold, off.skewness, 1), freedom) * off.error)
+    worst = max(scores, key=scores.__getitem__)
     return judge(
         "independent draws",
-        "gradients vary as those of independent minibatches and noise do (statistic: |z| of the log variance)",
+        "gradients vary as those of independent minibatches and noise do (statistic: |t| of the log variance)",
         scores[worst],
         threshold,
         LEVEL,
         {"batch sizes": ", ".join(map(str, loop)), "worst": worst},
-        smallest=math.expm1(min(700.0, detectable(threshold) * max(errors.values()))),
+        smallest=math.expm1(min(700.0, max(found))),
         limit=RELATIVE,
         unit="of the variance",
     )
@@ -130,7 +136,7 @@ def laws_in_samples(subject: Subject, x: Tensor, law: str, count: int, seeds: It
     Returns:
         One verdict at alpha = 1, two below.
     """
-    alpha, factor = subject.objective.alpha, LAST / FIRST
+    alpha = subject.objective.alpha
     groups = parameter_groups(loss_of(subject), x)
     low, high = (moments_at_rest(subject.with_samples(k).on_batch(x), count, seeds) for k in (FIRST, LAST))
     allowed, blocks = (SLOPE if alpha == 1 else ASYMPTOTIC), {"encoder": groups["phi"], "decoder": groups["theta"]}
@@ -138,34 +144,71 @@ def laws_in_samples(subject: Subject, x: Tensor, law: str, count: int, seeds: It
     variance, ratio = {}, {}
     for block, names in blocks.items():
         expected = importance_exponents(law, block, alpha) if alpha < 1 else None
-        slope, error = _slope(_log_variance(low, names), _log_variance(high, names), factor)
-        variance[block] = slope, error, expected.variance if expected else -1.0
-        ends = [snr(moments, names=names) for moments in (low, high)]
-        if expected and all(end.value > 0 for end in ends):
-            logs = [(math.log(end.value), end.error / end.value) for end in ends]
-            ratio[block] = *_slope(logs[0], logs[1], factor), expected.snr
-    claim = "the gradient's variance falls with K as its law says"
-    verdicts = [_law_verdict("variance in K", claim, variance, allowed)]
-    if ratio:
-        verdicts.append(_law_verdict("SNR in K", "the signal-to-noise ratio follows its law in K", ratio, allowed))
-    return verdicts
+        variance[block] = _log_ratio(high, low, names), expected.variance if expected else -1.0
+        ends = [skewed_snr(moments, names) for moments in (low, high)]
+        if expected and all(math.isfinite(end.value) for end in ends):
+            ratio[block] = *ends, expected.snr
+    freedom = low.groups - 1
+    verdicts = [_law_verdict(variance, allowed, freedom)]
+    return [*verdicts, ratio_in_samples(ratio, freedom)] if ratio else verdicts
 
 
-def _law_verdict(gate: str, claim: str, slopes: dict[str, tuple[float, float, float]], allowed: float) -> Verdict:
-    crit = two_sided(len(slopes))
-    excess = {b: abs(slope - expected) - crit * error for b, (slope, error, expected) in slopes.items()}
+def _law_verdict(falls: dict[str, tuple[Skewed, float]], allowed: float, freedom: int) -> Verdict:
+    crit, run = two_sided(len(falls), freedom), math.log(LAST / FIRST)
+    slopes = {b: (fall.value / run, fall.error / run, expected) for b, (fall, expected) in falls.items()}
+    needed = {b: reach(crit, fall.skewness, 1) for b, (fall, _) in falls.items()}
+    excess = {b: abs(slope - expected) - needed[b] * error for b, (slope, error, expected) in slopes.items()}
     excess = {b: value if math.isfinite(value) else math.inf for b, value in excess.items()}
-    worst, blurred = max(excess, key=excess.__getitem__), max(error for _, error, _ in slopes.values())
+    worst = max(excess, key=excess.__getitem__)
     evidence = {f"{b} slope": slope for b, (slope, _, _) in slopes.items()}
     evidence |= {f"{b} law": expected for b, (_, _, expected) in slopes.items()}
     return judge(
-        gate,
-        f"{claim} (statistic: distance of the slope beyond {crit:.1f} standard errors)",
+        "variance in K",
+        f"the gradient's variance falls with K as its law says (statistic: distance of the slope beyond {crit:.1f} "
+        "standard errors, more of skewed ones)",
         excess[worst],
         allowed,
         LEVEL,
         evidence | {"worst": worst, "K": f"{FIRST} to {LAST}"},
-        smallest=allowed + detectable(crit) * blurred,
+        smallest=allowed + max(detectable(needed[b], freedom) * error for b, (_, error, _) in slopes.items()),
+        limit=2 * STEEPEST,
+        unit="of the slope",
+    )
+
+
+def ratio_in_samples(ratios: dict[str, tuple[Skewed, Skewed, float]], freedom: int) -> Verdict:
+    """Whether the ratio's slope is within 0.45 of its law's: the second square is between two multiples of the first.
+
+    A weak signal's unbiased square may be negative: it is tested itself, not its logarithm.
+
+    Args:
+        ratios: squared ratios at the first and the last K and the law's slope, by block.
+        freedom: of their errors.
+
+    Returns:
+        The verdict on the largest |t| outside.
+    """
+    crit, scores, found, run = two_sided(len(ratios), freedom), {}, {}, 2 * math.log(LAST / FIRST)
+    for block, (low, high, slope) in ratios.items():
+        least, most = (math.exp(run * (slope + off)) for off in (-ASYMPTOTIC, ASYMPTOTIC))
+        above, below = high.less(low, most), high.less(low, least)
+        scores[block] = max(above.score() if above.value > 0 else 0.0, below.score() if below.value < 0 else 0.0)
+        up, down = (detectable(reach(crit, one.skewness, 1), freedom) * one.error for one in (above, below))
+        ends = most * low.value + up, least * low.value - down
+        slopes = [math.log(end / low.value) / run for end in ends if min(end, low.value) > 0]
+        found[block] = max(abs(one - slope) for one in slopes) if len(slopes) == 2 else math.inf
+    worst = max(scores, key=scores.__getitem__)
+    evidence = {f"{b} squared ratio": f"{low.value:.3g} to {high.value:.3g}" for b, (low, high, _) in ratios.items()}
+    evidence |= {f"{b} law": slope for b, (_, _, slope) in ratios.items()}
+    return judge(
+        "SNR in K",
+        "the signal-to-noise ratio follows its law in K (statistic: |t| of the squared ratio beyond slopes within "
+        f"{ASYMPTOTIC:g} of the law's)",
+        scores[worst],
+        crit,
+        LEVEL,
+        evidence | {"worst": worst, "K": f"{FIRST} to {LAST}"},
+        smallest=max(found.values()),
         limit=2 * STEEPEST,
         unit="of the slope",
     )

@@ -1,8 +1,9 @@
 """Gates of a training run, step by step: martingale tests of its noise, and its rule.
 
 With xi_k = g_k - grad f(x_{k-1}) and any weight u_k that is known before step k, the sums of <u_k, xi_k> over
-steps and members are a martingale if the gradient is unbiased, and Z = sum / sqrt(sum of squares) is about
-standard normal (martingale central limit theorem). Thresholds are the normal's at level 2e-5 per gate.
+steps and members are a martingale if the gradient is unbiased, and Z = sum / sqrt(sum of squares), less what the
+skewness of its terms explains, is about standard normal (martingale central limit theorem). Thresholds are the
+normal's at level 2e-5 per gate.
 """
 
 import math
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from vaebench.gates.path import ROUNDING, Mismatch, Path
-from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
+from vaebench.gates.sums import errors_found, scores_from, z_scores
+from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
 
 DIRECTIONS = 64
 MEMORY = 0.95  # decay of the past noise that the next is held against
@@ -22,13 +24,6 @@ PROGRESS = 0.5  # of the gradient: a ledger that finds no smaller error of its s
 MEAN = 0.2  # of the noise's root mean square, per coordinate
 CORRELATION = 0.2  # of noises
 SIZE = 1.0  # of the noise's variance
-
-
-def z_scores(terms: Tensor, slack: Tensor | float = 0.0) -> Tensor:
-    """|sum| / sqrt(sum of squares) over the first axis, the sum less what rounding explains."""
-    total = (terms.sum(0).abs() - slack).clamp(min=0)
-    scores = total / terms.square().sum(0).sqrt().clamp(min=1e-300)
-    return torch.where(scores.isnan(), math.inf, scores)
 
 
 def descent(path: Path, used: Tensor) -> Verdict:
@@ -49,7 +44,7 @@ def descent(path: Path, used: Tensor) -> Verdict:
     z, names = z_scores(terms, slack), [*path.blocks, "all"]
     worst, threshold = int(z.argmax()), two_sided(len(z))
     progress = torch.stack([part.sum() for part in (*squares.split(sizes, -1), squares)])
-    found = detectable(threshold) * terms.square().sum(0).sqrt() / progress.clamp(min=1e-300)
+    found = errors_found(threshold, terms) * terms.square().sum(0).sqrt() / progress.clamp(min=1e-300)
     evidence = {"worst": names[worst], "steps": len(path.numbers), "members": path.exact.shape[1]}
     return judge(
         "descent ledger",
@@ -90,7 +85,7 @@ def noise_mean(path: Path, used: Tensor, generator: torch.Generator) -> Verdict:
         threshold,
         LEVEL,
         {"directions": len(z), "steps": len(path.numbers)},
-        smallest=detectable(threshold) / len(noise) ** 0.5,
+        smallest=float(errors_found(threshold, noise).max()) / len(noise) ** 0.5,
         limit=MEAN,
         unit="of the noise's root mean square",
     )
@@ -135,12 +130,12 @@ def _correlation(threshold: float, products: Tensor, noise: Tensor) -> float:
     """The smallest mean product, over the mean square, that would have been found with probability 0.9."""
     square = float(noise.square().sum(-1).mean())
     error = float(products.square().sum().sqrt()) / max(1, products.numel())
-    return detectable(threshold) * error / square if square > 0 else 0.0
+    return float(errors_found(threshold, products)) * error / square if square > 0 else 0.0
 
 
 def lag_scores(noise: Tensor, lags: int) -> Tensor:
     """|Z| of the autocovariance of the noise (n, S, p) at the lags 1 .. lags, from the members' Gram matrices."""
-    n, width, total = len(noise), lags + 1, noise.new_zeros(2, lags + 1)
+    n, width, total = len(noise), lags + 1, noise.new_zeros(3, lags + 1)
     start, lag = torch.arange(width, device=noise.device), torch.arange(width, device=noise.device)
     for member in noise.unbind(1):
         later = torch.nn.functional.pad(member, (0, 0, 0, 2 * width))
@@ -148,13 +143,17 @@ def lag_scores(noise: Tensor, lags: int) -> Tensor:
             gram = later[first : first + width] @ later[first : first + 2 * width].T
             products = gram.as_strided((width, width), (2 * width + 1, 1))  # entry (i, l) is that of (i, i + l)
             products = products * (first + start[:, None] + lag < n)
-            total += torch.stack([products.sum(0), products.square().sum(0)])
-    scores = total[0].abs() / total[1].sqrt().clamp(min=1e-300)
-    return torch.where(scores.isnan(), math.inf, scores)[1:]
+            squares = products.square()
+            total += torch.stack([products.sum(0), squares.sum(0), (squares * products).sum(0)])
+    sums, squares, cubes = total
+    return scores_from(sums, squares, cubes, (n - lag) * noise.shape[1])[1:]
 
 
 def members(path: Path, used: Tensor) -> Verdict:
     """The noises of the members of a fleet are uncorrelated: their errors may be averaged.
+
+    A member's noise times the sum of those before it has mean zero given them, and is symmetric if noise is: over steps
+    and members these are a martingale. The sums of a step's pairs are skewed even then, as squares are.
 
     Args:
         path: with exact gradients.
@@ -164,16 +163,16 @@ def members(path: Path, used: Tensor) -> Verdict:
         The verdict on |Z| of the inner products of all pairs.
     """
     noise = used - path.exact
-    pairs = noise.sum(1).square().sum(-1) - noise.square().sum(-1).sum(-1)
     count, threshold = noise.shape[1], two_sided(1)
+    terms = ((noise.cumsum(1) - noise) * noise).sum(-1)[:, 1:].flatten()
     return judge(
         "members",
         "the noises of different members are uncorrelated (statistic: |Z|)",
-        float(z_scores(pairs)),
+        float(z_scores(terms)),
         threshold,
         LEVEL,
         {"members": count, "steps": len(noise)},
-        smallest=_correlation(threshold, pairs, noise) / (count * (count - 1)),
+        smallest=_correlation(threshold, terms, noise) / (count / 2),
         limit=CORRELATION,
         unit="of the noise's variance, between members",
     )
@@ -197,7 +196,8 @@ def noise_size(path: Path, used: Tensor) -> Verdict:
     total = (mine + theirs).clamp(min=1e-300)
     ratio = float(mine.sum() / theirs.sum()) if float(theirs.sum()) > 0 else math.inf
     terms, threshold = ((mine - theirs) / total).flatten(), two_sided(1)
-    share = detectable(threshold) * float(terms.square().sum().sqrt()) / max(1, len(terms))  # (r - 1) / (r + 1)
+    error = float(terms.square().sum().sqrt()) / max(1, len(terms))
+    share = float(errors_found(threshold, terms)) * error  # (r - 1) / (r + 1)
     return judge(
         "noise size",
         "the noise met in training is as large as that of independent gradients there (statistic: |Z|)",

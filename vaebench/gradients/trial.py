@@ -15,6 +15,7 @@ from torch.func import grad, vmap
 
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Tried, loss_function, own_parameters
+from vaebench.gradients.rounding import rounding_of
 from vaebench.models import VAE, LatentModel, as_input, check_input
 from vaebench.models.distributions import Gaussian
 from vaebench.support.attributes import copy_of
@@ -134,7 +135,7 @@ def require_differentiable(
             expected = torch.autograd.grad(
                 loss(x, noise), [leaves[n] for n in parameters], allow_unused=True, materialize_grads=True
             )
-    eps = rounding_of(loss)
+    eps = rounding_of(loss, x, noise)
     floor = ROUNDING / 100 * eps * torch.stack([plain.abs().max() for plain in expected]).max()
     for (n, mine), plain in zip(found.items(), expected, strict=True):
         off, size = (mine[0] - plain).abs().max(), plain.abs().max()
@@ -143,11 +144,6 @@ def require_differentiable(
                 f"The gradient of {n.removeprefix('model.')!r} under torch.func is not that of autograd; use the "
                 "parameter as an attribute of its layer, not through a copy or a closure."
             )
-
-
-def rounding_of(loss: Loss) -> float:
-    """The unit in the last place of the coarsest parameter: a model may compute parts of a value in another dtype."""
-    return max(torch.finfo(p.dtype).eps for p in loss.parameters() if p.is_floating_point())
 
 
 def require_trainable(loss: Loss) -> None:

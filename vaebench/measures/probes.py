@@ -17,10 +17,11 @@ from torch.func import grad, vjp
 from vaebench.gradients.estimators import exact
 from vaebench.gradients.loss import Loss, Parameters, loss_function, own_parameters
 from vaebench.gradients.trial import check_loss, require_trainable
-from vaebench.measures.jackknife import Sums, jackknife, jackknife_skewness
+from vaebench.measures.jackknife import Statistic, Sums, jackknife, jackknife_skewness
 from vaebench.measures.moments import Moments
 from vaebench.models import as_input
 from vaebench.support.layers import like_parameters
+from vaebench.support.skewness import Skewed
 from vaebench.support.statistics import Estimate, Interval, log_interval, stretched
 
 
@@ -73,6 +74,22 @@ def gradient_variance(moments: Moments, names: Collection[str] | None = None) ->
     found = jackknife(moments, _trace_variance, names)
     normal = 2 * moments.squared_covariance(names) / (moments.count - 1)
     return Estimate(found.value, max(found.error, math.sqrt(normal)))
+
+
+def skewed_variance(moments: Moments, names: Collection[str] | None = None) -> Skewed:
+    """`gradient_variance` with the skewness of the jackknife's pseudo-values."""
+    return Skewed(*gradient_variance(moments, names), _skewness(moments, _trace_variance, names))
+
+
+def skewed_snr(moments: Moments, names: Collection[str] | None = None) -> Skewed:
+    """|E g|^2 / tr Cov g, unbiased where it is small, with its error and skewness; no number without variance."""
+    if not gradient_variance(moments, names).value > 0:
+        return Skewed(math.nan, math.inf, 0.0)
+    return Skewed(*_squared_snr(moments, names), _skewness(moments, _square_over_variance, names))
+
+
+def _skewness(moments: Moments, statistic: Statistic, names: Collection[str] | None) -> float:
+    return jackknife_skewness(moments, statistic, names) / math.sqrt(moments.groups)
 
 
 def variance_limits(moments: Moments, names: Collection[str] | None = None) -> Interval:

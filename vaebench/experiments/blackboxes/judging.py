@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from vaebench.experiments.blackboxes.protocol import Arrays, BlackBox, Claim
 from vaebench.gates.directions import CERTAIN
 from vaebench.gates.means import MEAN_LEVEL, PER_PARAMETER
-from vaebench.gates.variances import SLOPE
+from vaebench.gates.variances import variance_in_batch
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.measures.moments import gather
-from vaebench.measures.probes import gradient_variance
 from vaebench.support.layers import explaining
-from vaebench.support.statistics import Estimate, hotelling_two_sample
+from vaebench.support.skewness import Skewed, reach, skewness_from, without_skewness
+from vaebench.support.statistics import hotelling_two_sample
 from vaebench.support.texts import shown
 
 TILES = 4
@@ -90,7 +90,8 @@ def judge_box(claim: Claim, x: np.ndarray, count: int, seeds: Callable[[int], li
     (mine, own), (other, trusted) = (draw(one, at, x, seeds(count)) for one in (claim.box, claim.trusted))
     few = max(200, min(count // 4, 1000))
     _, large = draw(claim.box, at, np.concatenate([x] * TILES), seeds(few))
-    verdicts = [value(mine, other), mean_gradient(own, trusted), variance_in_batch(own[:few], large)]
+    small, wide = (gather([{"all": one}], len(one)) for one in (own[:few], large))
+    verdicts = [value(mine, other), mean_gradient(own, trusted), variance_in_batch(small, wide, TILES)]
     return Judged(verdicts, own, trusted)
 
 
@@ -128,18 +129,19 @@ def contract(box: BlackBox, x: np.ndarray, seeds: Sequence[int]) -> Verdict:
 
 
 def value(mine: Tensor, trusted: Tensor) -> Verdict:
-    """The mean reported value against the trusted one's: |z|."""
-    claim = "the reported loss is minus the bound (statistic: |z|)"
+    """The mean reported value against the trusted one's: |t|, less what skewness explains."""
+    claim = "the reported loss is minus the bound (statistic: |t|)"
     if not (mine.isfinite().all() and trusted.isfinite().all()):
         return judge("bound value", claim, math.inf, two_sided(1), LEVEL, {"not finite": int((~mine.isfinite()).sum())})
-    off = float(mine.mean() - trusted.mean())
-    error = math.hypot(float(mine.std()), float(trusted.std())) / math.sqrt(len(mine))
-    beyond, critical = max(0.0, abs(off) - ROUNDING * (1 + abs(float(trusted.mean())))), two_sided(1)
-    z = beyond / error if error > 0 else math.inf if beyond else 0.0
-    evidence = {"value": float(mine.mean()), "trusted": float(trusted.mean()), "off": off, "error": error}
+    own, other = Skewed.mean(mine), Skewed.mean(trusted)
+    off, freedom = own.less(other), len(mine) - 1
+    beyond = math.copysign(max(0.0, abs(off.value) - ROUNDING * (1 + abs(other.value))), off.value)
+    critical = two_sided(1, freedom)
+    needed = detectable(reach(critical, off.skewness, 1), freedom)
+    evidence = {"value": own.value, "trusted": other.value, "off": off.value, "error": off.error}
     return judge(
-        "bound value", claim, z, critical, LEVEL, evidence,
-        smallest=detectable(critical) * error, unit="nats",
+        "bound value", claim, off._replace(value=beyond).score(), critical, LEVEL, evidence,
+        smallest=needed * off.error, unit="nats",
     )  # fmt: skip
 
 
@@ -176,6 +178,7 @@ def mean_gradient(mine: Tensor, trusted: Tensor) -> Verdict:
     norm, freedom = max(float(second.mean().abs()), 1e-300), count - pilot - 1
     t, error = _student(first[:, None], second[:, None], FLAT * norm)
     along, critical = 2 * float(stats.t.sf(float(t), freedom)), float(stats.t.isf(MEAN_LEVEL / 4, freedom))
+    needed = reach(critical, Skewed.mean(first).less(Skewed.mean(second)).skewness, 1)
     p_value = min(1.0, 2 * min(whole, along))
     noise = float((mine.var(0) + trusted.var(0)).sum()) / count
     apart = math.sqrt(max(float((mine.mean(0) - trusted.mean(0)).square().sum()) - CERTAIN * noise, 0.0))
@@ -193,38 +196,16 @@ def mean_gradient(mine: Tensor, trusted: Tensor) -> Verdict:
             "scale explains": min(1.0, abs(scale) / apart) if apart > 0 else 1.0,
             "gradients": count,
         },
-        smallest=detectable(critical) * float(error) / norm,
+        smallest=detectable(needed) * float(error) / norm,
         limit=SHOWN,
         unit="of the gradient's scale",
     )
 
 
 def _student(mine: Tensor, trusted: Tensor, slack: float) -> tuple[Tensor, Tensor]:
-    """|t| of the difference of means and its standard error, by column; differences up to the slack are rounding."""
-    error = ((mine.var(0) + trusted.var(0)) / len(mine)).sqrt().clamp(min=1e-300)
-    t = ((mine.mean(0) - trusted.mean(0)).abs() - slack).clamp(min=0) / error
-    return t.nan_to_num(math.inf), error
-
-
-def variance_in_batch(small: Tensor, large: Tensor) -> Verdict:
-    """The trace variance on the same rows four times over is a quarter: the slope's distance from -1."""
-    low, high = (gradient_variance(gather([{"all": one}], len(one))) for one in (small, large))
-    if not (low.value > 0 and high.value > 0):
-        return judge("variance in B", "the variance falls as 1/B", math.inf, SLOPE, LEVEL)
-    slope = math.log(high.value / low.value) / math.log(TILES)
-    error = math.hypot(_relative(low), _relative(high)) / math.log(TILES)
-    return judge(
-        "variance in B",
-        "the variance falls as 1/B (statistic: distance of the slope from -1)",
-        abs(slope + 1),
-        SLOPE + two_sided(1) * error,
-        LEVEL,
-        {"slope": slope, "error": error},
-        smallest=SLOPE + detectable(two_sided(1)) * error,
-        limit=0.5,
-        unit="of the slope",
-    )
-
-
-def _relative(found: Estimate) -> float:
-    return found.error / found.value
+    """|t| of the difference of means, less what skewness and rounding (slack) explain, and its error, by column."""
+    variance, root = mine.var(0) + trusted.var(0), math.sqrt(len(mine))
+    error, off = (variance.sqrt() / root).clamp(min=1e-300), mine.mean(0) - trusted.mean(0)
+    t = off.sign() * (off.abs() - slack).clamp(min=0) / error
+    third = (mine - mine.mean(0)).pow(3).mean(0) - (trusted - trusted.mean(0)).pow(3).mean(0)
+    return without_skewness(t, skewness_from(variance, third), len(mine)).nan_to_num(math.inf), error
