@@ -142,7 +142,8 @@ def _remarks(device: str, found: pd.DataFrame, busiest: float) -> str:
     fewest, most = found["timed steps"].astype(int).min(), found["timed steps"].astype(int).max()
     steps = f"{most}" if fewest == most else f"{fewest} to {most}"
     eager = found[found["taken"] != "compiled"]
-    slow = f" Not compiled: {', '.join(eager['arm'])}." if len(eager) else ""
+    named = ", ".join(f"{study} {arm}" for study, arm in zip(eager["study"], eager["arm"], strict=True))
+    slow = f" Not compiled, for a reason that the table of arms gives: {named}." if named else ""
     return f"Measured beside other work, the load average up to {busiest:.1f}; {clock}, of {steps} steps.{slow}\n"
 
 
