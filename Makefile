@@ -135,7 +135,7 @@ studies: $(VENV)/.dev
 pages: $(VENV)/.dev
 	@python -m benchmarks.pages
 
-# Rehearses the paper's studies for twenty steps each.
+# Rehearses the paper's studies for twenty steps each, and resumes where it stopped.
 paper: $(VENV)/.dev
 	@python -m benchmarks.paper
 

@@ -59,8 +59,8 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 def on_post_build(config: MkDocsConfig) -> None:
     """Keep what pages offer to download as it was written."""
-    for kept in Path(config.docs_dir).glob("certificates/*/certificate.md"):
-        shutil.copy(kept, Path(config.site_dir, kept.relative_to(config.docs_dir)))
+    for kept in (ROOT / "reports").glob("certificates/*/certificate.*"):
+        shutil.copy(kept, Path(config.site_dir, kept.relative_to(ROOT)))
 
 
 def _with_lists(markdown: str) -> str:

@@ -12,6 +12,7 @@ from vaebench.gates.planning import Plan
 from vaebench.gates.subject import Subject
 from vaebench.gradients.estimators import pathwise
 from vaebench.gradients.objectives import Objective
+from vaebench.measures.moments import CHUNK, gather
 from vaebench.measures.probes import gradient_variance
 from vaebench.models import linear_vae, mlp_vae
 from vaebench.training.fleet import train
@@ -33,6 +34,18 @@ def test_how_many_gradients_are_held_by_hand():
     assert plan.held(1048) is plan
     assert [plan.held(size).replicates for size in (1049, 10_000, 30_000, 136_564)] == [4000, 3200, 960, 800]
     assert [plan.held(size).dense(size) for size in (1048, 30_000, 41_943, 41_944)] == [True, True, True, False]
+
+
+def test_moments_of_a_parameter_that_is_taken_in_pieces_are_those_of_the_whole():
+    """Two pieces and a rest of the columns of 16 groups' sums of 2 gradients each, by hand."""
+    columns = 2 * (CHUNK // 16) + 3
+    g = torch.randn(32, columns, generator=seeded(0))
+    found = gather([{"W": g[:20]}, {"W": g[20:]}], 32, groups=16)
+    sums = g.double().view(16, 2, columns).sum(1)
+    assert torch.allclose(found.along["W"], sums @ sums.sum(0), rtol=1e-5)
+    assert torch.allclose(found.own["W"], sums.square().sum(1), rtol=1e-6)
+    assert torch.allclose(found.gram["W"], sums @ sums.T / 4, rtol=1e-5, atol=1e-3)
+    assert torch.allclose(found.mean["W"], g.mean(0), atol=1e-6)
 
 
 @pytest.mark.parametrize(("size", "groups"), [(1, 800), (5242, 800), (5243, 800), (136_564, 100), (10**6, 50)])

@@ -272,10 +272,12 @@ def test_the_contents_list_every_page_in_markdown_with_what_it_says_first(tmp_pa
         (tmp_path / name).write_text(text)
     (tmp_path / "peers").mkdir()
     (tmp_path / "peers" / "README.md").write_text("# Peers\n\nThey are\nfine.\n")
-    (tmp_path / "certificates").mkdir()
+    (tmp_path / "certificates" / "mine").mkdir(parents=True)
+    (tmp_path / "certificates" / "mine" / "certificate.md").write_text("### ✅ mine is certified.\n\n| | |\n")
     text = write_contents(tmp_path).read_text("utf-8")
     assert write_contents(tmp_path).read_text("utf-8") == text
     assert text.index("[Found](FINDINGS.md)") < text.index("[First](ABC.md)") < text.index("[Peers](peers/README.md)")
+    assert "## [Certificate of mine](certificates/mine/certificate.md)\n\n✅ mine is certified.\n" in text
     assert "A is b. D." in text and "They are fine." in text and "More." not in text
     assert "Peers" in words(write_index(tmp_path))
 

@@ -5,6 +5,7 @@ comes from says that the machine was quiet; without a record nothing is known, a
 """
 
 import json
+import math
 import os
 import threading
 import time
@@ -152,12 +153,27 @@ def record(found: Conditions, folder: Path) -> None:
         file.write(json.dumps(asdict(found)) + "\n")
 
 
+def _amount(value: object) -> float:
+    """A finite number that is not negative."""
+    if not isinstance(value, int | float) or not 0 <= float(value) < math.inf:
+        raise ValueError(f"{value!r} is no amount")
+    return float(value)
+
+
+def _conditions(line: str) -> Conditions:
+    fields = json.loads(line)
+    before, after = fields.pop("load")
+    others = fields.pop("others")
+    amounts = {name: _amount(fields.pop(name)) for name in ("began", "ended", "control")}
+    load = _amount(before), _amount(after)
+    return Conditions(**fields, **amounts, load=load, others=None if others is None else _amount(others))
+
+
 def read(folder: Path) -> list[Conditions]:
     """The records of a machine, in the order they were made."""
     path = folder / RECORDS
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     try:
-        fields = [json.loads(line) for line in lines if line.strip()]
-        return [Conditions(**(one | {"load": tuple(one["load"])})) for one in fields]
-    except (ValueError, TypeError, KeyError) as error:
+        return [_conditions(line) for line in lines if line.strip()]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} holds a line that is no record ({error}): repair or remove it.") from None

@@ -1,4 +1,7 @@
-"""The paper's studies end to end, for a few steps, on small batches and files of nobody's photographs."""
+"""The paper's studies end to end, for a few steps, on small batches and files of nobody's photographs.
+
+An arm that was rehearsed in a directory is not rehearsed there again: what was interrupted goes on.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -8,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.paper.files import write_celeba, write_cifar100
-from vaebench.experiments import Measures, run
+from benchmarks.paper.timing import Timing, timed
+from vaebench.experiments import Measures
 from vaebench.experiments.experiment import Experiment
 from vaebench.experiments.studies import Study
 from vaebench.experiments.trajectory import Trajectory
@@ -72,10 +76,22 @@ def write_files(directory: Path) -> None:
     write_celeba(directory, ROWS, generator)
 
 
-def rehearse(
-    study: Study, share: Share, directory: Path, say: Callable[[str], None] = lambda _: None
-) -> tuple[Path, dict[str, Trajectory]]:
-    """Run a shortened study on the files in a directory, and write its report there.
+class Rehearsal(NamedTuple):
+    """A study that was run for a few steps.
+
+    Attributes:
+        page: its report.
+        found: what was recorded, by the arm's label.
+        timings: of the steps, likewise.
+    """
+
+    page: Path
+    found: dict[str, Trajectory]
+    timings: dict[str, Timing]
+
+
+def rehearse(study: Study, share: Share, directory: Path, say: Callable[[str], None] = lambda _: None) -> Rehearsal:
+    """Run a shortened study on the files in a directory, one arm after the other, and write its report there.
 
     Args:
         study: of a preset.
@@ -84,12 +100,13 @@ def rehearse(
         say: told each arm.
 
     Returns:
-        The report's page, and what was recorded, by the arm's label.
+        The rehearsal.
     """
-    short, found = shortened(study, share), {}
+    short, found, timings = shortened(study, share), {}, {}
     for arm in short.arms:
         say(f"{study.title}: {arm.label}")
-        found[arm.label] = run(arm.experiment, directory / "results", directory=str(directory))
+        found[arm.label], timings[arm.label] = timed(arm.experiment, directory)
     known = {arm.hash: found[arm.label] for arm in short.arms}
     summaries = {name: summarise(one) for name, one in known.items()}
-    return write(short, known, summaries, directory / "reports" / short.title), found
+    page = write(short, known, summaries, directory / "reports" / short.title)
+    return Rehearsal(page, found, timings)

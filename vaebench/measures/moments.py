@@ -23,7 +23,7 @@ from vaebench.support.layers import explaining, like_parameters
 from vaebench.support.repeatable import left_alone, preserved
 
 STORED = 2**22  # numbers held in sums of gradients before replicates share them
-CHUNK = 2**20  # numbers in gradients taken at once under vmap
+CHUNK = 2**20  # numbers in gradients taken at once under vmap, and in sums multiplied at once
 DRAWN = 256  # replicates that are drawn at once, at most: part of what a seed means
 LARGE_NET_GROUPS = 16
 COARSE = (8, 64)  # numbers of groups whose sums are multiplied with each other, at least and at most
@@ -262,11 +262,19 @@ class Gathering:
         along, own, mean, gram = {}, {}, {}, {}
         coarse = next((g for g in range(min(COARSE[1], groups), COARSE[0] - 1, -1) if groups % g == 0), None)
         for name, owned in self.sums.items():
-            total = owned.sum(0)
-            along[name] = (owned * total).sum(1, dtype=torch.float64)
-            own[name] = owned.square().sum(1, dtype=torch.float64)
-            mean[name] = (total / count).view(self.shapes[name])
+            mean[name] = (owned.sum(0) / count).view(self.shapes[name])
+            pieces = [_products(piece, coarse, count) for piece in owned.split(max(1, CHUNK // groups), 1)]
+            along[name], own[name], products = (torch.stack(parts).sum(0) for parts in zip(*pieces, strict=True))
             if coarse:
-                means = owned.double().view(coarse, groups // coarse, -1).sum(1) * (coarse / count)
-                gram[name] = means @ means.T
+                gram[name] = products
         return Moments(along, own, self.squares, mean, count // groups, gram)
+
+
+def _products(owned: Tensor, coarse: int | None, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Inner products of some columns of the groups' sums (J, n): with the sum of all, own ones, and of coarse means."""
+    along = (owned * owned.sum(0)).sum(1, dtype=torch.float64)
+    own = owned.square().sum(1, dtype=torch.float64)
+    if not coarse:
+        return along, own, own.new_zeros(())
+    means = owned.double().view(coarse, len(owned) // coarse, -1).sum(1) * (coarse / count)
+    return along, own, means @ means.T

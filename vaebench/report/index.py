@@ -64,14 +64,21 @@ def written_pages(root: Path) -> list[Written]:
     """The pages in Markdown that an index lists: those of root, but for the list itself, and each directory's first.
 
     Returns:
-        Findings first, then the others by their path.
+        Findings first, then the others by their path, then certificates.
     """
     paths = [path for path in root.glob("*.md") if path.name != CONTENTS]
     paths += [path for path in root.glob(f"*/{CONTENTS}") if not path.parent.name.startswith(".")]
     paths += root.glob(f"history/*/{CONTENTS}")
     places = sorted(path.relative_to(root).as_posix() for path in paths)
     found = [Written(place, opening((root / place).read_text("utf-8"))) for place in places]
+    found += [_certificate(root, path) for path in sorted(root.glob("certificates/*/certificate.md"))]
     return sorted(found, key=lambda page: page.path != "FINDINGS.md")
+
+
+def _certificate(root: Path, path: Path) -> Written:
+    """A certificate says in its title what others say in their first lines."""
+    text = opening(path.read_text("utf-8")).title
+    return Written(path.relative_to(root).as_posix(), Opening(f"Certificate of {path.parent.name}", text))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -7,21 +7,28 @@ one, the second writes the first page and makes all pages whole without a networ
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from asv import util
 from asv.machine import iter_machine_files
 from asv.plugins.regressions import Regressions
 from asv.publishing import OutputPublisher
 from asv.repo import NoSuchNameError
 from asv.results import iter_existing_hashes
-from asv.util import UserError, load_json
+from asv.util import UserError
 
 from benchmarks.harness import triage
-from benchmarks.harness.dashboard import changes, history, overview, pages, reports
+from benchmarks.harness.dashboard import changes, checked, history, overview, pages, reports
 from benchmarks.harness.dashboard.changes import Change, Reason
+from benchmarks.harness.dashboard.history import Reading
+
+
+def setup() -> None:
+    """Called by asv as it loads the plugin, before it reads anything of the history."""
+    checked.install()
 
 
 def require_whole_history(conf: Any, repo: Any) -> None:
@@ -68,6 +75,19 @@ def strangers(repo: Any) -> list[str]:
     return found
 
 
+def notes(conf: Any, repo: Any, readings: Sequence[Reading], commits: Mapping[int, str]) -> list[str]:
+    """What a reader must know about the results as a whole, each in a sentence."""
+    found = []
+    if left_out := set(iter_existing_hashes(conf.results_dir)) - set(commits.values()):
+        found.append(f"Left out: results of commits that are not on this branch ({len(left_out)}).")
+    if unreadable := history.unreadable(conf.results_dir):
+        found.append(f"Left out: files of results that asv cannot read ({unreadable}); its messages say why.")
+    if beyond := [one for one in readings if one.beyond]:
+        words = f"{len(beyond)} values are infinite, or too large to be drawn or compared; the last is"
+        found.append(f"{words} of {beyond[-1].case} at {beyond[-1].commit[:8]}.")
+    return found + [f"{triage.FILE} gives reasons for {commit}, which is no commit here." for commit in strangers(repo)]
+
+
 def judged(conf: Any, repo: Any, benchmarks: Any, revisions: Mapping[str, int]) -> tuple[list, Reason, dict[int, str]]:
     """All readings, the reasons, and the commits by revision."""
     places = on_branches(conf, repo, revisions)
@@ -94,13 +114,9 @@ class Judged(Regressions):
     @staticmethod
     def _row(change: Change, graphs: Any, varying: set[str]) -> list[object]:
         reading = change.reading
-        graph = next(
-            graph
-            for _, graph in graphs
-            if graph.benchmark_name == reading.benchmark
-            and graph.params.get("machine") == reading.machine
-            and set(reading.environment) <= {f"{name} {value}" for name, value in graph.params.items()}
-        )
+        wanted = {f"machine {reading.machine}", *reading.environment, *(f"env-{one}" for one in reading.variables)}
+        mine = [graph for _, graph in graphs if graph.benchmark_name == reading.benchmark]
+        graph = max(mine, key=lambda graph: len(wanted & {f"{name} {value}" for name, value in graph.params.items()}))
         params = {name: value for name, value in graph.params.items() if name in varying}
         jump = [change.since, change.until, change.before, change.after]
         return [reading.case, f"{graph.path}.json", params, reading.index, change.after, change.before, [jump]]
@@ -120,22 +136,15 @@ class Dashboard(OutputPublisher):
         pages.improve(html_dir)
         shutil.copy(Path(__file__).with_name("overview.css"), html_dir)
         readings, why, commits = judged(conf, repo, benchmarks, revisions)
-        left_out = set(iter_existing_hashes(conf.results_dir)) - set(commits.values())
-        notes = []
-        if left_out:
-            notes.append(f"Left out: results of commits that are not on this branch ({len(left_out)}).")
-        if unreadable := history.unreadable(conf.results_dir):
-            notes.append(f"Left out: files of results that asv cannot read ({unreadable}); its messages say why.")
-        notes += [f"{triage.FILE} gives reasons for {commit}, which is no commit here." for commit in strangers(repo)]
         overview.write(
             html_dir,
             readings,
             changes.exact_changes(readings, why),
             changes.regressions(readings, why),
             [reading for reading in changes.lost(readings) if triage.read().why_gone(reading.case) is None],
-            {entry["machine"]: entry for entry in map(load_json, iter_machine_files(conf.results_dir))},
+            {entry["machine"]: entry for entry in map(util.load_json, iter_machine_files(conf.results_dir))},
             {name: benchmark.get("unit", "") for name, benchmark in dict(benchmarks).items()},
             commits,
             reports.copy(Path(conf.repo), html_dir),
-            notes,
+            notes(conf, repo, readings, commits),
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from typing import NamedTuple
 
-from benchmarks.harness.dashboard.history import Reading
+from benchmarks.harness.dashboard.history import Host, Reading
 from vaebench.support.kinds import moved
 
 LATEST = 3
@@ -89,7 +89,7 @@ def _kept(level: Level | None, what: str, reading: Reading, revision: int) -> Le
     return Level(level.value, revision) if same else level
 
 
-def _references(levels: Mapping[str, Level], before: Collection[str], machine: str) -> list[Level]:
+def _references(levels: Mapping[Host, Level], before: Collection[Host], machine: Host) -> list[Level]:
     """Levels that a machine's value must differ from: its own, and those of the commit before if it was not there."""
     others = [] if machine in before else [levels[other] for other in before]
     return others + ([levels[machine]] if machine in levels else [])
@@ -112,7 +112,7 @@ def _least(compared: Compared, direction: int) -> tuple[Reading, float]:
     return min(options, key=lambda option: abs(_value(option[0]) - option[1]))
 
 
-def _lasting(what: str, change: Change, known: Mapping[str, Level], later: Sequence[Sequence[Reading]]) -> bool:
+def _lasting(what: str, change: Change, known: Mapping[Host, Level], later: Sequence[Sequence[Reading]]) -> bool:
     """Whether a move is there still: by the latest readings, and by no machine that had a value before it denied.
 
     Args:
@@ -124,20 +124,20 @@ def _lasting(what: str, change: Change, known: Mapping[str, Level], later: Seque
     sign = 1 if change.worse else -1
 
     def still(reading: Reading) -> bool:
-        base = known[reading.machine].value if reading.machine in known else change.before
+        base = known[reading.host].value if reading.host in known else change.before
         return moved(what, base, _value(reading)) == sign
 
-    denied = not all(still(reading) for readings in later for reading in readings if reading.machine in known)
-    return all(still(reading) and (reading.machine in known or not denied) for reading in later[-1])
+    denied = not all(still(reading) for readings in later for reading in readings if reading.host in known)
+    return all(still(reading) and (reading.host in known or not denied) for reading in later[-1])
 
 
 def _moves(series: Mapping[int, Sequence[Reading]], reason: Reason) -> list[Change]:
     """Of one number, oldest first."""
-    levels: dict[str, Level] = {}
-    before: set[str] = set()
+    levels: dict[Host, Level] = {}
+    before: set[Host] = set()
     found: list[Change] = []
     for place, (until, readings) in enumerate(series.items()):
-        what, machines = readings[0].kind, {reading.machine: reading for reading in readings}
+        what, machines = readings[0].kind, {reading.host: reading for reading in readings}
         compared = [(reading, _references(levels, before, machine)) for machine, reading in machines.items()]
         if direction := _direction(what, compared):
             least, old = _least(compared, direction)
@@ -178,7 +178,7 @@ def timed_regressions(readings: Iterable[Reading]) -> list[Change]:
     """Timings whose latest runs all lie above the fence of the earlier ones, on quiet machines."""
     chosen = [reading for reading in readings if reading.kind == "timed" and not reading.doubt]
     found = []
-    for series in _series(chosen, lambda reading: (reading.case, reading.environment, reading.machine)):
+    for series in _series(chosen, lambda reading: (reading.case, reading.environment, reading.host, reading.variables)):
         runs = [(revision, readings[-1]) for revision, readings in series.items()]
         earlier, latest = runs[:-LATEST], runs[-LATEST:]
         if len(earlier) < EARLIER:
@@ -202,13 +202,13 @@ def lost(readings: Iterable[Reading]) -> list[Reading]:
     What does not apply to one machine may apply to another, such as a CUDA device: it is lost where the same machine
     once had it. What fails is lost unless another machine has a number for that commit.
     """
-    latest: dict[tuple[str, str], Reading] = {}
+    latest: dict[tuple[str, Host], Reading] = {}
     once, machines, newest = set(), set(), {}
     for reading in readings:
-        latest[reading.case, reading.machine] = reading
+        latest[reading.case, reading.host] = reading
         if reading.there:
             once.add(reading.case)
-            machines.add((reading.case, reading.machine))
+            machines.add((reading.case, reading.host))
             newest[reading.case] = max(reading.revision, newest.get(reading.case, -1))
     found = {}
     for (case, machine), reading in latest.items():

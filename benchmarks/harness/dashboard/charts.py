@@ -12,6 +12,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 360, 230
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 34
+SMALLEST = 1e-300
+"""A top of a linear axis that can be divided."""
 MARKERS = (
     "M-3.5 0a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0Z",  # circle
     "M-3.3-3.3H3.3V3.3H-3.3Z",  # square
@@ -55,7 +57,8 @@ class Axis(NamedTuple):
     end: float
 
     def at(self, value: float) -> float:
-        """The pixel of a number."""
+        """The pixel of a number; what is not above zero lies at the low end of a logarithmic axis."""
+        value = max(value, self.low) if self.log else value
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return self.begin + (self.end - self.begin) * (value - low) / (high - low or 1)
 
@@ -81,7 +84,7 @@ def _round_step(step: float) -> float:
 
 def human(value: float) -> str:
     """A number in three digits or so: 0.925, 330, 1.96 G."""
-    if value != 0 and abs(value) < 1e-3:
+    if value != 0 and not 1e-3 <= abs(value) < 1e15:
         return f"{value:.1e}"
     for scale, prefix in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
         if abs(value) >= scale:
@@ -92,10 +95,10 @@ def human(value: float) -> str:
 
 
 def _axis(values: Sequence[float], log: bool, begin: float, end: float) -> Axis:
-    low, high = min(values), max(values)
-    if log:
-        return Axis(low / 1.6, high * 1.6, True, begin, end)
-    return Axis(min(0.0, low), high * 1.12 or 1.0, False, begin, end)
+    low, high = min(0.0, *values), max(0.0, *values)
+    if log and high > 0:
+        return Axis(min(value for value in values if value > 0) / 1.6, high * 1.6, True, begin, end)
+    return Axis(low, high * 1.12 if high > SMALLEST else 1.0, False, begin, end)
 
 
 def _text(x: float, y: float, words: str, kind: str = "", anchor: str = "middle") -> Markup:

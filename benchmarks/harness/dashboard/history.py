@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asv import util
 from asv.machine import iter_machine_files
 from asv.results import Results, iter_results, iter_results_paths
-from asv.util import load_json
 
 from benchmarks.harness import conditions
+from benchmarks.harness.dashboard.checked import number
 from vaebench.support.kinds import kind
 
 HARDWARE = {"machine", "os", "arch", "cpu", "num_cpu", "ram", "gpu", "vectors", "version"}
 """What results say of a machine; what else its own file says is no version of a package either."""
+Host = tuple[str, str]
+"""A machine's name and its processor: what is taken for one machine."""
 UNKNOWN = "nothing is known about what else used the machine"
 
 
@@ -36,6 +39,8 @@ class Reading:
         machine: name of the kind of machine.
         environment: versions of Python and of the packages.
         doubt: why a timing is not believed; empty if it is.
+        processor: of the machine: one name may stand for several.
+        variables: of the environment of the process, such as how many threads it has.
     """
 
     benchmark: str
@@ -49,6 +54,13 @@ class Reading:
     machine: str
     environment: tuple[str, ...]
     doubt: str
+    processor: str = ""
+    variables: tuple[str, ...] = ()
+
+    @property
+    def host(self) -> Host:
+        """The machine that it was taken on."""
+        return self.machine, self.processor
 
     @property
     def kind(self) -> str:
@@ -57,8 +69,13 @@ class Reading:
 
     @property
     def there(self) -> bool:
-        """Whether it has a number."""
-        return self.value is not None and math.isfinite(self.value)
+        """Whether it has a number, which can be drawn and compared."""
+        return number(self.value)
+
+    @property
+    def beyond(self) -> bool:
+        """Whether its value is infinite, or too large to be drawn and compared."""
+        return self.value is not None and not math.isnan(self.value) and not self.there
 
 
 def _cases(benchmark: Mapping[str, Any]) -> list[tuple[int | None, str, dict[str, str]]]:
@@ -94,7 +111,7 @@ def _doubt(runs: list[tuple[conditions.Conditions, str]], started: int | None) -
 def versions(params: Mapping[str, str], machine: Collection[str] = ()) -> tuple[str, ...]:
     """Of Python and of the packages, from all that asv says of a result; `machine` names what is of the machine."""
     left_out = HARDWARE | set(machine)
-    return tuple(f"{key} {version}" for key, version in sorted(params.items()) if key not in left_out)
+    return tuple(f"{key} {version or ''}" for key, version in sorted(params.items()) if key not in left_out)
 
 
 def _of(
@@ -108,15 +125,27 @@ def _of(
         if tuple(chosen.values()) not in measured:
             continue  # another profile's
         spread = (stat["q_25"], stat["q_75"]) if stat and stat.get("q_25") is not None else None
-        machine = result.params["machine"]
         yield Reading(
-            name, case, index, chosen, value, spread, result.commit_hash, revision, machine, environment, doubt
-        )
+            name, case, index, chosen, _float(value), spread, result.commit_hash, revision, result.params["machine"],
+            environment, doubt, _processor(result.params), versions(result.env_vars),
+        )  # fmt: skip
+
+
+def _float(value: float | None) -> float | None:
+    """JSON has whole numbers of any length; those that no float holds are infinite."""
+    try:
+        return value if value is None else float(value)
+    except OverflowError:
+        return math.inf if value and value > 0 else -math.inf
+
+
+def _processor(params: Mapping[str, str]) -> str:
+    return ", ".join(filter(None, (params.get(name) for name in ("cpu", "vectors", "gpu"))))
 
 
 def _machines(results_dir: str) -> dict[str, set[str]]:
     """What the file of each machine says, by its name."""
-    files = map(load_json, iter_machine_files(results_dir))
+    files = map(util.load_json, iter_machine_files(results_dir))
     return {entry["machine"]: set(entry) for entry in files if "machine" in entry}
 
 

@@ -1,5 +1,6 @@
 """The first page of the dashboard: which number matters, how it stands, and what to do if it is red."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ def share(change: Change) -> float:
 
 def percent(value: float) -> str:
     """A share with its sign."""
+    if math.isinf(value):
+        return "from zero"
     if 0 < abs(value) < 5e-4:
         return f"{100 * value:+.1g} %"
     digits = 0 if abs(value) >= 0.095 else 1
@@ -81,6 +84,18 @@ class Step:
     def reasons(self) -> list[str]:
         """Each once."""
         return list(dict.fromkeys(why for group in self.groups for change in group.changes for why in change.reasons))
+
+
+def state(reading: Reading) -> str:
+    """Why it has no number."""
+    if reading.value is None:
+        return "fails"
+    return "not applicable" if math.isnan(reading.value) else "infinite, or too large"
+
+
+def ratio(value: float) -> str:
+    """A number about 1, in three decimals."""
+    return f"{value:.3f}" if abs(value) < 1000 else human(value)
 
 
 def steps(changes: Iterable[Change], readings: Sequence[Reading], units: Mapping[str, str]) -> list[Step]:
@@ -113,11 +128,14 @@ def trade_offs(readings: Sequence[Reading]) -> list[tuple[str, Markup, list[Poin
             if reading.benchmark != f"estimators.{family}.track_inverse_snr":
                 continue
             cost = now.get(reading.case.replace("track_inverse_snr", "track_flops"))
-            if cost is None or cost.commit != reading.commit or not cost.value or not reading.value:
+            if cost is None or cost.commit != reading.commit:
                 continue
+            flops, noise = cost.value or 0.0, reading.value or 0.0
+            if flops <= 0 or noise <= 0:
+                continue  # no place on logarithmic axes
             name, samples = reading.params["estimator"].strip("'"), reading.params["K"]
-            words = f"{name}, K = {samples}: {of_unit(cost.value, 'FLOPs')}, noise over signal {human(reading.value)}"
-            curves.setdefault(name, []).append(Point(cost.value, reading.value, words, samples))
+            words = f"{name}, K = {samples}: {of_unit(flops, 'FLOPs')}, noise over signal {human(noise)}"
+            curves.setdefault(name, []).append(Point(flops, noise, words, samples))
         if any(curves.values()):
             named = [Curve(name, points) for name, points in curves.items()]
             picture = charts.trade_off(named, "FLOPs of one gradient", "noise / signal")
@@ -166,7 +184,7 @@ def write(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"human": human, "percent": percent, "of_unit": of_unit}
+    environment.filters |= {"human": human, "percent": percent, "of_unit": of_unit, "state": state, "ratio": ratio}
     page = environment.get_template(TEMPLATE).render(
         envelope=standing(readings, ENVELOPE),
         identity=standing(readings, IDENTITY),

@@ -73,7 +73,7 @@ def copy(root: Path, html_dir: Path) -> Written:
     """Copy all that is written to the dashboard, render what is in Markdown, and say what there is.
 
     Args:
-        root: of the repository, with reports/, docs/certificates/ and, where it has been built, site/.
+        root: of the repository, with reports/ and, where it has been built, site/.
         html_dir: of the dashboard.
     """
     target, site = html_dir / "reports", html_dir / "documentation"
@@ -85,8 +85,6 @@ def copy(root: Path, html_dir: Path) -> Written:
         elif path.suffix in {".html", ".md"}:
             target.mkdir(exist_ok=True)
             shutil.copy(path, target / path.name)
-    if (root / "docs" / "certificates").is_dir():
-        shutil.copytree(root / "docs" / "certificates", target / "certificates", dirs_exist_ok=True)
     if (root / "site" / "index.html").is_file():
         shutil.copytree(root / "site", site)
     _render(target, html_dir)

@@ -23,11 +23,12 @@ class Timing:
 
 
 def timings(readings: Sequence[Reading], units: Mapping[str, str]) -> list[Timing]:
-    """Timings of quiet runs, by machine, with the versions of packages that it had last."""
-    series: dict[tuple[str, str, tuple[str, ...]], list[Reading]] = defaultdict(list)
+    """Timings of quiet runs, by machine, with the processor, versions and variables that it had last."""
+    series: dict[tuple[str, str, tuple[object, ...]], list[Reading]] = defaultdict(list)
     for reading in readings:
         if reading.kind == "timed" and reading.there and not reading.doubt:
-            series[reading.machine, reading.case, reading.environment].append(reading)
+            conditions = (reading.processor, reading.environment, reading.variables)
+            series[reading.machine, reading.case, conditions].append(reading)
     newest = {(machine, case): kept for (machine, case, _), kept in sorted(series.items(), key=_last)}
     found = []
     for (machine, case), kept in sorted(newest.items()):
