@@ -364,7 +364,7 @@ def test_of_many_parameters_the_largest_curvature_is_iterated():
         every + 1, torch.ones(2, dtype=torch.float64), torch.stack([before, 1.1 * before]), before, before, before,
         before, 1.2 * before, (every, before), {},
     )  # fmt: skip
-    assert before.shape[1] > bounds.FORMED
+    assert before.shape[1] > bounds.DENSE
     found = bounds.curvature(path, reference, start)
     formed = max(
         float(torch.linalg.eigvalsh(reference.hessians({n: c * p for n, p in start.items()}))[:, -1].max())

@@ -634,7 +634,10 @@ def certified(model, x):
     settings = {"steps": 100, "members": 2, "replicates": 800, "batch_size": BATCH, "schedule": inverse_sqrt(0.01)}
     verdicts = run_gates(model, pathwise, OBJECTIVE, x, **settings)
     assert {"gradient mean", "optimizer"} & {verdict.gate for verdict in verdicts}
-    assert not [verdict.gate for verdict in verdicts if verdict.gate == "gradient mean" and not verdict.passed]
+    right = (
+        {"pass", "no power"} if next(model.parameters()).dtype == torch.float16 else {"pass"}
+    )  # whose rounding is seen, and said
+    assert all(verdict.outcome in right for verdict in verdicts if verdict.gate == "gradient mean")
 
 
 USES = {

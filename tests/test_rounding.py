@@ -12,7 +12,7 @@ from vaebench.gates.directions import Tally
 from vaebench.gates.means import gradient_mean_two_sample
 from vaebench.gates.paired import differences
 from vaebench.gradients import Loss, Objective, analytic_kl, pathwise
-from vaebench.gradients.rounding import rounding_of
+from vaebench.gradients.rounding import explained, rounding_of
 from vaebench.gradients.trial import check_replicates
 from vaebench.models import from_encoder_decoder
 
@@ -136,3 +136,10 @@ def test_the_direction_of_a_trusted_mean_is_independent_of_what_is_tested_along_
     own = (first.flat - second.flat) @ second.flat.mean(0)
     assert -18 < float(own.mean() / own.std()) * 800**0.5 < -10
     assert gradient_mean_two_sample(["start"], [first], [second], generator).statistic < 2
+
+
+def test_what_rounding_explains_by_hand():
+    """1e-9, 100 / 2^23, and 4 / 2^10 + 1e-4."""
+    assert [explained(UNIT[dtype]) for dtype in (torch.float64, torch.float32, torch.float16)] == pytest.approx(
+        [1e-9, 1.1920929e-05, 4.00625e-3]
+    )

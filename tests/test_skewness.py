@@ -102,6 +102,18 @@ def test_differences_are_tested_less_their_skewness():
     )
 
 
+def test_each_named_direction_has_its_share_of_the_level():
+    """A mean along the first of two named directions: three families, two directions, two sides."""
+    rows = torch.randn(400, 2, generator=seeded(8), dtype=torch.float64) + 0.3
+    axes = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)
+    found = Tally({name: axis.expand(2, 2) for name, axis in zip("ab", axes, strict=True)}, {"w": 2})
+    for half, part in enumerate(rows.chunk(2)):
+        found.enter(part, 0.0, half)
+        found.turn()
+    judged = found.test(0.0)
+    assert judged.worst == "a" and judged.p_value == pytest.approx(3 * 2 * judged.named["a"].p_value)
+
+
 def test_differences_without_a_named_direction_are_tested_by_the_others():
     """At an optimum no direction may be known; a mean of 0.5 in column 1 is found all the same."""
     differences = torch.randn(400, 3, generator=seeded(6), dtype=torch.float64)

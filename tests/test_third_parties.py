@@ -520,7 +520,7 @@ def by_closure(layer, weight):
 MEASURES = {
     "bound": lambda loss, x: bound(loss, x, 30, seeded(3)),
     "log_likelihood": lambda loss, x: log_likelihood(loss, x, 60_000, seeded(3)),
-    "moments": lambda loss, x: gradient_moments(loss, fresh(loss, x, 5, seeded(3)), 8000),
+    "moments": lambda loss, x: gradient_moments(loss, fresh(loss, x, 5, seeded(3)), 400_000),
     "gates": lambda loss, x: run_gates(loss.model, pathwise, loss.objective, x, steps=100, members=2, replicates=800),
     "training": lambda loss, x: list(
         train(loss.model, pathwise, loss.objective, x, sgd, inverse_sqrt(0.01), 60, 5, (1, 2))

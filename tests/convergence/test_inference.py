@@ -70,9 +70,9 @@ def envelope(problem, estimator) -> Verdict:
 
 
 def gradient(problem, estimator) -> Verdict:
-    """The first gradients of 2000 members of a fleet."""
+    """The first gradients of 4000 members of a fleet."""
     model, y, function, scale = problem()
-    path = record(model, estimator, Objective(SAMPLES), y, sgd, inverse_sqrt(scale), 1, 1, range(2000))
+    path = record(model, estimator, Objective(SAMPLES), y, sgd, inverse_sqrt(scale), 1, 1, range(4000))
     exact = flat(grad(function)(own_parameters(Loss(model, estimator, Objective(SAMPLES)))))
     claim = "training's gradients have the exact mean"
     return vector_mean_is(claim, path.gradients[0], exact, problem=problem.__name__)

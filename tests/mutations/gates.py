@@ -154,8 +154,8 @@ MUTATIONS = (
     Mutation(f"{G}variances.py", "LIGHT = 0.6", "LIGHT = 0.0", among("law or light or weights", POWER, GATES)),
     Mutation(
         f"{G}variances.py",
-        "abs(slope - expected) - crit",
-        "(slope - expected) - crit",
+        "abs(slope - expected) - needed",
+        "(slope - expected) - needed",
         among("law or slope", POWER, GATES),
     ),
     Mutation(

@@ -23,9 +23,7 @@ from tests.mutations.mutation import (
 )
 
 MUTATIONS = (
-    Mutation(
-        f"{S}statistics.py", "(size * (difference @ direction))", "((size - 1) * (difference @ direction))", STATISTICS
-    ),
+    Mutation(f"{S}statistics.py", "(size * (along[varying] @", "((size - 1) * (along[varying] @", STATISTICS),
     Mutation(f"{S}statistics.py", "third += sign * off", "third += 0 * off", f"{SKEWNESS} -k hotelling"),
     Mutation(f"{S}skewness.py", "SHORTFALL = 4 / 3", "SHORTFALL = 1.0", f"{SKEWNESS} -k hand"),
     Mutation(f"{S}skewness.py", "self.skewness - 1.5 * relative", "self.skewness", f"{SKEWNESS} -k logarithm"),

@@ -26,6 +26,7 @@ CACHED = 2**18  # the same of a closed form: what a cache holds is faster by hal
 FINE = {1: (181, 480), 2: (81, 320)}  # rules that coarser ones are held against, by the number of latents
 RULES = ((31, 80), (41, 120), (61, 160), (101, 320))
 AGREEMENT = {1: 1e-6, 2: 1e-4}  # of gradients at the start, relative, by the number of latents
+COARSEST = 1e-6  # unit in the last place of numbers in which an integral is taken
 HERMITE = 41  # nodes of Gauss and Hermite's rule, at most: it is held against even ones
 SPREAD, FEW = 32, 4  # rows by which a rule is judged, and how many of them at once
 
@@ -160,13 +161,14 @@ def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> R
         data: (N, *event).
 
     Returns:
-        The reference, or None: more than two latents without a closed form, or weights too wide for the rules.
+        The reference, or None: more than two latents without a closed form, half precision, or weights too wide for the
+        rules.
     """
     objective = Objective(objective.samples, objective.alpha, objective.beta)
     if objective.alpha == 1 and isinstance(model, ConjugateModel):
         data = _moments_only(data) if type(model) is LinearVAE else data
         return Reference(Loss(model, exact, objective), data, "closed form", data[0].numel(), CACHED)
-    if model.latents > 2 or not isinstance(model, nn.Module):
+    if model.latents > 2 or not isinstance(model, nn.Module) or torch.finfo(data.dtype).eps > COARSEST:
         return None
     start = {n: p.detach() for n, p in own_parameters(Loss(model, exact, objective)).items()}
     finer, some = Loss(model, _surrogate(*FINE[model.latents], model, objective), objective), _some(data)

@@ -168,11 +168,21 @@ def laws_in_samples(subject: Subject, x: Tensor, law: str, count: int, seeds: It
         if expected and all(math.isfinite(end.value) for end in ends):
             ratio[block] = *ends, expected.snr
     freedom = low.groups - 1
-    verdicts = [_law_verdict(variance, allowed, freedom)]
+    verdicts = [variance_in_samples(variance, allowed, freedom)]
     return [*verdicts, ratio_in_samples(ratio, freedom)] if ratio else verdicts
 
 
-def _law_verdict(falls: dict[str, tuple[Skewed, float]], allowed: float, freedom: int) -> Verdict:
+def variance_in_samples(falls: dict[str, tuple[Skewed, float]], allowed: float, freedom: int) -> Verdict:
+    """Whether the variance's slope in K is its law's.
+
+    Args:
+        falls: the logarithm of the variance at the last K over that at the first, and the law's slope, by block.
+        allowed: of the distance of a slope from its law's, beside chance.
+        freedom: of their errors.
+
+    Returns:
+        The verdict on the largest distance, on either side.
+    """
     crit, run = two_sided(len(falls), freedom), math.log(LAST / FIRST)
     slopes = {b: (fall.value / run, fall.error / run, expected) for b, (fall, expected) in falls.items()}
     needed = {b: reach(crit, fall.skewness, 1) for b, (fall, _) in falls.items()}

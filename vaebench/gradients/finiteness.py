@@ -30,7 +30,7 @@ def require_finite(loss: Loss, data: Tensor) -> None:
                 f"The gradient of {name.removeprefix('model.')!r} by {estimator_name(loss.estimator).lower()} is "
                 f"{float(largest):.2g} at the start, too large to be judged; mend the model, or use a smaller beta."
             )
-    trusted, far = Loss(loss.model, pathwise, loss.objective), noise + FAR * torch.where(noise < 0, -1.0, 1.0)
+    trusted, far = Loss(loss.model, pathwise, loss.objective), torch.where(noise < 0, noise - FAR, noise + FAR)
     if _is_finite(trusted, x, trusted.own_part(far)) and not _is_finite(loss, x, far):
         raise ValueError(
             f"{estimator_name(loss.estimator)} has no finite gradient where log-weights are far below zero, and "

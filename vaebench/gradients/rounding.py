@@ -10,7 +10,8 @@ from vaebench.gradients.loss import Loss
 from vaebench.support.repeatable import preserved
 
 LEAST = 1e-9  # what rounding explains in float64
-UNITS = 100  # in the last place, in float32 and below
+UNITS = 100  # in the last place, in float32
+HALF = 4, 1e-4  # units, and what is added to them, in half precision, where a hundred were a tenth of the gradient
 
 
 def explained(eps: float) -> float:
@@ -20,9 +21,9 @@ def explained(eps: float) -> float:
         eps: the unit in the last place of the coarsest numbers that take part.
 
     Returns:
-        1e-9, or 100 units where that is more.
+        1e-9, or 100 units where that is more, or 4 units and 1e-4 where that is less than these.
     """
-    return max(LEAST, UNITS * eps)
+    return max(LEAST, min(UNITS * eps, HALF[0] * eps + HALF[1]))
 
 
 class _Coarsest(TorchFunctionMode):

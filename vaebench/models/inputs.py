@@ -100,7 +100,7 @@ def _plain(x: Tensor) -> Tensor:
     x = x.detach().as_subclass(Tensor)
     if x.is_inference() and not torch.is_inference_mode_enabled():
         x = x.clone()  # no gradient passes through what was made in inference mode
-    x[:1].flatten()[:1].tolist()  # a tensor without values has none to show
+    (x[:1] if x.ndim else x).flatten()[:1].tolist()  # a tensor without values has none to show
     return x.to(torch.uint8).float() if x.dtype == torch.bool else x
 
 
