@@ -143,3 +143,13 @@ def test_what_rounding_explains_by_hand():
     assert [explained(UNIT[dtype]) for dtype in (torch.float64, torch.float32, torch.float16)] == pytest.approx(
         [1e-9, 1.1920929e-05, 4.00625e-3]
     )
+
+
+def test_an_estimator_that_needs_rows_in_pairs_is_judged_by_whole_minibatches():
+    loss, x = loss_with(None, None)
+
+    def in_pairs(model, x, noise, objective):
+        return pathwise(model, x, noise[:, : len(x) // 2].repeat(1, 2, 1), objective)
+
+    found = differences(loss.model, in_pairs, Objective(), x, 8, 64, torch.Generator().manual_seed(0))
+    assert found.p_value > 1e-8

@@ -75,8 +75,8 @@ def differences(
             if observe is not None:
                 observe(own)
         tally.turn()
-    few = data[:1]
-    eps = max(rounding_of(loss, few, few.new_zeros(loss.noise_shape(1))) for loss in (mine, theirs))
+    few = data[:batch_size]  # as many as the loss is asked for: it may need an even number
+    eps = max(rounding_of(loss, few, few.new_zeros(loss.noise_shape(len(few)))) for loss in (mine, theirs))
     return tally.test(explained(eps))
 
 
