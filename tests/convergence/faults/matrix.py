@@ -10,9 +10,11 @@ import torch
 from tests.convergence.faults import elbo, iwae, loops  # noqa: F401 (importing them registers the faults)
 from tests.convergence.faults.catalogue import FAULTS, Fault
 from tests.ledgers import Row, read, write
-from vaebench.gates import Verdict, run_gates
+from vaebench.gates import Verdict, judge, run_gates
 
+REFUSED = "refused before a run"
 GATES = (
+    REFUSED,
     "divergence",
     "optimizer step",
     "replay",
@@ -41,9 +43,12 @@ SETTINGS = "4"  # raise when the gates or the beds change: rows of other setting
 
 
 def examine(fault: Fault, optimizer: str, seed: int, **options: Any) -> tuple[Row, list[Verdict]]:
-    """One row: the statistic of every gate that ran, alarms marked with a star."""
+    """One row: the statistic of every gate that ran, alarms marked with a star; a refusal is an alarm."""
     began = time.perf_counter()
-    verdicts = run_gates(**(fault.arguments(optimizer) | options), seed=seed)
+    try:
+        verdicts = run_gates(**(fault.arguments(optimizer) | options), seed=seed)
+    except ValueError:
+        verdicts = [judge(REFUSED, "nothing is refused that can be run", 1.0, 0.0, 0.0)]
     cells = {v.gate: f"{v.statistic:.3g}{'*' if v.outcome == 'fail' else ''}" for v in verdicts}
     about = {"source": fault.source, "bed": fault.bed, "fault": fault.name, "seed": str(seed), "settings": SETTINGS}
     about["seconds"] = f"{time.perf_counter() - began:.1f}"
