@@ -13,6 +13,7 @@ from vaebench.data.sampling import epochwise
 from vaebench.gates import Stage, bounds, run_gates, walking
 from vaebench.gates.certification import FALSE_ALARM
 from vaebench.gates.choices import closest_trusted, replicates_for
+from vaebench.gates.laws import ASYMPTOTIC, LIGHT, light, variance_in_samples
 from vaebench.gates.means import MEAN_LEVEL, PROJECTIONS, mean_p_value, smallest_by_parameter
 from vaebench.gates.path import Mismatch, Path
 from vaebench.gates.planning import plan_of, watch
@@ -22,16 +23,7 @@ from vaebench.gates.replay import paired_along, replayed
 from vaebench.gates.subject import Subject
 from vaebench.gates.sums import errors_found, z_scores
 from vaebench.gates.values import bound_value, reports_a_bound
-from vaebench.gates.variances import (
-    ASYMPTOTIC,
-    LIGHT,
-    SLOPE,
-    independent_draws,
-    light,
-    separate_rows,
-    variance_in_batch,
-    variance_in_samples,
-)
+from vaebench.gates.variances import SLOPE, independent_draws, separate_rows, variance_in_batch
 from vaebench.gates.verdict import detectable, two_sided
 from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.objectives import Objective

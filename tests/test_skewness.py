@@ -9,9 +9,10 @@ from scipy import stats
 from vaebench.gates.at_rest import Draws
 from vaebench.gates.choices import allotted
 from vaebench.gates.directions import Tally
+from vaebench.gates.laws import ratio_in_samples
 from vaebench.gates.means import mean_p_value, smallest_by_parameter
 from vaebench.gates.paired import paired_mean
-from vaebench.gates.variances import ratio_in_samples, variance_in_batch
+from vaebench.gates.variances import variance_in_batch
 from vaebench.measures.moments import gather
 from vaebench.measures.probes import gradient_variance, skewed_variance
 from vaebench.support.skewness import SHORTFALL, Skewed, reach, skewness_from, skewness_of, without_skewness

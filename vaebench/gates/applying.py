@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vaebench.data.sampling import with_replacement
-from vaebench.gates import bounds, means, paired, replay, variances, walking
+from vaebench.gates import bounds, laws, means, paired, replay, variances, walking
 from vaebench.gates.at_rest import Draws, gradients_at_rest, moments_at_rest, moments_of
 from vaebench.gates.choices import allotted
 from vaebench.gates.planning import Plan
@@ -123,13 +123,13 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
     verdicts.append(variances.variance_in_batch(small, large, factor, steeper))
     verdicts.append(variances.independent_draws(loop, fresh.moments(), batch_size, smaller))
     late, x = subject.at_parameters(points[-1]), subject.data[:batch_size]
-    if not variances.has_law(case.law, subject.objective.alpha):
+    if not laws.has_law(case.law, subject.objective.alpha):
         alpha = f"{subject.objective.alpha:g}"
         case.say(Stage("variance in K", f"no law is recorded for {case.law!r} at alpha = {alpha}"))
-    elif not variances.light(late, x, generator):
+    elif not laws.light(late, x, generator):
         case.say(Stage("variance in K", "its law needs lighter importance weights"))
     else:
-        verdicts += variances.laws_in_samples(late, x, case.law, plan.replicates // 2, seeds)
+        verdicts += laws.laws_in_samples(late, x, case.law, plan.replicates // 2, seeds)
     return verdicts
 
 

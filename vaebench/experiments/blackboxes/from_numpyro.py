@@ -18,7 +18,7 @@ from numpyro.infer import RenyiELBO, TraceEnum_ELBO
 from numpyro.infer.elbo import ELBO
 from torch import nn
 
-from vaebench.experiments.blackboxes.plates import Site, require_sites, require_whole, rows_of, the_plate
+from vaebench.experiments.blackboxes.plates import plates_of, require_sites, require_whole, rows_of, sites_of, the_plate
 from vaebench.experiments.blackboxes.protocol import STEP, Arrays, Claim
 from vaebench.gradients import Objective
 from vaebench.support.layers import explaining
@@ -72,9 +72,9 @@ class Programs:
         self.model, self.guide = model, guide
         drawn = handlers.trace(handlers.seed(guide, 0)).get_trace(jnp.asarray(x))
         made = handlers.trace(handlers.replay(handlers.seed(model, 0), drawn)).get_trace(jnp.asarray(x))
-        require_sites(_sites(made), _sites(drawn))
-        self.plate = the_plate(_sites(made) + _sites(drawn), len(x))
-        self.whole = require_whole(_sites(made)[0].plates[self.plate][1], len(x), alpha)
+        require_sites(sites_of(_nodes(made)), sites_of(_nodes(drawn)))
+        self.plate = the_plate(sites_of(_nodes(made)) + sites_of(_nodes(drawn)), len(x))
+        self.whole = require_whole(sites_of(_nodes(made))[0].plates[self.plate][1], len(x), alpha)
         known = {s["name"]: s for trace in (made, drawn) for s in trace.values() if s["type"] == "param"}
         self.transforms = {n: biject_to(s["kwargs"].get("constraint", constraints.real)) for n, s in known.items()}
         values = {name: s["value"] for name, s in known.items()}
@@ -101,7 +101,9 @@ class Programs:
 
     def _sum(self, trace: Any, wanted: Callable[[Any], bool]) -> Any:
         found = [
-            rows_of(s["name"], s["fn"].log_prob(s["value"]), _frames(s), self.plate) for s in _nodes(trace) if wanted(s)
+            rows_of(s["name"], s["fn"].log_prob(s["value"]), plates_of(s), self.plate)
+            for s in _nodes(trace)
+            if wanted(s)
         ]
         return sum(found, jnp.zeros(()))
 
@@ -118,23 +120,6 @@ def _is_array(value: Any) -> bool:
 
 def _nodes(trace: Any) -> list[Any]:
     return [site for site in trace.values() if site["type"] == "sample"]
-
-
-def _frames(site: Any) -> dict[str, tuple[int, int]]:
-    return {frame.name: (frame.dim, frame.size) for frame in site["cond_indep_stack"]}
-
-
-def _sites(trace: Any) -> list[Site]:
-    return [
-        Site(
-            s["name"],
-            _frames(s),
-            bool(s["is_observed"]),
-            bool(s["infer"].get("enumerate")),
-            bool(s["infer"].get("is_auxiliary")),
-        )
-        for s in _nodes(trace)
-    ]
 
 
 def from_numpyro(model: Program, guide: Program, elbo: ELBO, x: np.ndarray) -> Claim:

@@ -17,7 +17,15 @@ from pyro import poutine
 from pyro.infer import ELBO, RenyiELBO
 from torch import Tensor, nn
 
-from vaebench.experiments.blackboxes.plates import PARTICLES, Site, require_sites, require_whole, rows_of, the_plate
+from vaebench.experiments.blackboxes.plates import (
+    PARTICLES,
+    plates_of,
+    require_sites,
+    require_whole,
+    rows_of,
+    sites_of,
+    the_plate,
+)
 from vaebench.experiments.blackboxes.protocol import STEP, Arrays, Claim
 from vaebench.gradients import Objective
 from vaebench.support.layers import explaining
@@ -46,9 +54,9 @@ class PyroBox:
         self.dtype = x.dtype
         self.sizes: dict[int, int] = {}
         drawn, made = self._traces(x)
-        require_sites(_sites(made), _sites(drawn))
-        self.plate = the_plate(_sites(made) + _sites(drawn), len(x))
-        taken = next(site.plates[self.plate][1] for site in _sites(made))
+        require_sites(sites_of(_nodes(made)), sites_of(_nodes(drawn)))
+        self.plate = the_plate(sites_of(_nodes(made)) + sites_of(_nodes(drawn)), len(x))
+        taken = next(site.plates[self.plate][1] for site in sites_of(_nodes(made)))
         self.whole = require_whole(taken, len(x), elbo.alpha if isinstance(elbo, RenyiELBO) else 1.0)
         self.parameters = {name: value.detach().numpy().copy() for name, value in _leaves().items()}
 
@@ -142,7 +150,7 @@ class TraceBox:
         """Sites with their log-probabilities, (K, rows of the plate) each."""
         found = []
         for site in _nodes(trace):
-            summed = rows_of(site["name"], site["unscaled_log_prob"], _frames(site), self.box.plate)
+            summed = rows_of(site["name"], site["unscaled_log_prob"], plates_of(site), self.box.plate)
             found.append((site, summed.reshape(-1, summed.shape[-1]).expand(k, -1)))
         return found
 
@@ -150,23 +158,6 @@ class TraceBox:
 def _nodes(trace: Any) -> list[dict[str, Any]]:
     """The sample sites, subsamples of plates aside."""
     return [s for s in trace.nodes.values() if s["type"] == "sample" and not poutine.util.site_is_subsample(s)]
-
-
-def _frames(site: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    return {frame.name: (frame.dim, frame.size) for frame in site["cond_indep_stack"] if frame.dim is not None}
-
-
-def _sites(trace: Any) -> list[Site]:
-    return [
-        Site(
-            s["name"],
-            _frames(s),
-            bool(s["is_observed"]),
-            bool(s["infer"].get("enumerate")),
-            bool(s["infer"].get("is_auxiliary")),
-        )
-        for s in _nodes(trace)
-    ]
 
 
 def _leaves() -> dict[str, Tensor]:

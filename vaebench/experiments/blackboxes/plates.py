@@ -24,6 +24,25 @@ class Site(NamedTuple):
     auxiliary: bool = False
 
 
+def plates_of(site: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """The plates that a sample site of a trace, Pyro's or NumPyro's, is in: name -> (dim, size)."""
+    return {frame.name: (frame.dim, frame.size) for frame in site["cond_indep_stack"] if frame.dim is not None}
+
+
+def sites_of(nodes: Sequence[Mapping[str, Any]]) -> list[Site]:
+    """What is needed of sample sites of a trace, Pyro's or NumPyro's."""
+    return [
+        Site(
+            node["name"],
+            plates_of(node),
+            bool(node["is_observed"]),
+            bool(node["infer"].get("enumerate")),
+            bool(node["infer"].get("is_auxiliary")),
+        )
+        for node in nodes
+    ]
+
+
 def require_sites(model: Sequence[Site], guide: Sequence[Site]) -> None:
     """Refuse a model and a guide of whose traces no log-weight log p(x, z) - log q(z|x) can be made.
 
