@@ -67,6 +67,32 @@ def test_the_descent_ledger_by_hand():
     assert found.smallest == pytest.approx((found.threshold + 1.281552) * math.sqrt(5) / 6, rel=1e-5)
 
 
+@pytest.mark.parametrize(("error", "statistic"), [(1e-3, 0.0), (5e-4, 10.0), (0.0, 20 * (1 - 1e-3))])
+def test_ledgers_allow_for_the_error_of_their_reference(error, statistic):
+    """400 steps that are all 1e-3 off an exact gradient of 1: Z = 20, less 20,000 times the error, 1e-6 at least."""
+    path = walk(torch.full((400, 1, 1), 1e-3, dtype=torch.float64))
+    assert walking.descent(path, path.raw, error).statistic == pytest.approx(statistic, abs=1e-9)
+    assert walking.noise_mean(path, path.raw, seeded(1), error).statistic == pytest.approx(statistic, abs=1e-9)
+
+
+def test_ledgers_allow_for_the_rounding_of_parameters():
+    """A parameter of 1 in float32 and a step of 1/1024 lose 2^-23 x 1024 = 1.22e-4 of a gradient of 1 at each step."""
+    path = walk(torch.full((400, 1, 1), 1.5 * 2.0**-13, dtype=torch.float64), gamma=2.0**-10)
+    coarse = path._replace(before=torch.ones(400, 1, 1))
+    left = 20 * (0.5 * 2.0**-13 - 100 * 2.0**-23) / (1.5 * 2.0**-13)
+    assert walking.noise_mean(path, path.raw, seeded(1)).statistic == pytest.approx(20, rel=0.01)
+    assert walking.noise_mean(coarse, path.raw, seeded(1)).statistic == pytest.approx(left, rel=1e-6)
+    assert walking.descent(coarse, path.raw).statistic == pytest.approx(left, rel=1e-6)
+
+
+def test_the_smallest_error_of_a_mean_is_found_beyond_rounding():
+    """A hundredth of the largest number, over the length of the gradient: (3, 4) has 5."""
+    samples = torch.randn(400, 2, generator=seeded(5), dtype=torch.float64)
+    mean = torch.tensor([3.0, 4.0], dtype=torch.float64)
+    fine, coarse = (smallest_by_parameter(samples, mean, {"a": 2}, 0, rounding)["a"] for rounding in (0.0, 0.01))
+    assert coarse - fine == pytest.approx(0.01 * float(samples.abs().max()) / 5)
+
+
 def test_sums_of_skewed_terms_by_hand():
     """Terms 0, 0, 0, -4: sum -4, squares 16, Z = -1. About their mean squares are 12 and cubes -24: skewness -0.57735.
 

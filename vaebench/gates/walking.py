@@ -77,7 +77,7 @@ def noise_mean(path: Path, used: Tensor, generator: torch.Generator, error: floa
     directions = torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
     slack = max(error, path.exactness) * float(path.exact.square().mean().sqrt()) * len(noise)
     slack = slack + path.blur.sum((0, 1))
-    z = torch.cat([z_scores(noise, slack), z_scores(noise @ directions, slack.norm())])
+    z = torch.cat([z_scores(noise, slack), z_scores(noise @ directions, slack @ directions.abs())])
     threshold = two_sided(len(z))
     return judge(
         "noise mean",
