@@ -8,7 +8,8 @@ from types import ModuleType
 from benchmarks.peers import targets
 from benchmarks.peers.steps import TRUSTED, Adapter, plain
 from benchmarks.peers.targets import Targeted, bound
-from vaebench.gates.variances import ASYMPTOTIC, SLOPE
+from vaebench.gates.laws import ASYMPTOTIC
+from vaebench.gates.variances import SLOPE
 from vaebench.gradients.objectives import Objective
 
 LIBRARIES = ("with_pyro", "with_pythae", "with_numpyro")
