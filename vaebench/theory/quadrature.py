@@ -111,9 +111,9 @@ def importance_bound(log_weights: Tensor, rule: Rule, samples: float, alpha: flo
     left, right = _range(ratios.detach(), log_q, samples)
     fraction = torch.linspace(0, 1, points, dtype=ratios.dtype, device=ratios.device)
     u = left + (right - left) * fraction  # (..., U)
-    mean = u.exp().unsqueeze(-1) / samples * ratios.exp().unsqueeze(-2)
-    log_phi = (log_q - mean).logsumexp(-1)
-    integrand = (-u.exp()).exp() - (samples * log_phi).exp()
+    t = u.exp()
+    phi = (-t.unsqueeze(-1) / samples @ ratios.exp().unsqueeze(-2)).exp() @ rule.weights  # phi(t / K), (..., U)
+    integrand = (-t).exp() - phi.clamp(min=torch.finfo(phi.dtype).tiny).pow(samples)
     width = ((right - left) / (points - 1)).squeeze(-1)
     return (scale.squeeze(-1) + integrand.sum(-1) * width) / (1 - alpha)
 
