@@ -35,7 +35,7 @@ FEWER = {
 def test_what_is_idle_is_left_out_and_no_bit_is_another(name):
     function, left = FEWER[name]
     record = record_of(function, [X])
-    made = simplified(record, [X])
+    made = simplified(record)
     assert operations(made) == left
     for x in (X, OTHER):
         assert same_bits(made(x), function(x))

@@ -1,6 +1,5 @@
 """Recorded functions in fewer operations: what is always the same is made once, what does nothing is left out."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ UNITS = {"mul", "div", "pow"}  # idle with 1, in every bit
 MADE = {"new_full", "new_zeros", "new_ones", "full_like", "zeros_like", "ones_like"}  # of a tensor's layout alone
 
 
-def simplified(record: fx.GraphModule, given: Sequence[Tensor]) -> fx.GraphModule:
+def simplified(record: fx.GraphModule) -> fx.GraphModule:
     """The same function in fewer operations, bit for bit.
 
     A view that changes no layout is left out, and what nothing uses. So is a product, quotient or power with 1, and
@@ -19,10 +18,9 @@ def simplified(record: fx.GraphModule, given: Sequence[Tensor]) -> fx.GraphModul
 
     Args:
         record: of operations on tensors of fixed layouts, each with an example of its result in `meta["val"]`.
-        given: examples of its inputs.
 
     Returns:
-        The function; the record itself where results that were tensors of their own would share memory.
+        The function. Its results may share memory with each other, with inputs and with what was made here: copy them.
     """
     calls = [node for node in record.graph.nodes if node.op == "call_function"]
     pure = not any(_name(node).endswith("_") for node in calls)
@@ -43,13 +41,7 @@ def simplified(record: fx.GraphModule, given: Sequence[Tensor]) -> fx.GraphModul
         else:
             copies[node] = graph.node_copy(node, copied)
     graph.eliminate_dead_code()
-    made = fx.GraphModule({node.name: value for node, value in fixed.items()}, graph)
-    results, others = (list(map(_memory, tensors)) for tensors in (made(*given), (*given, *fixed.values())))
-    return made if len({*results} - {*others}) == len(results) else record
-
-
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    return fx.GraphModule({node.name: value for node, value in fixed.items()}, graph)
 
 
 def _name(node: fx.Node) -> str:
