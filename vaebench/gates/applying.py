@@ -1,52 +1,16 @@
 """Which gates apply to a run, one function for each source of evidence; what is left out is said, with the reason."""
 
-from collections.abc import Callable, Sequence
-from math import isfinite, log
-from typing import NamedTuple
-
-import torch
-from torch import nn
+from collections.abc import Callable
+from math import isfinite
 
 from vaebench.data.sampling import with_replacement
-from vaebench.gates import bounds, laws, means, paired, replay, variances, walking
-from vaebench.gates.at_rest import Draws, gradients_at_rest, moments_at_rest, moments_of
-from vaebench.gates.choices import allotted
-from vaebench.gates.planning import Plan
+from vaebench.gates import bounds, means, replay, walking
 from vaebench.gates.randomness import randomness
-from vaebench.gates.reference import Reference
-from vaebench.gates.running import Run, Stage, StageCallback
-from vaebench.gates.subject import Subject
+from vaebench.gates.running import Case, Stage
 from vaebench.gates.values import OWN_VALUE, bound_value, reports_a_bound
 from vaebench.gates.verdict import Verdict, judge
 from vaebench.gradients.estimators import Estimator
-from vaebench.gradients.loss import Loss, Parameters
 from vaebench.training.schedules import Schedule
-
-PILOT = 800  # trusted gradients at a point by which it is known where a parameter's error shows
-
-
-class Case(NamedTuple):
-    """A run under test, with everything that its gates are judged by.
-
-    Attributes:
-        subject: what is under test.
-        run: what was kept of its training.
-        plan: how much is measured.
-        exact: the exact gradient of the claimed bound, or None.
-        trusted: the model whose bound is claimed.
-        beside: a loss whose gradient has the claimed mean, for differences at equal noise.
-        law: the estimator whose law in K is claimed.
-        say: told what begins and what is left out.
-    """
-
-    subject: Subject
-    run: Run
-    plan: Plan
-    exact: Reference | None
-    trusted: nn.Module
-    beside: Loss
-    law: str
-    say: StageCallback
 
 
 def of_every_step(case: Case) -> list[Verdict]:
@@ -75,75 +39,6 @@ def of_replayed_steps(case: Case) -> list[Verdict]:
         return verdicts
     sizes = {name: tensor[0].numel() for name, tensor in run.like.items()}
     return [*verdicts, replay.paired_along(run.differences, sizes)]
-
-
-def of_gradients_at_rest(case: Case) -> list[Verdict]:
-    """Mean, and variance against B and K, of gradients at a few points of the run."""
-    subject, plan = case.subject, case.plan
-    generator, seeds = plan.generator(subject.data.device, "gradients"), plan.seeds("gradients")
-    places, points = list(case.run.points), list(case.run.points.values())
-    middle, size = len(points) // 2, sum(p.numel() for p in points[0].values())
-    here, batch_size = subject.at_parameters(points[middle]), subject.batch_size
-    case.say(Stage(f"drawing {plan.replicates} gradients at {', '.join(places)}"))
-    verdicts = [variances.separate_rows(subject, generator)]
-    if plan.dense(size):
-        pilots = [
-            means.trusted_draws(subject.at_parameters(point), case.trusted, point, PILOT, generator) for point in points
-        ]
-        counts = allotted(pilots, plan.replicates)
-        draws = [
-            gradients_at_rest(subject.at_parameters(point), count, seeds)
-            for point, count in zip(points, counts, strict=True)
-        ]
-        small = draws[middle].moments()
-        verdicts.append(_gradient_mean(case, places, points, draws, generator))
-    else:
-        much = f"{plan.replicates} gradients of {size:,} numbers at a point"
-        case.say(Stage("gradient mean", f"{much} are not held; it is judged at equal noise alone"))
-        small = moments_at_rest(here, plan.replicates, seeds)
-    case.say(Stage("gradients beside trusted ones at equal noise"))
-    fresh = moments_of({name: p.unsqueeze(0) for name, p in points[middle].items()}, plan.replicates)
-    pairs = [
-        paired.differences(
-            subject.model, subject.estimator, subject.objective, subject.data, batch_size,
-            plan.replicates, generator, point, case.beside.estimator, fresh.add if place == middle else None,
-        )
-        for place, point in enumerate(points)
-    ]  # fmt: skip
-    verdicts.append(paired.paired_mean(places, pairs))
-    case.say(Stage("variance against B and K"))
-    factor = max(2, min(8, len(subject.data) // batch_size))
-    large = moments_at_rest(here, plan.replicates // 2, seeds, factor * batch_size)
-    loop = {batch_size: small, factor * batch_size: large}
-    smaller = dict.fromkeys(loop, 0.0)
-    if subject.sampler is not with_replacement:
-        smaller = {size: -variances.without_repetition(len(subject.data), size) for size in loop}
-    most = smaller[factor * batch_size]
-    steeper = (most - smaller[batch_size]) / log(factor) if isfinite(most) else most
-    verdicts.append(variances.variance_in_batch(small, large, factor, steeper))
-    verdicts.append(variances.independent_draws(loop, fresh.moments(), batch_size, smaller))
-    late, x = subject.at_parameters(points[-1]), subject.data[:batch_size]
-    if not laws.has_law(case.law, subject.objective.alpha):
-        alpha = f"{subject.objective.alpha:g}"
-        case.say(Stage("variance in K", f"no law is recorded for {case.law!r} at alpha = {alpha}"))
-    elif not laws.light(late, x, generator):
-        case.say(Stage("variance in K", "its law needs lighter importance weights"))
-    else:
-        verdicts += laws.laws_in_samples(late, x, case.law, plan.replicates // 2, seeds)
-    return verdicts
-
-
-def _gradient_mean(
-    case: Case, places: Sequence[str], points: Sequence[Parameters], draws: Sequence[Draws], generator: torch.Generator
-) -> Verdict:
-    if case.exact is not None:
-        return means.gradient_mean(places, draws, means.exact_at(case.exact, points)[1], generator)
-    at = case.subject.at_parameters
-    theirs = [
-        means.trusted_draws(at(point), case.trusted, point, mine.count, generator)
-        for point, mine in zip(points, draws, strict=True)
-    ]
-    return means.gradient_mean_two_sample(places, draws, theirs, generator)
 
 
 def of_reported_values(case: Case, reported: Estimator | None) -> list[Verdict]:

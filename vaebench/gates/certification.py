@@ -8,19 +8,13 @@ from torch import Tensor, nn
 
 from vaebench.data.sampling import SamplerFactory, with_replacement
 from vaebench.gates import bounds, means
-from vaebench.gates.applying import (
-    Case,
-    of_every_step,
-    of_gradients_at_rest,
-    of_replayed_steps,
-    of_reported_values,
-    of_the_path,
-)
+from vaebench.gates.applying import of_every_step, of_replayed_steps, of_reported_values, of_the_path
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.parts import require_rule, require_sampler
 from vaebench.gates.planning import REPLICATES, plan_of
 from vaebench.gates.reference import Reference, exact_reference
-from vaebench.gates.running import Run, Stage, StageCallback, watch_run
+from vaebench.gates.resting import of_gradients_at_rest
+from vaebench.gates.running import Case, Run, Stage, StageCallback, watch_run
 from vaebench.gates.subject import Subject, Trainer, loss_of, separated
 from vaebench.gates.verdict import LEVEL, Verdict
 from vaebench.gradients.estimators import Estimator

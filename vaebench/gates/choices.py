@@ -65,8 +65,9 @@ def replicates_for(subject: Subject, resolution: float, plan: Plan, exact: Refer
     generator, point = plan.generator(subject.data.device, "pilot"), _start(subject.model)
     draws = gradients_at_rest(subject, plan.replicates, plan.seeds("pilot"))
     if exact is None:
-        theirs = [means.trusted_draws(subject, trusted, point, plan.replicates, generator)]
-        pilot = means.gradient_mean_two_sample(["start"], [draws], theirs, generator)
+        loss = means.pathwise_of(trusted, subject)
+        theirs = means.trusted_draws(loss, subject.batch_size, point, plan.replicates, generator)
+        pilot = means.gradient_mean_two_sample(["start"], [draws], [theirs], generator)
     else:
         pilot = means.gradient_mean(["start"], [draws], means.exact_at(exact, [point])[1], generator)
     smallest = pilot.smallest or 0.0

@@ -12,8 +12,9 @@ from vaebench.gates.reference import Reference
 from vaebench.gates.subject import Subject
 from vaebench.gates.verdict import Verdict, detectable, judge
 from vaebench.gradients.estimators import pathwise
-from vaebench.gradients.loss import Loss, Parameters
+from vaebench.gradients.loss import Loss, Parameters, Tried
 from vaebench.gradients.rounding import LEAST
+from vaebench.gradients.trial import tried
 from vaebench.measures.moments import fresh, gradients
 from vaebench.support.skewness import reach, skewness_of, without_skewness
 from vaebench.support.statistics import (
@@ -195,14 +196,19 @@ def _mean_verdict(places: Sequence[str], found: Sequence[Found], draws: Sequence
     )
 
 
+def pathwise_of(model: nn.Module, subject: Subject) -> Tried:
+    """The loss by `pathwise` of a trusted model, tried once on the subject's data, for `trusted_draws`."""
+    return tried(Loss(model, pathwise, subject.objective), subject.data)  # pyright: ignore[reportArgumentType]
+
+
 def trusted_draws(
-    subject: Subject, model: nn.Module, parameters: Parameters, count: int, generator: torch.Generator
+    trusted: Tried, batch_size: int, parameters: Parameters, count: int, generator: torch.Generator
 ) -> Draws:
-    """Gradients of `pathwise` on a trusted model, drawn outside the loop, for `gradient_mean_two_sample`.
+    """Gradients of a trusted loss, drawn outside the loop, for `gradient_mean_two_sample`.
 
     Args:
-        subject: what is under test.
-        model: trusted.
+        trusted: as `pathwise_of` gives it.
+        batch_size: B.
         parameters: where.
         count: of one's own gradients R.
         generator: of minibatches and noise.
@@ -210,12 +216,11 @@ def trusted_draws(
     Returns:
         R means of two gradients each: these take a tenth of the time of one's own, and their noise counts as much.
     """
-    loss = Loss(model, pathwise, subject.objective)  # pyright: ignore[reportArgumentType]
-    replicates = fresh(loss, subject.data, subject.batch_size, generator)
-    found = Draws.joined(list(gradients(loss, replicates, count, parameters)))
+    replicates = fresh(trusted.loss, trusted, batch_size, generator)
+    found = Draws.joined(list(gradients(trusted.loss, replicates, count, parameters)))
     for _ in range(TRUSTED - 1):
         seen = 0
-        for chunk in gradients(loss, replicates, count, parameters):
+        for chunk in gradients(trusted.loss, replicates, count, parameters):
             rows = slice(seen, seen := seen + len(next(iter(chunk.values()))))
             for name, more in chunk.items():
                 found.gradients[name][rows] += more

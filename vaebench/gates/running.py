@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaebench.gates.at_rest import HELD
 from vaebench.gates.path import Mismatch, Path
@@ -70,6 +71,30 @@ class Run:
     diverged: tuple[Divergence, ...]
     points: dict[str, Parameters]
     like: Parameters
+
+
+class Case(NamedTuple):
+    """A run under test, with everything that its gates are judged by.
+
+    Attributes:
+        subject: what is under test.
+        run: what was kept of its training.
+        plan: how much is measured.
+        exact: the exact gradient of the claimed bound, or None.
+        trusted: the model whose bound is claimed.
+        beside: a loss whose gradient has the claimed mean, for differences at equal noise.
+        law: the estimator whose law in K is claimed.
+        say: told what begins and what is left out.
+    """
+
+    subject: Subject
+    run: Run
+    plan: Plan
+    exact: Reference | None
+    trusted: nn.Module
+    beside: Loss
+    law: str
+    say: StageCallback
 
 
 def watch_run(
