@@ -1,6 +1,7 @@
 """Compiled gradients are the eager ones, for any number of shapes, and one that lost a part is refused."""
 
 import os
+import warnings
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from vaebench.gradients.memory import micro_batched
 from vaebench.gradients.objectives import Objective
 from vaebench.models import mlp_vae
 from vaebench.support import internals
-from vaebench.support.internals import interpret_flat
+from vaebench.support.internals import compile_flat, interpret_flat
 from vaebench.training import compilation
 from vaebench.training.compilation import CompilationError, Compiler, compiled
 
@@ -216,6 +217,26 @@ def test_where_the_cache_cannot_be_used_torchs_own_choice_stays(monkeypatch, tmp
     monkeypatch.delenv(compilation.CACHE, raising=False)
     compilation.keep_code()
     assert compilation.CACHE not in os.environ
+
+
+@needs_compiler
+def test_a_warning_of_torchs_compiler_is_no_failure_and_one_of_the_function_is():
+    """inductor warns of complex numbers, and torch 2.12 of ways to multiply that it leaves out."""
+
+    def amplitudes(x):
+        return [torch.view_as_complex(x).abs()]
+
+    x = torch.tensor([[3.0, 4.0], [5.0, 12.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compile_flat(amplitudes, [x])(x)[0].tolist() == [5.0, 13.0]
+
+    def loud(x):
+        warnings.warn("of one's own", UserWarning, stacklevel=1)
+        return [2 * x]
+
+    with pytest.warns(UserWarning, match="of one's own"):
+        compile_flat(loud, [x])
 
 
 @pytest.mark.parametrize("estimator", [pathwise, doubly_reparameterized])

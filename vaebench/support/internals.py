@@ -57,7 +57,10 @@ def compile_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
     given = [tensor.detach() for tensor in inputs]
     # In C++, the calls between kernels take a fifth of a small net's step less.
     options = {"cpp_wrapper": True} if given[0].device.type == "cpu" else {}
-    return cast(Flat, torch._inductor.compile(recorded(function, given), list(given), options))
+    record = recorded(function, given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ways to multiply that torch 2.12 leaves out, and of complex numbers
+        return cast(Flat, torch._inductor.compile(record, list(given), options))
 
 
 def interpret_flat(function: Flat, inputs: Sequence[Tensor]) -> Flat:
