@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from vaebench.data.sampling import with_replacement
-from vaebench.gates import bounds, laws, means, paired, replay, variances, walking
+from vaebench.gates import bounds, correlations, laws, means, paired, replay, variances, walking
 from vaebench.gates.at_rest import Draws, gradients_at_rest, moments_at_rest, moments_of
 from vaebench.gates.choices import allotted
 from vaebench.gates.planning import Plan
@@ -189,8 +189,8 @@ def of_the_path(case: Case, schedule: Callable[[int], float], optimizer: str) ->
     verdicts = [
         walking.descent(path, used, exact.error),
         walking.noise_mean(path, used, case.plan.generator(exact.data.device, "ledgers"), exact.error),
-        walking.successive(path, used),
-        walking.members(path, used),
+        correlations.successive(path, used),
+        correlations.members(path, used),
         walking.noise_size(path, used),
     ]
     if not all(isfinite(v.statistic) for v in verdicts) or optimizer not in {"sgd", "adam"}:
