@@ -112,7 +112,7 @@ def test_each_named_direction_has_its_share_of_the_level():
         found.enter(part, 0.0, half)
         found.turn()
     judged = found.test(0.0)
-    assert judged.worst == "a" and judged.p_value == pytest.approx(3 * 2 * judged.named["a"].p_value)
+    assert judged.worst == "a" and judged.p_value == pytest.approx(3 * 2 * judged.named["a"].p_value, abs=0)
 
 
 def test_differences_without_a_named_direction_are_tested_by_the_others():
