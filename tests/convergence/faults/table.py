@@ -7,7 +7,7 @@ from tests.convergence.faults.catalogue import FAULTS
 from tests.convergence.faults.matrix import GATES
 from tests.convergence.faults.measuring import gates_of
 from tests.ledgers import Row, read
-from tests.mutations import gates, others
+from tests.mutations.catalogue import MUTATIONS
 from vaebench.gates import FALSE_ALARM
 from vaebench.report import markdown
 from vaebench.support.files import write_whole
@@ -36,7 +36,6 @@ QUANTILES = """
 ![p-values of correct runs against uniform ones](calibration.svg)
 
 """
-LISTED = len(gates.MUTATIONS) + len(others.MUTATIONS)
 ALARM, SILENT = "●", "·"
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam"}
 
@@ -96,7 +95,7 @@ def _mutated(path: Path) -> str:
     return (
         f"**Mutations**: {len(rows) - len(alive)} of {len(rows)} are noticed by the ordinary tests "
         f"(`python -m tests.mutations`, [`mutations.csv`](mutations.csv)); not noticed: {', '.join(alive) or 'none'}; "
-        f"not run since the last change of the ledger: {max(0, LISTED - len(rows))}."
+        f"not run since the last change of the ledger: {max(0, len(MUTATIONS) - len(rows))}."
     )
 
 
