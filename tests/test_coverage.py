@@ -70,17 +70,17 @@ def test_the_interval_of_a_ratio_of_variances(law):
     "law", ["normal", "three directions", "twenty directions", "exponential", "product of normals"]
 )
 def test_the_interval_of_a_signal_to_noise_ratio(law, signal):
-    """Means of so many errors of the mean: of these 600 sets 0.943 (exponential, 8) to 0.993 (exponential, 2) cover.
+    """Means of so many errors of the mean: within 0.04 of 0.95, but 0.99 of exponential ones of two errors.
 
     Student's alone has 0.77 to 0.95 at two errors of the mean, and an interval that allows for the largest error that a
-    weak signal may have covers every time.
+    weak signal may have covers every time. Of 1,500 sets 0.930 to 0.980 of the other cells cover.
     """
     draw, variance = LAWS[law]
     drawn, truth = draw(torch.Generator().manual_seed(2), SETS, 64) - float(law == "exponential"), signal / 8
     drawn[..., 0] += truth * math.sqrt(variance)
     found = [snr_interval(gather([{"p": one}], 64), ["p"]) for one in drawn]
     inside = sum(one.low <= truth <= one.high for one in found) / SETS
-    assert LIMITS[0] <= inside <= 0.995
+    assert LIMITS[0] <= inside <= (0.995 if (law, signal) == ("exponential", 2) else LIMITS[1])
 
 
 def test_the_interval_of_a_signal_where_the_noise_is_least():
@@ -91,11 +91,12 @@ def test_the_interval_of_a_signal_where_the_noise_is_least():
     assert 0.89 <= sum(one.low <= 0.5 <= one.high for one in found) / SETS <= 0.995
 
 
-@pytest.mark.parametrize("t", [3.0, 6.0, 20.0])
-def test_along_one_direction_the_interval_is_about_that_of_the_noncentral_f(t):
+@pytest.mark.parametrize(("t", "below"), [(3.0, 0.05), (6.0, 0.025), (20.0, 0.025)])
+def test_along_one_direction_the_interval_is_about_that_of_the_noncentral_f(t, below):
     """64 normal gradients whose mean is t errors: t^2 is F(1, 63), whose noncentrality is 64 times the squared ratio.
 
-    The exact limits are those at which t^2 is its 0.025 and 0.975 quantile.
+    The exact limits are those at which t^2 is its 0.975 and 0.025 quantile. Where t^2 = 1, so that U = 0, the upper one
+    is (1 + 1.96)^2 / 64 = 0.137: no upper limit excludes a smaller ratio, and the lower one may exclude it with 0.05.
     """
     even = torch.special.ndtri((torch.arange(64, dtype=torch.float64) + 0.5) / 64)
     even = even[torch.randperm(64, generator=torch.Generator().manual_seed(5))].unsqueeze(1)
@@ -103,8 +104,9 @@ def test_along_one_direction_the_interval_is_about_that_of_the_noncentral_f(t):
     assert found.value == pytest.approx(math.sqrt((t * t - 1) / 64))
     exact = [
         optimize.brentq(lambda ratio, tail=tail: stats.ncf.sf(t * t, 1, 63, 64 * ratio) - tail, 1e-9, 20)
-        for tail in (0.025, 0.975)
+        for tail in (below, 0.975)
     ]
+    assert (exact[0] < 0.137) == (below == 0.05)
     assert (found.low**2, found.high**2) == (pytest.approx(exact[0], rel=0.3), pytest.approx(exact[1], rel=0.3))
 
 

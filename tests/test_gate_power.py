@@ -10,7 +10,7 @@ from scipy import stats
 
 from tests.convergence.faults.beds import problem
 from vaebench.data.sampling import epochwise
-from vaebench.gates import Stage, bounds, run_gates, walking
+from vaebench.gates import Stage, bounds, correlations, run_gates, walking
 from vaebench.gates.certification import FALSE_ALARM
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.laws import ASYMPTOTIC, LIGHT, light, variance_in_samples
@@ -131,36 +131,80 @@ def test_the_noise_mean_pays_for_every_direction():
 
 def test_successive_noise_looks_at_lags_up_to_512_or_half_of_the_run():
     noise = torch.randn(1200, 1, 1, generator=seeded(3), dtype=torch.float64)
-    long, short = (walking.successive(path, path.raw) for path in (walk(noise), walk(noise[:100])))
+    long, short = (correlations.successive(path, path.raw) for path in (walk(noise), walk(noise[:100])))
     assert (long.evidence["lags"], short.evidence["lags"]) == (512, 50)
     assert long.threshold == pytest.approx(stats.norm.isf(1e-5 / 514))
     late = noise.clone()
     late[500:] += noise[:-500]  # what returns after 500 steps
     returning = walk(late)
-    assert walking.successive(returning, returning.raw).outcome == "fail"
+    assert correlations.successive(returning, returning.raw).outcome == "fail"
+
+
+def test_successive_noise_by_hand():
+    """Noises 3, 1, -2, 2 along the signs of those before: 1, -2, -2; along those of 3, 3.85, 1.6575: 1, -2, 2.
+
+    Lag one: sum -3, squares 9, so Z = -1; about their mean squares are 6 and cubes 6, the skewness is 6 / 6^1.5, times
+    4/3 s = 0.54433: -(1 - 0.18144 + 0.01097) + 0.09072 = -0.73881 is left. A correlation of one would give 3, 1 and 2,
+    the lengths of those before.
+    """
+    path = walk(torch.tensor([3.0, 1.0, -2.0, 2.0], dtype=torch.float64).view(4, 1, 1))
+    found = correlations.successive(path, path.raw)
+    last = torch.tensor([1.0, -2.0, -2.0], dtype=torch.float64)
+    assert found.evidence["lag one"] == pytest.approx(0.73881, rel=1e-5)
+    assert found.evidence["memory"] == pytest.approx(float(z_scores(torch.tensor([1.0, -2.0, 2.0]).double())))
+    needed = float(errors_found(found.threshold, last))
+    assert found.threshold == pytest.approx(stats.norm.isf(1e-5 / 4))
+    assert found.smallest == pytest.approx(needed * math.sqrt(9) / 3 / 2)
 
 
 def test_members_by_hand():
-    """Noises (1, 1), (1, -1), (1, 1), (1, -1): terms 1, -1, 1, -1, the second member's times the first's.
+    """Noises (1, 1), (1, -1), (1, 1), (1, -1): terms 1, -1, 1, -1, the second member's along the first's.
 
-    Three members of 1, two steps: terms 1 of the second and 2 of the third, with two before it, so Z = 6 / sqrt 10.
+    Three members of 1, two steps: all terms are 1, and would be at a correlation of one, so Z = 4 / sqrt 4.
+
+    Noises 2 and 0 of a third member behind two of 1: terms 1, 2 and 1, 0; squares of a step are 2 and 2/3 on average.
+    Those before are one of length 1 and two of length 2: a correlation of one would give 2, 2, 2/3 and 2/3.
     """
     noise = torch.tensor([[1.0, 1.0], [1.0, -1.0]] * 2, dtype=torch.float64).unsqueeze(-1)
     path = walk(noise)
-    found = walking.members(path, path.raw)
+    found = correlations.members(path, path.raw)
     assert found.statistic == 0 and found.threshold == pytest.approx(4.264891, abs=1e-6)
     assert found.smallest == pytest.approx(detectable(4.264890794) * math.sqrt(4) / 4, rel=1e-5)
     path = walk(torch.ones(2, 3, 1, dtype=torch.float64))
-    three = walking.members(path, path.raw)
-    assert three.statistic == pytest.approx(6 / math.sqrt(10))
-    assert three.smallest == pytest.approx(detectable(4.264890794) * math.sqrt(10) / 4 / 1.5, rel=1e-5)
+    three = correlations.members(path, path.raw)
+    assert three.statistic == pytest.approx(2)
+    assert three.smallest == pytest.approx(detectable(4.264890794) * math.sqrt(4) / 4, rel=1e-5)
+    path = walk(torch.tensor([[1.0, 1.0, 2.0], [1.0, 1.0, 0.0]], dtype=torch.float64).unsqueeze(-1))
+    terms = torch.tensor([1.0, 2.0, 1.0, 0.0], dtype=torch.float64)
+    expected = float(errors_found(4.264890794, terms)) * math.sqrt(6) / 4 / (4 / 3)
+    assert correlations.members(path, path.raw).smallest == pytest.approx(expected, rel=1e-5)
+
+
+def test_noise_that_is_zero_says_nothing():
+    """Of a model without noise the scores are zero, and any correlation would have been found."""
+    path = walk(torch.zeros(6, 3, 2, dtype=torch.float64))
+    for found in (correlations.successive(path, path.raw), correlations.members(path, path.raw)):
+        assert (found.statistic, found.smallest, found.outcome) == (0.0, 0.0, "pass")
+
+
+def test_successive_skewed_noise_keeps_its_level():
+    """Scores of 64 lags of 300 runs of 1,920 lognormal noises: beyond the level 1e-3 are 19.2 of 19,200, or fewer.
+
+    More than 45 have the chance 2e-7. By products of noises in place of directions there are 55.
+    """
+    noise = torch.randn(300, 1920, 1, 1, generator=seeded(21), dtype=torch.float64).exp() - math.exp(0.5)
+    critical = stats.norm.isf(5e-4)
+    beyond = sum(int((correlations.lag_scores(one, 64) > critical).sum()) for one in noise)
+    products = [noise[:, lag:] * noise[:, :-lag] for lag in range(1, 65)]
+    plain = sum(int((z_scores(one.squeeze().T) > critical).sum()) for one in products)
+    assert beyond <= 45 < plain
 
 
 def test_one_noise_for_all_members_is_found_and_noise_of_their_own_is_not():
     noise = torch.randn(120, 16, 3, generator=seeded(12), dtype=torch.float64)
     for shared, outcome in ((0.0, "pass"), (0.5, "fail")):
         path = walk(noise + shared * noise[:, :1])
-        assert walking.members(path, path.raw).outcome == outcome
+        assert correlations.members(path, path.raw).outcome == outcome
 
 
 def test_the_noise_size_by_hand():

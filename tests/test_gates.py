@@ -10,11 +10,12 @@ from torch import nn
 from tests.convergence.faults.beds import problem
 from vaebench.data import linear_gaussian
 from vaebench.gates import FALSE_ALARM, Stage, Verdict, bounds, certification, judge, run_gates
+from vaebench.gates.correlations import lag_scores
 from vaebench.gates.means import mean_p_value
 from vaebench.gates.path import Path, mismatch
 from vaebench.gates.reference import Reference, exact_reference, flat
+from vaebench.gates.sums import z_scores
 from vaebench.gates.verdict import detectable, two_sided
-from vaebench.gates.walking import lag_scores, z_scores
 from vaebench.gradients.estimators import analytic_kl, pathwise
 from vaebench.gradients.loss import Loss, own_parameters
 from vaebench.gradients.objectives import Objective
@@ -162,6 +163,63 @@ def test_an_exact_gradient_that_takes_too_long_is_left_out_and_said_so(monkeypat
     assert not any(stage.title == "exact gradients" for stage in kept[15_165])
 
 
+def test_what_a_reference_costs_is_known_from_a_few_rows():
+    """Of 3,000 rows 34 are looked at by each rule, and four by what it keeps; all are only where that is afforded."""
+    model, data = problem(3000, 1)
+    rows, posterior = [], model.posterior
+
+    def counted(x):
+        rows.append(len(x))
+        return posterior(x)
+
+    model.posterior = counted
+    found = exact_reference(model, Objective(2, 0.5), data / 4)
+    assert found is not None and found.size > certification.AFFORDED
+    assert 0 < sum(rows) <= 5 * (34 + 4)
+
+
+def test_errors_of_a_reference_are_those_of_its_members_one_by_one():
+    """Gradients (2, -1) and (0, 4) for (4, -1) and (1, 4) are 2 / 4 and 1 / 4 off, these 2 / 2 and 1 / 4."""
+    model, data = problem(5, 1)
+    found = exact_reference(model, Objective(2, 0.5), data / 4)
+    assert found is not None and found.finer is not None
+    start = {name: torch.stack([p, 20 * p, 0.5 * p]) for name, p in own_parameters(found.loss).items()}
+    each = [found.error_at({name: p[i : i + 1] for name, p in start.items()}) for i in range(3)]
+    assert found.error_at(start) == pytest.approx(max(each), rel=1e-3, abs=0) and max(each) > 1.5 * min(each) > 0
+
+    def given(*rows):
+        return lambda self, stacked: (torch.zeros(2), torch.tensor(rows, dtype=torch.float64))
+
+    class Mine(Reference):
+        evaluate = given([2.0, -1.0], [0.0, 4.0])
+
+    class Finer(Reference):
+        evaluate = given([4.0, -1.0], [1.0, 4.0])
+
+    about = found.loss, data, "quadrature", 1
+    assert Mine(*about, finer=Finer(*about)).error_at(start) == 0.5
+    assert Finer(*about, finer=Mine(*about)).error_at(start) == 1.0
+    assert Mine(*about).error_at(start) == 0.0
+
+
+def test_gradients_that_are_not_finite_at_every_row_are_left_out_and_said_so(monkeypatch):
+    model, data = problem(5, 1)
+    settings = {"steps": 100, "members": 8, "replicates": 800, "batch_size": 2}
+    for finite in (True, False):
+        said = []
+        monkeypatch.setattr(Reference, "is_finite", lambda self, stacked, finite=finite: finite)
+        verdicts = run_gates(model, pathwise, Objective(2, 0.5), data / 4, **settings, progress=said.append)
+        assert ("descent ledger" in by_gate(verdicts)) == finite
+        assert any("not finite at every row" in stage.reason for stage in said) == (not finite)
+    monkeypatch.undo()
+    found = exact_reference(model, Objective(2, 0.5), data / 4)
+    assert found is not None
+    start = {name: p.unsqueeze(0) for name, p in own_parameters(found.loss).items()}
+    assert found.is_finite(start) and not replace(
+        found, data=data * torch.tensor([1, 1, 1, 1, 1e300])[:, None]
+    ).is_finite(start)
+
+
 def test_an_integral_that_fails_at_one_row_or_far_from_the_start_is_no_reference():
     """Rows that no rule knows are looked for far out; where a run ends the weights may be wider than at its start."""
     model, data = problem(40, 1)
@@ -282,7 +340,8 @@ def test_lags_are_sums_over_pairs(generator):
     noise = torch.randn(9, 2, 3, generator=generator, dtype=torch.float64)
     found = lag_scores(noise, 4)
     for lag in range(1, 5):
-        terms = (noise[lag:] * noise[:-lag]).sum(-1).flatten()
+        before = noise[:-lag] / noise[:-lag].norm(dim=-1, keepdim=True)
+        terms = (noise[lag:] * before).sum(-1).flatten()
         torch.testing.assert_close(found[lag - 1], z_scores(terms))
 
 

@@ -9,10 +9,10 @@ from scipy import stats
 from vaebench.gates.at_rest import Draws
 from vaebench.gates.choices import allotted
 from vaebench.gates.directions import Tally
-from vaebench.gates.laws import ratio_in_samples
+from vaebench.gates.laws import ratio_in_samples, variance_in_samples
 from vaebench.gates.means import mean_p_value, smallest_by_parameter
 from vaebench.gates.paired import paired_mean
-from vaebench.gates.variances import variance_in_batch
+from vaebench.gates.variances import independent_draws, log_ratio, variance_in_batch
 from vaebench.measures.moments import gather
 from vaebench.measures.probes import gradient_variance, skewed_variance
 from vaebench.support.skewness import SHORTFALL, Skewed, reach, skewness_from, skewness_of, without_skewness
@@ -112,7 +112,7 @@ def test_each_named_direction_has_its_share_of_the_level():
         found.enter(part, 0.0, half)
         found.turn()
     judged = found.test(0.0)
-    assert judged.worst == "a" and judged.p_value == pytest.approx(3 * 2 * judged.named["a"].p_value)
+    assert judged.worst == "a" and judged.p_value == pytest.approx(3 * 2 * judged.named["a"].p_value, abs=0)
 
 
 def test_differences_without_a_named_direction_are_tested_by_the_others():
@@ -257,6 +257,26 @@ def test_the_smaller_set_has_at_least_the_spread_of_the_larger():
     assert exchanged > 1.05 * math.hypot(e, f)
     for pair in ((small, large), (large, small)):
         assert variance_in_batch(*pair, 4.0).evidence["error"] == pytest.approx(exchanged / math.log(4))
+
+
+def test_gradients_that_are_all_the_same_leave_nothing_to_say_of_their_variance():
+    """All 3 in both sets: no alarm, and no power; in one of them alone, the variance does not fall as it should.
+
+    Numbers that differ by a millionth have a variance of 1e-12 of their square, which is not rounding from there on.
+    """
+    same, varied = (gather([{"p": one}], 400) for one in (torch.full((400, 1), 3.0).double(), even_normal(400)))
+    assert log_ratio(same, same) == (0.0, math.inf, 0.0)
+    found = variance_in_batch(same, same, 4.0)
+    assert (found.outcome, found.statistic, found.smallest) == ("no power", 0.0, math.inf)
+    assert independent_draws({8: same}, same, 8).outcome == "no power"
+    law = variance_in_samples({"encoder": (log_ratio(same, same), -1.0)}, 0.05, 399)
+    assert (law.outcome, law.statistic, law.smallest) == ("no power", 0.0, math.inf)
+    for pair in ((same, varied), (varied, same)):
+        assert variance_in_batch(*pair, 4.0).outcome == "fail"
+        assert variance_in_samples({"encoder": (log_ratio(*pair), -1.0)}, 0.05, 399).outcome == "fail"
+    for size, known in ((1.5e-6, True), (0.5e-6, False)):
+        near = gather([{"p": 1 + size * even_normal(400)}], 400)
+        assert math.isfinite(log_ratio(near, near).error) == known
 
 
 def ratio(low: float, high: float, error: float = 0.01):

@@ -275,6 +275,18 @@ def test_a_sampler_without_repetition_passes_the_gates_of_the_variance():
     assert "fail" not in (found["independent draws"], found["variance in B"], found["randomness"])
 
 
+def test_a_loop_that_draws_no_row_twice_where_its_sampler_claims_to_has_too_little_variance():
+    """Of 32 rows, minibatches of 16 keep 16 / 31 of the rows' variance, those of 32 nothing: claimed, or a fault."""
+    distinct = drawing(lambda size, shape, g: torch.rand(shape[0], size, generator=g).topk(shape[1], 1).indices)
+
+    def loop(*arguments, sampler, **options):
+        return train(*arguments, sampler=distinct, **options)
+
+    given = {"rows": 32, "batch_size": 16}
+    assert outcomes(trainer=loop, **given)["independent draws"] == "fail"
+    assert outcomes(sampler=distinct, **given)["independent draws"] != "fail"
+
+
 @pytest.mark.parametrize(
     ("draw", "message"),
     [

@@ -22,13 +22,12 @@ from typing import NoReturn
 import pytest
 
 from tests import ledgers
-from tests.mutations import gates, others
+from tests.mutations.catalogue import MUTATIONS
 from tests.mutations.mutation import Mutation
 
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = ROOT / "reports/faults/mutations.csv"
 PATIENCE = 600  # seconds for the tests of one mutation: one that hangs is found
-MUTATIONS = (*others.MUTATIONS, *gates.MUTATIONS)
 HEAVY = ("torch", "torch.func", "scipy.stats", "pandas", "sklearn.datasets", "matplotlib.figure", "asv.results")
 COLUMNS = ("module", "text", "mutation", "tests", "outcome")
 

@@ -1,6 +1,7 @@
 """Mutations of the gates."""
 
 from tests.mutations.mutation import (
+    CORRELATIONS,
     DRAWN,
     GATES,
     POWER,
@@ -15,6 +16,7 @@ from tests.mutations.mutation import (
     among,
 )
 
+LAGS, SUCCESSIVE = f"{GATES} -k lags", f"{POWER} -k successive"
 PAIRED = among("pair or along or direction or coordinate or skew", POWER, GATES, "tests/test_skewness.py")
 MUTATIONS = (
     Mutation(VERDICT, "LEVEL = 2e-5", "LEVEL = 2e-4", f"{GATES} -k hand"),
@@ -24,23 +26,29 @@ MUTATIONS = (
     Mutation(VERDICT, "POWER = 0.9", "POWER = 0.5", f"{GATES} -k hand"),
     Mutation(VERDICT, "not self.smallest <= self.limit", "self.smallest < self.limit", f"{GATES} -k power"),
     Mutation(VERDICT, 'return self.outcome == "pass"', 'return self.outcome != "fail"', f"{GATES} -k power"),
-    Mutation(WALKING, "two_sided(len(lags) + 2)", "two_sided(len(lags))", f"{POWER} -k successive"),
-    Mutation(WALKING, "LAGS = 512", "LAGS = 256", f"{POWER} -k successive"),
-    Mutation(WALKING, "min(n // 2, LAGS)", "min(n // 4, LAGS)", f"{POWER} -k successive"),
+    Mutation(CORRELATIONS, "two_sided(len(lags) + 2)", "two_sided(len(lags))", SUCCESSIVE),
+    Mutation(CORRELATIONS, "LAGS = 512", "LAGS = 256", SUCCESSIVE),
+    Mutation(CORRELATIONS, "min(n // 2, LAGS)", "min(n // 4, LAGS)", SUCCESSIVE),
     Mutation(
-        WALKING, "scores_from(sums, squares, cubes", "scores_from(sums, squares.square(), cubes", f"{GATES} -k lags"
+        CORRELATIONS,
+        "scores_from(sums, squares, cubes",
+        "scores_from(sums, squares.square(), cubes",
+        LAGS,
     ),
-    Mutation(WALKING, "first + start[:, None] + lag < n", "start[:, None] + lag < width", f"{GATES} -k lags"),
+    Mutation(CORRELATIONS, "first + start[:, None] + lag < n", "start[:, None] + lag < width", LAGS),
     Mutation(
         WALKING, "found = errors_found(threshold, terms) * terms", "found = threshold * terms", f"{POWER} -k ledger"
     ),
-    Mutation(WALKING, "noise) / (count / 2)", "noise) / count", f"{POWER} -k members"),
+    Mutation(CORRELATIONS, "full = number * square", "full = count / 2 * square", f"{POWER} -k members"),
+    Mutation(CORRELATIONS, "(noise.cumsum(1) - noise)[:, 1:]", "noise.cumsum(1)[:, 1:]", f"{POWER} -k members"),
+    Mutation(CORRELATIONS, "square().sum(-1).mean(1, keepdim=True)", "square().sum(-1)[:, 1:]", f"{POWER} -k members"),
+    Mutation(CORRELATIONS, "(_directions(past) * now)", "(past * now)", SUCCESSIVE),
     Mutation(
-        WALKING,
-        "(noise.cumsum(1) - noise) * noise",
-        "noise.cumsum(1) * noise",
-        f"{POWER} -k members",
+        CORRELATIONS, "(_directions(noise[:-1]) * noise[1:])", "(noise[:-1] * noise[1:])", f"{POWER} -k successive"
     ),
+    Mutation(CORRELATIONS, "_directions(later[first : first + width])", "later[first : first + width]", LAGS),
+    Mutation(CORRELATIONS, "_lengths(noise[:-1])[adjacent]", "_lengths(noise[1:])[adjacent]", SUCCESSIVE),
+    Mutation(CORRELATIONS, "MEMORY = 0.95", "MEMORY = 0.5", SUCCESSIVE),
     Mutation(
         WALKING,
         "errors_found(threshold, noise).max()) / len(noise) ** 0.5",

@@ -36,4 +36,6 @@ ENVELOPES, PREDICTIONS, SAMPLING = (
 THIRD = "tests/test_third_parties.py"
 COMPARISON, RECORDS = "tests/test_comparison.py", "tests/test_fleet.py"
 CONSTANTS, ADAM = "tests/theory/test_constants.py", "tests/theory/test_adam.py"
-VERDICT, WALKING, REPLAY, DRAWN = (f"{G}{name}.py" for name in ("verdict", "walking", "replay", "randomness"))
+VERDICT, WALKING, CORRELATIONS, REPLAY, DRAWN = (
+    f"{G}{name}.py" for name in ("verdict", "walking", "correlations", "replay", "randomness")
+)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from math import isfinite
 
 from vaebench.data.sampling import with_replacement
-from vaebench.gates import bounds, means, replay, walking
+from vaebench.gates import bounds, correlations, means, replay, walking
 from vaebench.gates.randomness import randomness
 from vaebench.gates.running import Case, Stage
 from vaebench.gates.values import OWN_VALUE, bound_value, reports_a_bound
@@ -84,8 +84,8 @@ def of_the_path(case: Case, schedule: Callable[[int], float], optimizer: str) ->
     verdicts = [
         walking.descent(path, used, exact.error),
         walking.noise_mean(path, used, case.plan.generator(exact.data.device, "ledgers"), exact.error),
-        walking.successive(path, used),
-        walking.members(path, used),
+        correlations.successive(path, used),
+        correlations.members(path, used),
         walking.noise_size(path, used),
     ]
     if not all(isfinite(v.statistic) for v in verdicts) or optimizer not in {"sgd", "adam"}:

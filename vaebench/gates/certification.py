@@ -120,11 +120,7 @@ def run_gates(
     with left_alone(model, data), explaining(model, "What is under test"):
         say(Stage("looking for an exact reference"))
         trusted = model if reference is None else reference
-        exact = exact_reference(trusted, objective, data)  # pyright: ignore[reportArgumentType]
-        if exact is not None and exact.kind == "quadrature" and exact.size > AFFORDED:
-            took = f"one keeps {exact.size:,} numbers, at most {AFFORDED:,} are afforded"
-            say(Stage("exact gradients", f"{took}; use fewer rows"))
-            exact = None
+        exact = _afforded(exact_reference(trusted, objective, data), say)  # pyright: ignore[reportArgumentType]
         schedule = inverse_sqrt(0.03) if schedule is None else schedule
         if named == "sgd" and exact is not None:
             _require_small_steps(exact, model, schedule, steps)
@@ -149,6 +145,20 @@ def run_gates(
             *of_reported_values(case, reported or own_value),
             *of_the_path(case, schedule, named),
         ]
+
+
+def _afforded(exact: Reference | None, say: StageCallback) -> Reference | None:
+    """The reference, or None where its gradients would take too long, or are not finite at the start."""
+    if exact is None or exact.kind == "closed form":
+        return exact
+    if exact.size > AFFORDED:
+        why = f"one keeps {exact.size:,} numbers, at most {AFFORDED:,} are afforded; use fewer rows"
+    elif exact.is_finite({name: p.detach()[None] for name, p in own_parameters(exact.loss).items()}):
+        return exact
+    else:
+        why = "the integral behind them is not finite at every row; rescale the data, or use a smaller beta"
+    say(Stage("exact gradients", why))
+    return None
 
 
 def _accurate(exact: Reference | None, run: Run, say: StageCallback) -> Reference | None:

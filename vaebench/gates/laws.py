@@ -89,6 +89,7 @@ def variance_in_samples(falls: dict[str, tuple[Skewed, float]], allowed: float, 
     needed = {b: reach(crit, fall.skewness, 1) for b, (fall, _) in falls.items()}
     excess = {b: abs(slope - expected) - needed[b] * error for b, (slope, error, expected) in slopes.items()}
     excess = {b: value if math.isfinite(value) else math.inf for b, value in excess.items()}
+    excess |= {b: 0.0 for b, (fall, _) in falls.items() if math.isinf(fall.error)}
     worst = max(excess, key=excess.__getitem__)
     evidence = {f"{b} slope": slope for b, (slope, _, _) in slopes.items()}
     evidence |= {f"{b} law": expected for b, (_, _, expected) in slopes.items()}

@@ -28,7 +28,7 @@ RULES = ((31, 80), (41, 120), (61, 160), (101, 320))
 AGREEMENT = {1: 1e-6, 2: 1e-4}  # of gradients at the start, relative, by the number of latents
 COARSEST = 1e-6  # unit in the last place of numbers in which an integral is taken
 HERMITE = 41  # nodes of Gauss and Hermite's rule, at most: it is held against even ones
-SPREAD, FEW = 32, 4  # rows by which a rule is judged, and by which the numbers are counted that it keeps
+SPREAD, FEW = 32, 4  # rows by which a rule is judged, and by which it is known what one keeps
 
 
 def flat(stacked: Parameters) -> Tensor:
@@ -119,14 +119,25 @@ class Reference:
         return values, sum(share * flat(gradients) for (gradients, _), share in found)  # pyright: ignore[reportReturnType]
 
     def error_at(self, stacked: Parameters) -> float:
-        """The largest difference from a finer rule's gradients, over members, relative to the largest gradient."""
+        """How far gradients at rows spread over the data are from a finer rule's, at worst.
+
+        Args:
+            stacked: parameters (S, *shape) by name.
+
+        Returns:
+            The largest over members, relative to the largest number of a gradient; infinite where that is not finite.
+        """
         if self.finer is None:
             return 0.0
-        return max(map(_off, self.at_some_rows(stacked), self.finer.at_some_rows(stacked)))
+        return _off(self.at_some_rows(stacked), self.finer.at_some_rows(stacked))
 
     def at_some_rows(self, stacked: Parameters) -> Tensor:
-        """Gradients (S, p) of the rows by which a rule is judged, spread over the data."""
+        """The gradients (S, p) of the mean over rows that are spread over the data."""
         return replace(self, data=_some(self.data)).evaluate(stacked)[1]
+
+    def is_finite(self, stacked: Parameters) -> bool:
+        """Whether values and gradients are at such parameters, at all rows."""
+        return all(bool(part.isfinite().all()) for part in self.evaluate(stacked))
 
     def top_curvatures(self, stacked: Parameters) -> Tensor:
         """Largest |eigenvalue| of the Hessian of each member, (S,), without forming it."""
@@ -172,19 +183,19 @@ def exact_reference(model: LatentModel, objective: Objective, data: Tensor) -> R
         return Reference(Loss(model, exact, objective), data, "closed form", data[0].numel(), CACHED)
     if model.latents > 2 or not isinstance(model, nn.Module) or torch.finfo(data.dtype).eps > COARSEST:
         return None
-    start = {n: p[None] for n, p in own_parameters(Loss(model, exact, objective)).items()}
-    finer = _by_rule(model, objective, data, *FINE[model.latents])
-    (truth,) = finer.at_some_rows(start)
+    start = {n: p.detach()[None] for n, p in own_parameters(Loss(model, exact, objective)).items()}
     allowed = max(AGREEMENT[model.latents], explained(torch.finfo(data.dtype).eps))
-    for points, outer in RULES if model.latents == 1 else RULES[:3]:
-        found = replace(_by_rule(model, objective, data, points, outer), finer=finer)
-        if _off(found.at_some_rows(start)[0], truth) <= allowed:
-            return found if all(part.isfinite().all() for part in found.evaluate(start)) else None
+    finer = _by_rule(FINE[model.latents], model, objective, data)
+    truth = finer.at_some_rows(start)
+    for rule in RULES if model.latents == 1 else RULES[:3]:
+        found = _by_rule(rule, model, objective, data)
+        if _off(found.at_some_rows(start), truth) <= allowed:
+            return replace(found, finer=finer)
     return None
 
 
-def _by_rule(model: LatentModel, objective: Objective, data: Tensor, points: int, outer: int) -> Reference:
-    loss = Loss(model, _surrogate(points, outer, model, objective), objective)
+def _by_rule(rule: tuple[int, int], model: LatentModel, objective: Objective, data: Tensor) -> Reference:
+    loss = Loss(model, _surrogate(*rule, model, objective), objective)
     return Reference(loss, data, "quadrature", _kept(loss, data))
 
 
@@ -198,9 +209,9 @@ def _moments_only(data: Tensor) -> Tensor:
 
 
 def _off(mine: Tensor, truth: Tensor) -> float:
-    """The largest difference of gradients, relative to the largest of the true one's numbers."""
-    error = float((mine - truth).abs().max() / truth.abs().max())
-    return error if math.isfinite(error) else math.inf
+    """The largest difference of gradients (S, p), relative to the largest of each true one's numbers; over members."""
+    errors = (mine - truth).abs().amax(1) / truth.abs().amax(1)
+    return float(errors.nan_to_num(math.inf, math.inf).max())
 
 
 def _kept(loss: Loss, data: Tensor) -> int:

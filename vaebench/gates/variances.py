@@ -10,13 +10,14 @@ from vaebench.gates.subject import Subject
 from vaebench.gates.verdict import LEVEL, Verdict, detectable, judge, two_sided
 from vaebench.gradients.estimators import draw_noise
 from vaebench.measures.moments import Moments
-from vaebench.measures.probes import skewed_variance
+from vaebench.measures.probes import gradient_variance, skewed_variance
 from vaebench.support.repeatable import preserved
 from vaebench.support.skewness import Skewed, reach
 
 SLOPE = 0.05  # what a log-log slope may be off by beside its error
 STEEPEST = 0.5  # of a slope: a test that finds no smaller error of it has no power
 RELATIVE = 1.0  # the same of a variance
+CONSTANT = 1e-12  # of the mean square: a variance of gradients that are all the same, but for rounding
 ROWS = 16  # rows that are looked at one by one
 
 
@@ -25,12 +26,21 @@ def log_ratio(one: Moments, other: Moments, names: Sequence[str] | None = None) 
 
     Returns:
         The number. Rare large gradients may be missing from the smaller set, whose error is then too small: the error
-        is no smaller than if each had the other's spread.
+        is no smaller than if each had the other's spread. Of two sets without variance nothing is known: 0, and an
+        infinite error.
     """
+    if all(_constant(moments, names) for moments in (one, other)):
+        return Skewed(0.0, math.inf, 0.0)
     first, second = (skewed_variance(moments, names).log() for moments in (one, other))
     found, odds = first.less(second), one.count / other.count
     error = max(found.error, math.hypot(first.error * odds**0.5, second.error / odds**0.5))
     return found._replace(error=error, skewness=found.skewness * (found.error / error) ** 3 if error > 0 else 0.0)
+
+
+def _constant(moments: Moments, names: Sequence[str] | None) -> bool:
+    """Whether gradients vary by no more than rounding."""
+    squares = sum(float(moments.squares[name].sum()) for name in (moments.squares if names is None else names))
+    return gradient_variance(moments, names).value <= CONSTANT * squares / moments.count
 
 
 def without_repetition(rows: int, batch_size: int) -> float:
@@ -61,11 +71,12 @@ def variance_in_batch(small: Moments, large: Moments, factor: float, steeper: fl
     slope, error = fall.value / run, fall.error / run
     freedom = min(small.groups, large.groups) - 1
     threshold = reach(two_sided(1, freedom), fall.skewness, 1)
+    known = not math.isinf(error)
     return judge(
         "variance in B",
         "the gradient's variance falls as 1/B (statistic: distance of the slope from -1)",
-        max(slope + 1, -(slope + 1) - steeper),
-        SLOPE + threshold * error,
+        max(slope + 1, -(slope + 1) - steeper) if known else 0.0,
+        SLOPE + (threshold * error if known else 0.0),
         LEVEL,
         {"slope": slope, "error": error, "factor": factor},
         smallest=SLOPE + detectable(threshold, freedom) * error,

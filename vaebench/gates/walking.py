@@ -7,21 +7,17 @@ normal's at level 2e-5 per gate.
 """
 
 import math
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from vaebench.gates.path import ROUNDING, Mismatch, Path
-from vaebench.gates.sums import errors_found, scores_from, z_scores
+from vaebench.gates.sums import errors_found, z_scores
 from vaebench.gates.verdict import LEVEL, Verdict, judge, two_sided
 
 DIRECTIONS = 64
-MEMORY = 0.95  # decay of the past noise that the next is held against
-LAGS = 512
 PROGRESS = 0.5  # of the gradient: a ledger that finds no smaller error of its size has no power
 MEAN = 0.2  # of the noise's root mean square, per coordinate
-CORRELATION = 0.2  # of noises
 SIZE = 1.0  # of the noise's variance
 
 
@@ -89,93 +85,6 @@ def noise_mean(path: Path, used: Tensor, generator: torch.Generator, error: floa
         smallest=float(errors_found(threshold, noise).max()) / len(noise) ** 0.5,
         limit=MEAN,
         unit="of the noise's root mean square",
-    )
-
-
-def successive(path: Path, used: Tensor) -> Verdict:
-    """The noise of a step is uncorrelated with that of any earlier step, and with their decaying sum.
-
-    Lags reach 512, or half the steps that are all watched from the first on; lag one is tested everywhere.
-
-    Args:
-        path: with exact gradients.
-        used: g_k, (n, S, p).
-
-    Returns:
-        The verdict on the largest |Z|.
-    """
-    noise, n = used - path.exact, path.prefix
-    adjacent = (path.numbers[1:] - path.numbers[:-1]) == 1
-    terms, past = [], torch.zeros_like(noise[0])
-    for before, now in pairwise(noise):
-        past = MEMORY * past + before
-        terms.append((past * now).sum(-1))
-    last = (noise[1:] * noise[:-1]).sum(-1)[adjacent].flatten()
-    lags = lag_scores(noise[:n], min(n // 2, LAGS))
-    z = torch.stack([z_scores(last), z_scores(torch.cat(terms)), lags.max()])
-    threshold = two_sided(len(lags) + 2)
-    return judge(
-        "successive noise",
-        "the noise of successive steps is uncorrelated (statistic: largest |Z| of all lags and decaying memory)",
-        float(z.max()),
-        threshold,
-        LEVEL,
-        {"lag one": float(z[0]), "memory": float(z[1]), "worst lag": int(lags.argmax()) + 1, "lags": len(lags)},
-        smallest=_correlation(threshold, last, noise),
-        limit=CORRELATION,
-        unit="of the noise's variance, between neighbours",
-    )
-
-
-def _correlation(threshold: float, products: Tensor, noise: Tensor) -> float:
-    """The smallest mean product, over the mean square, that would have been found with probability 0.9."""
-    square = float(noise.square().sum(-1).mean())
-    error = float(products.square().sum().sqrt()) / max(1, products.numel())
-    return float(errors_found(threshold, products)) * error / square if square > 0 else 0.0
-
-
-def lag_scores(noise: Tensor, lags: int) -> Tensor:
-    """|Z| of the autocovariance of the noise (n, S, p) at the lags 1 .. lags, from the members' Gram matrices."""
-    n, width, total = len(noise), lags + 1, noise.new_zeros(3, lags + 1)
-    start, lag = torch.arange(width, device=noise.device), torch.arange(width, device=noise.device)
-    for member in noise.unbind(1):
-        later = torch.nn.functional.pad(member, (0, 0, 0, 2 * width))
-        for first in range(0, n, width):  # a band of the Gram matrix: rows and what follows them by at most the lags
-            gram = later[first : first + width] @ later[first : first + 2 * width].T
-            products = gram.as_strided((width, width), (2 * width + 1, 1))  # entry (i, l) is that of (i, i + l)
-            products = products * (first + start[:, None] + lag < n)
-            squares = products.square()
-            total += torch.stack([products.sum(0), squares.sum(0), (squares * products).sum(0)])
-    sums, squares, cubes = total
-    return scores_from(sums, squares, cubes, (n - lag) * noise.shape[1])[1:]
-
-
-def members(path: Path, used: Tensor) -> Verdict:
-    """The noises of the members of a fleet are uncorrelated: their errors may be averaged.
-
-    A member's noise times the sum of those before it has mean zero given them, and is symmetric if noise is: over steps
-    and members these are a martingale. The sums of a step's pairs are skewed even then, as squares are.
-
-    Args:
-        path: with exact gradients.
-        used: g_k, (n, S, p), S >= 2.
-
-    Returns:
-        The verdict on |Z| of the inner products of all pairs.
-    """
-    noise = used - path.exact
-    count, threshold = noise.shape[1], two_sided(1)
-    terms = ((noise.cumsum(1) - noise) * noise).sum(-1)[:, 1:].flatten()
-    return judge(
-        "members",
-        "the noises of different members are uncorrelated (statistic: |Z|)",
-        float(z_scores(terms)),
-        threshold,
-        LEVEL,
-        {"members": count, "steps": len(noise)},
-        smallest=_correlation(threshold, terms, noise) / (count / 2),
-        limit=CORRELATION,
-        unit="of the noise's variance, between members",
     )
 
 

@@ -7,6 +7,7 @@ threshold; so its p-values may be larger than uniform ones, never smaller. Gates
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from tests.convergence.faults.beds import problem
-from tests.ledgers import read, write
+from tests.convergence.faults.measuring import Say, measure_missing
 from vaebench.data import linear_gaussian
 from vaebench.gates import Verdict, run_gates
 from vaebench.gates.verdict import LEVEL
@@ -29,7 +30,7 @@ from vaebench.training.schedules import inverse_sqrt
 RUNS = 40  # seeds of each bed
 COSTLY = {"IWAE": 20, "deep Gaussian, two latents": 20}  # of these, whose quadratures take seconds: 200 runs in all
 SMALL = {"steps": 100, "members": 4, "replicates": 800, "batch_size": 4}
-COLUMNS: tuple[str, ...] = ("bed", "seed", "gate", "statistic", "threshold", "outcome", "p")
+COLUMNS: tuple[str, ...] = ("bed", "seed", "settings", "gate", "statistic", "threshold", "outcome", "p")
 UNIFORM = ("members", "noise size")  # gates whose p-values are uniform, not only not too small
 LEVELS = {"variance in B", "variance in K", "SNR in K", "identity"}  # statistics that are no quantiles
 ONE_SIDED = {"telescoped envelope", "envelope", "Adam's ledger"}  # far below their bounds in a correct run
@@ -93,24 +94,18 @@ def examine(bed: str, seed: int) -> list[dict[str, str]]:
         if verdict.false_alarm:
             judged = verdict.gate not in LEVELS | ONE_SIDED
             p = f"{p_value(verdict):.4g}" if judged else ""
-            cells = (bed, str(seed), verdict.gate, f"{verdict.statistic:.4g}", f"{verdict.threshold:.4g}")
-            rows.append(dict(zip(COLUMNS, (*cells, verdict.outcome, p), strict=True)))
+            row = {"bed": bed, "seed": str(seed), "gate": verdict.gate, "outcome": verdict.outcome, "p": p}
+            numbers = {"statistic": f"{verdict.statistic:.4g}", "threshold": f"{verdict.threshold:.4g}"}
+            rows.append(row | numbers)
     return rows
 
 
-def run(folder: Path, say: Callable[[str], None], runs: int = RUNS) -> None:
+def run(folder: Path, say: Say, runs: int = RUNS) -> None:
     """Examine what the table does not hold, write it after every run, and draw the figure."""
-    path = folder / "calibration.csv"
-    rows = read(path)
-    done = {(row["bed"], row["seed"]) for row in rows}
-    torch.set_num_threads(1)
-    jobs = [(bed, seed) for seed in range(runs) for bed in BEDS if seed < COSTLY.get(bed, runs)]
-    for bed, seed in sorted(jobs, key=lambda job: job[0] in COSTLY):
-        if (bed, str(seed)) in done:
-            continue
-        rows += examine(bed, seed)
-        write(path, COLUMNS, rows)
-        say(f"{bed}, seed {seed}")
+    seeds = [(bed, seed) for seed in range(runs) for bed in BEDS if seed < COSTLY.get(bed, runs)]
+    seeds.sort(key=lambda one: one[0] in COSTLY)
+    jobs = {(bed, str(seed)): partial(examine, bed, seed) for bed, seed in seeds}
+    rows = measure_missing(folder / "calibration.csv", COLUMNS, ("bed", "seed"), jobs, say)
     write_whole(folder / "calibration.svg", figure(rows).encode())
     for line in summary(rows):
         say(line)

@@ -7,6 +7,7 @@ writes it after every run. Every run has data, a model and a seed of its own.
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from scipy import stats
 
 from tests.convergence.faults.loops import stepping
-from tests.ledgers import read, write
+from tests.convergence.faults.measuring import Say, measure_missing
+from tests.ledgers import Row
 from vaebench.data import linear_gaussian
 from vaebench.gates import run_gates
 from vaebench.gradients.estimators import pathwise
@@ -23,9 +25,9 @@ from vaebench.models import linear_vae
 from vaebench.training.fleet import train
 from vaebench.training.schedules import inverse_sqrt
 
-RUNS = 6  # seeds of each effect
+RUNS = 20  # seeds of each effect
 STEPS, LASTING, WINDOW = 2500, 50, 100
-COLUMNS = ("effect", "seed", "found", "gates", "processor seconds")
+COLUMNS = ("effect", "seed", "settings", "found", "gates", "processor seconds")
 CONFIDENCE = 0.95
 
 
@@ -127,23 +129,21 @@ def examine(effect: str, seed: int, **options: Any) -> dict[str, str]:
     """The row of one run."""
     began = time.process_time()
     failed = [one.gate for one in run_gates(**(EFFECTS[effect](seed) | options), seed=seed) if one.outcome == "fail"]
-    cells = effect, str(seed), str(int(bool(failed))), "; ".join(failed), f"{time.process_time() - began:.0f}"
-    return dict(zip(COLUMNS, cells, strict=True))
+    spent = f"{time.process_time() - began:.0f}"
+    row = {"effect": effect, "seed": str(seed), "found": str(int(bool(failed)))}
+    return row | {"gates": "; ".join(failed), "processor seconds": spent}
 
 
-def run(folder: Path, say: Callable[[str], None], runs: int = RUNS) -> None:
+def run(folder: Path, say: Say, runs: int = RUNS) -> None:
     """Examine what the table does not hold."""
-    path = folder / "detection.csv"
-    rows = read(path)
-    done = {(row["effect"], row["seed"]) for row in rows}
-    torch.set_num_threads(1)
-    for seed in range(runs):
-        for effect in EFFECTS:
-            if (effect, str(seed)) in done:
-                continue
-            rows.append(examine(effect, seed))
-            write(path, COLUMNS, rows)
-            say(", ".join(rows[-1].values()))
+
+    def measured(effect: str, seed: int) -> list[Row]:
+        row = examine(effect, seed)
+        say(row["gates"] or "no alarm")
+        return [row]
+
+    jobs = {(effect, str(seed)): partial(measured, effect, seed) for seed in range(runs) for effect in EFFECTS}
+    measure_missing(folder / "detection.csv", COLUMNS, ("effect", "seed"), jobs, say)
 
 
 def rate(found: int, runs: int) -> tuple[float, float]:

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from tests.convergence.faults import calibration, detection
 from tests.convergence.faults.catalogue import FAULTS
-from tests.convergence.faults.matrix import GATES, SETTINGS
+from tests.convergence.faults.matrix import GATES
+from tests.convergence.faults.measuring import gates_of
 from tests.ledgers import Row, read
-from tests.mutations import gates, others
+from tests.mutations.catalogue import MUTATIONS
 from vaebench.gates import FALSE_ALARM
 from vaebench.report import markdown
 from vaebench.support.files import write_whole
@@ -23,7 +24,6 @@ DETECTED = """
 On the bed and with the budget that `vaebench check` has by default, every run with data, a model and a seed of its own:
 how often a fault makes the verdict "fail", with the 95 % interval of Clopper & Pearson. Made by
 `python -m tests.convergence.faults detection`; the runs are in [`detection.csv`](detection.csv).
-
 """
 CALIBRATED = """
 ## Correct runs beside the law of their gates
@@ -31,12 +31,11 @@ CALIBRATED = """
 p-values of every gate on six beds, in [`calibration.csv`](calibration.csv): a gate of one comparison has uniform ones,
 a gate of several has Bonferroni's, which may be larger and never smaller. The test beside each count is Kolmogorov &
 Smirnov's, against too many small ones. Made by `python -m tests.convergence.faults calibration`.
-
+"""
+QUANTILES = """
 ![p-values of correct runs against uniform ones](calibration.svg)
 
 """
-AGES = {"2": "a4ff85d, of 23 November 2026, before steps were replayed beside trusted gradients"}  # by settings
-LISTED = len(gates.MUTATIONS) + len(others.MUTATIONS)
 ALARM, SILENT = "●", "·"
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam"}
 
@@ -53,11 +52,12 @@ def table(reports: Path) -> None:
     lines += [_calibrated(kept)] if kept else []
     lines += [_mutated(reports / "mutations.csv")] if (reports / "mutations.csv").exists() else []
     text = TITLE + "".join(f"\n* {line}" for line in lines) + "\n" + HEAD
-    text += _of_older_gates([*found["sgd"], *found["adam"], *nulls])
+    text += f"\nThe matrices and the fresh seeds: {gates_of([*found['sgd'], *found['adam'], *nulls])}\n"
     if small:
-        text += DETECTED + _detected(small)
+        text += f"{DETECTED}\n{gates_of(small)}\n\n{_detected(small)}"
     if kept:
-        text += CALIBRATED + "".join(f"* {line}\n" for line in calibration.summary(kept)[1:])
+        tests = "".join(f"* {line}\n" for line in calibration.summary(kept)[1:])
+        text += f"{CALIBRATED}\n{gates_of(kept)}\n{QUANTILES}{tests}"
     for optimizer, rows in found.items():
         if rows:
             text += f"\n## {OPTIMIZERS[optimizer]}\n\n{_survivors(rows)}{_matrix(rows)}"
@@ -84,15 +84,6 @@ def _false_alarms(rows: list[Row]) -> str:
     )
 
 
-def _of_older_gates(rows: list[Row]) -> str:
-    """Which rows were measured with other gates than today's."""
-    old = [row["settings"] for row in rows if row["settings"] != SETTINGS]
-    if not old:
-        return ""
-    told = [f"{old.count(one)} of {len(rows)} rows are of the gates of commit {AGES[one]}" for one in sorted({*old})]
-    return f"\nIn the matrices and of the fresh seeds, {', '.join(told)}; `make faults nulls` measures them again.\n"
-
-
 def _calibrated(rows: list[dict[str, str]]) -> str:
     return f"**Calibration**: {calibration.summary(rows)[0]}."
 
@@ -104,7 +95,7 @@ def _mutated(path: Path) -> str:
     return (
         f"**Mutations**: {len(rows) - len(alive)} of {len(rows)} are noticed by the ordinary tests "
         f"(`python -m tests.mutations`, [`mutations.csv`](mutations.csv)); not noticed: {', '.join(alive) or 'none'}; "
-        f"not run since the last change of the ledger: {max(0, LISTED - len(rows))}."
+        f"not run since the last change of the ledger: {max(0, len(MUTATIONS) - len(rows))}."
     )
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 from tests.convergence.faults import calibration, detection
 from tests.convergence.faults.catalogue import FAULTS
 from tests.convergence.faults.matrix import COLUMNS, chosen, examine
+from tests.convergence.faults.measuring import COMMITS, SETTINGS, gates_of, measure_missing
 from tests.ledgers import read, write
 from vaebench.gates.verdict import LEVEL, judge, two_sided
 
@@ -59,6 +60,64 @@ def test_rows_are_written_whole(tmp_path):
     found = read(tmp_path / "sub" / "rows.csv")
     assert len(found) == 1 and found[0]["fault"] == "a, b" and found[0]["members"] == ""
     assert [p.name for p in (tmp_path / "sub").iterdir()] == ["rows.csv"]
+
+
+def measured(path, seeds, say=lambda line: None):
+    """The ledger of two beds after what is missing was measured, and which jobs that were."""
+    ran = []
+
+    def measure(bed, seed):
+        ran.append((bed, seed))
+        return [{"bed": bed, "seed": seed, "gate": gate, "p": "new"} for gate in ("mean", "value")]
+
+    jobs = {(bed, seed): lambda b=bed, s=seed: measure(b, s) for seed in seeds for bed in ("elbo", "iwae")}
+    rows = measure_missing(path, calibration.COLUMNS, ("bed", "seed"), jobs, say)
+    assert read(path) == [dict.fromkeys(calibration.COLUMNS, "") | row for row in rows]
+    return rows, ran
+
+
+def test_rows_of_other_gates_are_measured_again(tmp_path):
+    """Of four jobs one has rows of today's gates, one of older ones, one of none that it names; one is no job."""
+    path, told = tmp_path / "rows.csv", []
+    columns = [name for name in calibration.COLUMNS if name != "settings"]
+    write(path, columns, [{"bed": "elbo", "seed": "1", "gate": "mean", "p": "unnamed"}])
+    assert gates_of(read(path)).startswith("0 of 1 rows were measured with the gates of commit " + COMMITS[SETTINGS])
+    assert measured(path, ["1"])[1] == [("elbo", "1"), ("iwae", "1")]
+    old = [dict(row, settings="2", p="old") if row["bed"] == "iwae" else dict(row, p="kept") for row in read(path)]
+    write(path, calibration.COLUMNS, [*old, {"bed": "none", "seed": "1", "settings": SETTINGS}])
+    rows, ran = measured(path, ["1", "2"], told.append)
+    assert ran == [("iwae", "1"), ("elbo", "2"), ("iwae", "2")]
+    assert told == ["2/4 iwae, 1", "3/4 elbo, 2", "4/4 iwae, 2"]
+    cells = [(row["bed"], row["seed"], row["gate"], row["settings"], row["p"]) for row in rows]
+    assert cells[:3] == [
+        ("elbo", "1", "mean", SETTINGS, "kept"),
+        ("elbo", "1", "value", SETTINGS, "kept"),
+        ("iwae", "1", "mean", SETTINGS, "new"),
+    ]
+    assert len(cells) == 8 and measured(path, ["1", "2"])[1] == []
+
+
+def test_older_rows_stand_until_they_are_measured_again(tmp_path):
+    path = tmp_path / "rows.csv"
+    write(path, calibration.COLUMNS, [{"bed": bed, "seed": "1", "settings": "2"} for bed in ("elbo", "iwae")])
+
+    def interrupted(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(path, ["1"], interrupted)
+    assert [(row["bed"], row["settings"]) for row in read(path)] == [("elbo", SETTINGS)] * 2 + [("iwae", "2")]
+
+
+def test_the_page_names_the_commit_of_the_gates():
+    """Alone if all rows are of today's gates; with what is older, how many rows there are of each."""
+    today, old, unnamed = {"settings": SETTINGS}, {"settings": "2"}, {"bed": "elbo"}
+    assert gates_of([today, today]) == f"Measured with the gates of commit {COMMITS[SETTINGS]}."
+    assert gates_of([today, old, unnamed, old]) == (
+        f"1 of 4 rows were measured with the gates of commit {COMMITS[SETTINGS]}; 1 with those of an earlier commit "
+        f"that the rows do not name, 2 with those of commit {COMMITS['2']}, which the same command measures again."
+    )
+    assert set(COMMITS) >= {row["settings"] for name in ("sgd", "adam", "nulls") for row in read(KEPT / f"{name}.csv")}
 
 
 @pytest.mark.slow
