@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, aside, complete, print_json, refusing, say, shell
+from vaebench.cli.common import AsJson, aside, complete, own_process, print_json, refusing, say, shell
 from vaebench.support.texts import sentence
 
 if TYPE_CHECKING:
@@ -157,12 +157,10 @@ def _asked(
     options: dict[str, Any],
 ) -> tuple[str, Run]:
     """The name on the certificate, and what makes it, once everything that can be refused at once has been."""
-    import torch
-
     from vaebench.cli.parts import build_data, build_model
     from vaebench.gradients import Objective
 
-    torch.set_num_threads(1)  # a command owns its process; timings are those of one core
+    own_process()
     rows = made = None
     if kind != "estimator" or model is not None or data is not None:
         rows = build_data(data or "linear_gaussian", options["seed"])

@@ -16,8 +16,9 @@ from vaebench.experiments.certifying.cost import FEWEST, OWN, PROCESSOR_TIME, WA
 from vaebench.experiments.certifying.findings import Findings, Progress, about
 from vaebench.experiments.certifying.guarantee import Guarantee, compare_decays
 from vaebench.experiments.certifying.intervals import Interval, median
+from vaebench.experiments.certifying.levels import LEVELS
 from vaebench.experiments.certifying.noise import Noise, NoisePoint, ratio_of, snr_interval, variance_interval
-from vaebench.experiments.certifying.question import LEVELS, Question
+from vaebench.experiments.certifying.question import Question
 from vaebench.experiments.certifying.right import Judged
 from vaebench.experiments.certifying.theory_run import Curve, band
 from vaebench.measures.cost import count, interleaved_seconds

@@ -148,7 +148,9 @@ def _decay(q: Question, estimator: Estimator, steps: Sequence[int]) -> tuple[np.
     for number, checkpoint in enumerate(loop):
         draws = fresh(measured, q.data, min(PROBE, len(q.data)), q.generator(1000 + number))
         if not number:
-            count = affordable(measured, draws, checkpoint.state.member(0), q.level)
+            count = affordable(
+                measured, draws, checkpoint.state.member(0), q.level.draws, q.level.drawing / q.level.seeds
+            )
             continue
         found = checkpoint.state.each(
             lambda point, draws=draws, count=count: grad_sq(gradient_moments(measured, draws, count, point)).value
