@@ -523,6 +523,8 @@ def test_a_notebook_shows_the_sentence(own):
         ({"estimator": lambda *a: (pathwise(*a), 0)}, "one surrogate per example.* got a tuple"),
         ({"estimator": lambda *a: None}, "one surrogate per example.* got a NoneType"),
         ({"estimator": lambda *a: math.nan * pathwise(*a)}, "is not finite at the start"),
+        ({"estimator": lambda *a: 1j * pathwise(*a)}, "must give real floating-point numbers, got torch.complex64"),
+        ({"estimator": lambda *a: pathwise(*a).long()}, "must give real floating-point numbers, got torch.int64"),
         ({"estimator": lambda *a: 1 / 0}, "failed with ZeroDivisionError"),
         ({"estimator": lambda *a: pathwise(*a).detach()}, "detached"),
         ({"estimator": lambda *a: sys.exit(3)}, "failed with SystemExit: 3"),
@@ -587,6 +589,9 @@ def needy(size):
 
 def nothing():
     return None
+
+def leaving():
+    raise SystemExit(4)
 """
 
 
@@ -615,6 +620,9 @@ def mine(tmp_path, monkeypatch):
         (["pathwise", "--model", "my_library:needy", "--data", "my_library:data"], "needs the argument 'size'"),
         (["pathwise", "--model", "my_library:nothing", "--data", "my_library:data"], "from_encoder_decoder"),
         (["pathwise", "--data", "my_library:nothing"], "must return a tensor"),
+        (["pathwise", "--model", "my_library:leaving", *DATA], "my_library:leaving cannot be made (SystemExit: 4"),
+        (["pathwise", "--data", "my_library:leaving"], "my_library:leaving cannot be made (SystemExit: 4"),
+        (["pathwise", "--model", "my_library:model"], "those are rows of linear_gaussian; name your data by --data"),
         (["pathwise", "--alpha", "2"], "alpha must be in [0, 1]"),
         (["pathwise", "--optimizer", "sdg"], "did you mean 'sgd'"),
         (["pathwise", "--model", "my_library:in_cuda", *DATA], "my_library:in_cuda cannot be made"),

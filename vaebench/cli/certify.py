@@ -166,11 +166,24 @@ def _asked(
         rows = build_data(data or "linear_gaussian", options["seed"])
         if kind == "estimator" or model is not None:
             made = build_model(model or "linear_vae", options["seed"] + 1, rows)
+        if model is not None and data is None:
+            _require_default_fits(made, rows)
     bound = Objective(*objective)
     if kind == "estimator":
         return _estimator(target, made, rows, bound, options | {"model_name": model})
     assert rows is not None
     return _box(kind, target, made, rows, bound, options)
+
+
+def _require_default_fits(model: nn.Module | None, rows: Tensor) -> None:
+    """Refuse the rows that are taken where none are named, by their name, if they do not fit."""
+    from vaebench.models import check_input
+
+    try:
+        check_input(model, rows)  # pyright: ignore[reportArgumentType]
+    except ValueError as refusal:
+        why = "those are rows of linear_gaussian; name your data by --data"
+        raise ValueError(f"{str(refusal).rstrip('.')}: {why}.") from None
 
 
 def _estimator(

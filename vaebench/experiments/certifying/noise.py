@@ -89,7 +89,7 @@ def _at(q: Question, point: Parameters, samples: int, batch: int, left_out: list
         loss = Loss(q.model, estimator, objective)  # pyright: ignore[reportArgumentType]
         try:
             draws = conditional(loss, x, q.generator(100 + number))
-            count = affordable(loss, draws, point, q.level.draws, q.level.drawing)
+            count = affordable(loss, draws, point, 2 * GROUPS, q.level.draws, q.level.drawing)
             moments[name] = gradient_moments(loss, draws, count, point), count
         except (ValueError, RuntimeError) as refusal:
             left_out.append(f"noise of {name} at K = {samples}: {str(refusal).splitlines()[0]}")
@@ -107,18 +107,19 @@ def _at(q: Question, point: Parameters, samples: int, batch: int, left_out: list
                 yield NoisePoint(name, block, samples, batch, own, snr_interval(found, names), ratio, count)
 
 
-def affordable(loss: Loss, draws: Replicates, point: Parameters, most: int, seconds: float) -> int:
+def affordable(loss: Loss, draws: Replicates, point: Parameters, least: int, most: int, seconds: float) -> int:
     """How many gradients the time allows, by the processor's time that a few take: a multiple of 16.
 
     Args:
         loss: the loss.
         draws: what a replicate is.
         point: where.
+        least: gradients that are wanted at least.
         most: gradients that are wanted at most.
         seconds: that they may take.
 
     Returns:
-        Between 32 and what is wanted.
+        Between the least and the most.
     """
     tick, spent = own_clock(draws.data.device), 0.0
     for _ in range(2):  # the first call loads what it needs
@@ -127,7 +128,7 @@ def affordable(loss: Loss, draws: Replicates, point: Parameters, most: int, seco
         spent = tick() - begun
         if spent > seconds:
             break
-    wanted = min(most, max(2 * GROUPS, int(seconds * GROUPS / max(spent, 1e-9))))
+    wanted = min(most, max(least, int(seconds * GROUPS / max(spent, 1e-9))))
     return wanted // GROUPS * GROUPS
 
 
