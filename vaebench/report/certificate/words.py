@@ -152,8 +152,8 @@ def _cost(found: Findings) -> Tile:
     told = several([f"{interval(point.ratio)} × in time", *counters])
     text = f"{told}; K = {point.samples}, B = {point.batch}."
     nets = dict.fromkeys(p.net for p in found.cost.points if p.net != OWN)
-    known = [f"{n} {interval(p.ratio)} ×" for n in nets if (p := at_own(found.cost.points, found.question, n))]
-    text += f" In time on {several(known)}." if known else ""
+    known = [f"on {n}: {interval(p.ratio)} ×" for n in nets if (p := at_own(found.cost.points, found.question, n))]
+    text += f" In time {'; '.join(known)}." if known else ""
     return Tile("cost", "Cost?", "", f"{short(point.ratio.value, 3)} × {found.question.beside}", text)
 
 
