@@ -64,7 +64,7 @@ def judged(claim):
         return [int(one) for one in stream.spawn(1)[0].generate_state(number) >> np.uint32(1)]
 
     x = data().numpy()
-    return {v.gate: v for v in (contract(claim.box, x, seeds(2)), *judge_box(claim, x, 1, 208, seeds).verdicts)}
+    return {v.gate: v for v in (contract(claim.box, x, seeds(2)), *judge_box(claim, x, 1, 208, 208, seeds).verdicts)}
 
 
 def failed_of(claim):

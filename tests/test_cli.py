@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import platform
 import subprocess
 import sys
 
@@ -262,3 +263,25 @@ def test_recorded_steps_reach_the_verdicts_of_eager_ones(run, tmp_path, monkeypa
     arguments = (*SHORT, "--replicates", "800", "--samples", "2", "--alpha", "0", "--latents", "1", "--json")
     recorded, eager = (json.loads(run(*arguments, *more).stdout) for more in ([], ["--trainer", "eager_loop:train"]))
     assert recorded == eager
+
+
+TOUCHED = """
+import resource, torch
+from vaebench.cli.common import own_process
+{call}
+for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, torch.get_num_threads())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another library of C has no such settings")
+@pytest.mark.parametrize("call", ["own_process()", ""])
+def test_a_command_keeps_the_memory_that_it_frees(call):
+    """64 MiB given back and asked for again: 16,384 small pages, or 32 large ones, are new; of kept memory none."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    asked = [sys.executable, "-c", TOUCHED.format(call=call)]
+    done = subprocess.run(asked, env=clean | {"OMP_NUM_THREADS": "2"}, capture_output=True, text=True, check=True)
+    faults, threads = map(int, done.stdout.split())
+    assert (faults < 16, threads) == ((True, 1) if call else (False, 2))

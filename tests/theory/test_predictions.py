@@ -167,3 +167,17 @@ def test_slopes_and_limits(generator):
     samples = torch.randn(4000, 10, generator=generator, dtype=torch.float64).numpy()
     alarms = sum(predictions.lower_limit(s, 0.01) > 0 for s in samples)
     assert abs(alarms - 40) < 4.5 * math.sqrt(40)
+
+
+def test_the_identity_along_a_path_is_exact_on_a_parabola():
+    """f = x'Hx/2, H = diag(2, 1), any g: sum over k of grad_k' g_k / n, by hand; another step size breaks it.
+
+    From x_0 = (1, 1), steps of 0.1 along g_1 = (3, 1), g_2 = (0, 2): x_1 = (0.7, 0.9), x_2 = (0.7, 0.7); gradients
+    (2, 1), (1.4, 0.9), (1.4, 0.7); grad' g = 7 and 1.8, whose running means are 7 and 4.4.
+    """
+    path, drawn = np.array([[1.0, 1.0], [0.7, 0.9], [0.7, 0.7]]), [[3.0, 1.0], [0.0, 2.0]]
+    curvature = np.array([2.0, 1.0])
+    values, exact = (curvature * path**2).sum(-1) / 2, curvature * path
+    law = predictions.mean_squared_gradient_along([0.1, 0.1], values, drawn, exact)
+    assert law == pytest.approx([7.0, 4.4])
+    assert predictions.mean_squared_gradient_along([0.2, 0.1], values, drawn, exact)[0] != pytest.approx(7.0, rel=0.1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, aside, complete, print_json, refusing, say, shell
+from vaebench.cli.common import AsJson, aside, complete, own_process, print_json, refusing, say, shell
 from vaebench.support.texts import sentence
 
 if TYPE_CHECKING:
@@ -157,22 +157,33 @@ def _asked(
     options: dict[str, Any],
 ) -> tuple[str, Run]:
     """The name on the certificate, and what makes it, once everything that can be refused at once has been."""
-    import torch
-
     from vaebench.cli.parts import build_data, build_model
     from vaebench.gradients import Objective
 
-    torch.set_num_threads(1)  # a command owns its process; timings are those of one core
+    own_process()
     rows = made = None
     if kind != "estimator" or model is not None or data is not None:
         rows = build_data(data or "linear_gaussian", options["seed"])
         if kind == "estimator" or model is not None:
             made = build_model(model or "linear_vae", options["seed"] + 1, rows)
+        if model is not None and data is None:
+            _require_default_fits(made, rows)
     bound = Objective(*objective)
     if kind == "estimator":
         return _estimator(target, made, rows, bound, options | {"model_name": model})
     assert rows is not None
     return _box(kind, target, made, rows, bound, options)
+
+
+def _require_default_fits(model: nn.Module | None, rows: Tensor) -> None:
+    """Refuse the rows that are taken where none are named, by their name, if they do not fit."""
+    from vaebench.models import check_input
+
+    try:
+        check_input(model, rows)  # pyright: ignore[reportArgumentType]
+    except ValueError as refusal:
+        why = "those are rows of linear_gaussian; name your data by --data"
+        raise ValueError(f"{str(refusal).rstrip('.')}: {why}.") from None
 
 
 def _estimator(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, aside, complete, print_json, print_verdicts, refusing, uncollected
+from vaebench.cli.common import AsJson, aside, complete, own_process, print_json, print_verdicts, refusing, uncollected
 from vaebench.cli.progress import status
 
 if TYPE_CHECKING:
@@ -73,12 +73,10 @@ def check(
         vaebench check --trainer mypackage.loops:train --optimizer mypackage.rules:adam --rule adam
     """
     with uncollected():
-        import torch
-
         import vaebench.experiments.limits  # noqa: F401 - loaded here, used by name below
         import vaebench.gates  # noqa: F401 - loaded here, used by name below
 
-    torch.set_num_threads(1)  # a command owns its process, and gates are made of small operations
+        own_process()
     with refusing("check"), aside():
         _require_feasible(steps, batch_size, samples, members, latents, seed)
         verdicts, left_out = _certify(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import math
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 Results = Annotated[Path, typer.Option(envvar="VAEBENCH_RESULTS", help="Where results are kept.")]
+TRIM_THRESHOLD, MMAP_MAX, KEPT_BYTES = -1, -4, 2**30  # glibc's names for what its allocator does, and how much it keeps
 REFUSALS = (ValueError, LookupError, ImportError, AttributeError, OSError)
 
 
@@ -48,6 +50,21 @@ def aside() -> Iterator[None]:
     """What other people's code prints goes to stderr: stdout is for the answer, which a machine may read."""
     with redirect_stdout(sys.stderr):
         yield
+
+
+def own_process() -> None:
+    """One thread, and an allocator that keeps its memory, for a command that owns its process.
+
+    Gates are made of small operations, and timings are those of one core. Glibc gives large tensors back at every step,
+    and asking for them again takes longer than many a quadrature; where the library of C is another, nothing is set.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(MMAP_MAX, 0)
+        mallopt(TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def complete(kind: str) -> Callable[[str], list[str]]:

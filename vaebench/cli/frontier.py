@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vaebench.cli.common import AsJson, Results, print_json, refusing, say
+from vaebench.cli.common import AsJson, Results, own_process, print_json, refusing, say
 from vaebench.cli.progress import status
 from vaebench.cli.report import Out, pages
 from vaebench.cli.run import Jobs, outcomes_of
@@ -45,8 +45,6 @@ def frontier(
 
 
 def _explore(budget: float | None, scale: str, results: Path, jobs: int | None, out: Path) -> tuple[Any, Any, Path]:
-    import torch
-
     from vaebench.experiments import ResultDirectory, frontier
     from vaebench.experiments.studies import keep_study
     from vaebench.report import write_index
@@ -57,7 +55,7 @@ def _explore(budget: float | None, scale: str, results: Path, jobs: int | None, 
     budget = frontier.BUDGETS[scale] if budget is None else budget
     if not (math.isfinite(budget) and budget > 0):
         raise ValueError(f"--budget must be a finite number of GFLOP above zero, got {budget:g}.")
-    torch.set_num_threads(1)  # a command owns its process; timings are those of one core
+    own_process()
     with status("counting and timing") as told:
         known = frontier.prices(scale, lambda label: told(f"counting and timing {label}"))
     few = f"{budget:g} GFLOP buy fewer than {frontier.SHORTEST_FORECAST} steps of any candidate; raise --budget."

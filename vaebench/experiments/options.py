@@ -51,7 +51,7 @@ def made(name: str, factory: Callable[..., T], arguments: Mapping[str, Any]) -> 
     Raises:
         LookupError: if it refuses a name.
         OSError: if it cannot read a file.
-        ValueError: if it fails in any other way.
+        ValueError: if it fails in any other way, sys.exit included.
     """
     taken = signature(factory).parameters
     try:
@@ -60,7 +60,7 @@ def made(name: str, factory: Callable[..., T], arguments: Mapping[str, Any]) -> 
         raise
     except MemoryError:
         raise ValueError(f"{name} does not fit into this machine's memory: choose it smaller.") from None
-    except Exception as trouble:
+    except (Exception, SystemExit) as trouble:
         if "alloc" in str(trouble) and "memory" in str(trouble):
             raise ValueError(f"{name} does not fit into this machine's memory: choose it smaller.") from None
         raise ValueError(f"{name} cannot be made ({type(trouble).__name__}: {sentence(trouble)})") from trouble

@@ -216,6 +216,8 @@ def _surrogate(loss: Loss, x: Tensor, noise: Tensor, name: str) -> Tensor:
     _require_kept(name, *zip((x, noise), given, strict=True))
     shape, samples = (len(x),), loss.objective.samples
     _require_shape(name, found, shape, f"one surrogate per example, shape (B,) = {shape} with K = {samples}")
+    if not found.is_floating_point():
+        raise ValueError(f"{name} must give real floating-point numbers, got {found.dtype}.")
     return found.detach()
 
 

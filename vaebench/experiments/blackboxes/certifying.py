@@ -16,8 +16,9 @@ from vaebench.experiments.certifying.cost import FEWEST, OWN, PROCESSOR_TIME, WA
 from vaebench.experiments.certifying.findings import Findings, Progress, about
 from vaebench.experiments.certifying.guarantee import Guarantee, compare_decays
 from vaebench.experiments.certifying.intervals import Interval, median
+from vaebench.experiments.certifying.levels import LEVELS
 from vaebench.experiments.certifying.noise import Noise, NoisePoint, ratio_of, snr_interval, variance_interval
-from vaebench.experiments.certifying.question import LEVELS, Question
+from vaebench.experiments.certifying.question import Question
 from vaebench.experiments.certifying.right import Judged
 from vaebench.experiments.certifying.theory_run import Curve, band
 from vaebench.measures.cost import count, interleaved_seconds
@@ -29,6 +30,7 @@ from vaebench.training.records import geometric
 
 REPLICATES = (400, 1600, 6400, 16000)  # gradients, of which the most is drawn that the time allows
 SECONDS = {"fast": 3.0, "quick": 20.0, "default": 200.0}  # for those of the box and as many trusted ones, at two points
+FALL = 0.25  # of these seconds: for the gradients by which the fall of the variance is judged
 BATCHES = (8, 32, 128)  # B at which a gradient is timed
 TRIED = 9  # gradients of either by which the clock is chosen
 ELSEWHERE = 0.5  # of the time of a box: with less of it in this process, the rest passes in another, or on a device
@@ -84,7 +86,9 @@ def find(
     fast = [one for one in spent if 2 * REPLICATES[0] * spent[one] <= SECONDS[level]] or [1]
     tiles = min(fast, key=lambda one: spent[one] / one)  # the most rows a second
     count = max([many for many in REPLICATES if 2 * many * spent[tiles] <= SECONDS[level]], default=REPLICATES[0])
-    drawn = judging.judge_box(claim, x, tiles, count, seeds)
+    fall = spent[1] + spent.get(judging.TILES, judging.TILES * spent[1])  # a pair at either batch size
+    few = min(max(judging.FEW, int(FALL * SECONDS[level] / fall) // 16 * 16), judging.MOST)
+    drawn = judging.judge_box(claim, x, tiles, count, few, seeds)
     seconds["right"] = time.perf_counter() - begun
     begun = time.perf_counter()
     progress("cost", "time, and operations where torch computes")

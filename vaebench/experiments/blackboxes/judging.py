@@ -19,7 +19,7 @@ from vaebench.support.layers import explaining
 from vaebench.support.skewness import Skewed, reach
 
 TILES = 4
-FEW = 208  # gradients for the fall of the variance, at least; 16 times as many at most
+FEW, MOST = 208, 3328  # gradients for the fall of the variance, at least and at most
 WARM, RATE = 200, 1e-3  # steps and step size of Adam that lead away from the start
 ROUNDING = 1e-6  # of a value in nats
 SHOWN = 0.2  # of the gradient: a test that would not find a bias as large as this has no power
@@ -39,7 +39,7 @@ class Judged(NamedTuple):
     left_out: list[str]
 
 
-def judge_box(claim: Claim, x: np.ndarray, tiles: int, count: int, seeds: Seeds) -> Judged:
+def judge_box(claim: Claim, x: np.ndarray, tiles: int, count: int, few: int, seeds: Seeds) -> Judged:
     """Draw gradients of the box and trusted ones, and run the gates that chance has part in.
 
     At the box's parameters, and where some steps of Adam with the trusted gradient lead: where a net starts, a wrong
@@ -51,6 +51,7 @@ def judge_box(claim: Claim, x: np.ndarray, tiles: int, count: int, seeds: Seeds)
         tiles: how many times over the rows make a batch of the gradients whose mean is judged; a mean over the rows is
             the same, with less noise.
         count: gradients R of either at each point, a multiple of 16, at least 208.
+        few: gradients of either by which the fall of the variance is judged, likewise.
         seeds: number -> so many seeds, others at every call.
 
     Returns:
@@ -63,7 +64,7 @@ def judge_box(claim: Claim, x: np.ndarray, tiles: int, count: int, seeds: Seeds)
         points.append(draw_point(claim, warm(claim, x, seeds(WARM)), rows, count, seeds, title))
     except ValueError as refusal:
         left_out.append(f"your model after {title}: {str(refusal).splitlines()[0]}")
-    few, verdicts, pairs = min(max(FEW, count // 64 * 16), 16 * FEW), [value(points), mean_gradient(points)], {}
+    verdicts, pairs = [value(points), mean_gradient(points)], {}
     batches = [x, np.concatenate([x] * TILES)] if claim.whole else [x]
     try:
         for batch in batches:

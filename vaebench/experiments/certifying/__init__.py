@@ -5,6 +5,7 @@ puts them together. Nothing here draws or writes; `vaebench.report.certificate` 
 """
 
 from vaebench.experiments.certifying.findings import SECTIONS, Findings, find
-from vaebench.experiments.certifying.question import LEVELS, Question, ask
+from vaebench.experiments.certifying.levels import LEVELS
+from vaebench.experiments.certifying.question import Question, ask
 
 __all__ = ["LEVELS", "SECTIONS", "Findings", "Question", "ask", "find"]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vaebench.data import linear_gaussian
 from vaebench.models import deep_gaussian_vae, linear_vae, mlp_vae
 
-ROWS, FEATURES, HIDDEN = 64, 6, (5,)
+ROWS, FEATURES, HIDDEN = 32, 6, (5,)  # minibatches are drawn of the rows; a quadrature takes as long as there are rows
 
 
 class Bed(NamedTuple):

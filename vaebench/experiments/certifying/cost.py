@@ -9,17 +9,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vaebench.data import digits
 from vaebench.experiments.certifying.intervals import Interval, median
+from vaebench.experiments.certifying.nets import Net, reference_nets
 from vaebench.experiments.certifying.question import Question, Say
 from vaebench.gradients import Estimator, Loss, Objective, doubly_reparameterized, draw_noise, pathwise
 from vaebench.measures.cost import count, interleaved_seconds, own_clock, saved_bytes
-from vaebench.models import mlp_vae
 from vaebench.support.layers import explaining
 
 FEWEST = 5  # rounds at a point
 PATIENCE = 20.0  # seconds for one point: a larger one is left out
-OWN, REFERENCE = "your model", "reference net"
+OWN = "your model"
 PROCESSOR_TIME, WALL_CLOCK = "the processor time of this process", "the wall clock"
 
 
@@ -28,7 +27,7 @@ class CostPoint:
     """The cost of one gradient of one estimator.
 
     Attributes:
-        net: one's own model, or the reference net.
+        net: one's own model, or the name of a reference net.
         estimator: its name.
         samples: K.
         batch: B.
@@ -90,12 +89,20 @@ class Cost:
     clock: str
 
 
-def grid(question: Question) -> list[tuple[int, int]]:
-    """The points (K, B): all pairs, or each axis at the other's own value."""
+def grid(question: Question, product: bool) -> list[tuple[int, int]]:
+    """The points (K, B), of both those of the level and one's own.
+
+    Args:
+        question: what is asked.
+        product: all pairs, or each axis at the other's own value.
+
+    Returns:
+        The points, in order.
+    """
     q, level = question, question.level
     samples = sorted({*level.samples, q.objective.samples})
     batches = sorted({*level.batches, q.batch_size} & set(range(1, len(q.data) + 1)) | {min(q.batch_size, len(q.data))})
-    if level.product:
+    if product:
         return [(k, b) for k in samples for b in batches]
     own = q.objective.samples, min(q.batch_size, len(q.data))
     return sorted({(k, own[1]) for k in samples} | {(own[0], b) for b in batches})
@@ -115,18 +122,16 @@ def measure_cost(question: Question, say: Say) -> Cost:
         say: told what begins.
 
     Returns:
-        Points of one's own model and of a net of 64-200-200-50 with tanh, in one's own dtype.
+        Points of one's own model and of reference nets in one's own dtype; of these over K and over B alone.
     """
     q, points, left_out = question, [], []
     like = next(q.model.parameters())
-    net = mlp_vae((64,), generator=q.generator(6), dtype=like.dtype, device=like.device)
-    pixels = digits(dtype=like.dtype, device=like.device).flatten(1)
-    for place, model, data in ((OWN, q.model, q.data), (REFERENCE, net, pixels)):
-        say(f"cost of {place}")
-        for samples, batch in grid(q):
-            x = data[:batch]
+    for net in (Net(OWN, q.model, q.data), *reference_nets(q)):
+        say(f"cost of {net.name}")
+        for samples, batch in grid(q, q.level.product and net.name == OWN):
+            x = net.data[:batch]
             if len(x) == batch:
-                points += _at(place, model, x, samples, question, left_out)
+                points += _at(net.name, net.model, x, samples, question, left_out)
     clock = PROCESSOR_TIME if own_clock(like.device) is time.process_time else WALL_CLOCK
     return Cost(tuple(points), tuple(_scalings(points, q)), tuple(dict.fromkeys(left_out)), clock)
 
@@ -146,7 +151,7 @@ def _at(
             drawn = loss.own_part(noise).contiguous()
             before = tick()
             with explaining(model, name):
-                _gradient(loss, x, drawn, parameters)
+                gradient(loss, x, drawn, parameters)
             spent = tick() - before
         except ValueError as refusal:
             left_out.append(f"cost of {name} at K = {samples}: {refusal}")
@@ -157,9 +162,9 @@ def _at(
         losses[name] = loss, drawn
     if question.name not in losses or "pathwise" not in losses:
         return
-    counters = {name: count(lambda one=one: _gradient(one[0], x, one[1], parameters)) for name, one in losses.items()}
+    counters = {name: count(lambda one=one: gradient(one[0], x, one[1], parameters)) for name, one in losses.items()}
     saved = {name: saved_bytes(lambda one=one: one[0](x, one[1])) for name, one in losses.items()}
-    runs = [partial(_gradient, loss, x, drawn, parameters) for loss, drawn in losses.values()]
+    runs = [partial(gradient, loss, x, drawn, parameters) for loss, drawn in losses.values()]
     columns = interleaved_seconds(runs, tick, q.level.timing, min(FEWEST, q.level.rounds), q.level.rounds).T
     times = dict(zip(losses, columns, strict=True))
     for name, found in counters.items():
@@ -169,7 +174,15 @@ def _at(
         )  # fmt: skip
 
 
-def _gradient(loss: Loss, x: Tensor, noise: Tensor, parameters: Sequence[Tensor]) -> None:
+def gradient(loss: Loss, x: Tensor, noise: Tensor, parameters: Sequence[Tensor]) -> None:
+    """Take one gradient, of which nothing is kept: what is counted and timed.
+
+    Args:
+        loss: of one estimator.
+        x: (B, *event).
+        noise: of the loss's shape.
+        parameters: of the model.
+    """
     torch.autograd.grad(loss(x, noise), parameters, allow_unused=True)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from vaebench.experiments.certifying.intervals import Interval, mean_ratio
-from vaebench.experiments.certifying.noise import affordable
+from vaebench.experiments.certifying.noise import GROUPS, affordable
 from vaebench.experiments.certifying.question import Question, Say
 from vaebench.experiments.certifying.right import OWN, REFUSALS, trusted_estimators
 from vaebench.experiments.certifying.theory_run import Curve, band, on_bed
@@ -148,7 +148,9 @@ def _decay(q: Question, estimator: Estimator, steps: Sequence[int]) -> tuple[np.
     for number, checkpoint in enumerate(loop):
         draws = fresh(measured, q.data, min(PROBE, len(q.data)), q.generator(1000 + number))
         if not number:
-            count = affordable(measured, draws, checkpoint.state.member(0), q.level)
+            count = affordable(
+                measured, draws, checkpoint.state.member(0), GROUPS, q.level.draws, q.level.drawing / q.level.seeds
+            )
             continue
         found = checkpoint.state.each(
             lambda point, draws=draws, count=count: grad_sq(gradient_moments(measured, draws, count, point)).value

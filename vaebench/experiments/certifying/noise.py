@@ -1,15 +1,15 @@
 """How noisy is it? Variance and signal-to-noise ratio of the encoder's and the decoder's gradient over K and B."""
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vaebench.experiments.certifying.cost import grid
 from vaebench.experiments.certifying.intervals import Interval
-from vaebench.experiments.certifying.question import Level, Question, Say
+from vaebench.experiments.certifying.question import Question, Say
 from vaebench.gradients import Estimator, Loss, Objective, Parameters, analytic_kl, doubly_reparameterized, pathwise
 from vaebench.gradients.estimators import leave_one_out
+from vaebench.measures.cost import own_clock
 from vaebench.measures.intervals import snr_limits, variance_limits
 from vaebench.measures.moments import Moments, Replicates, conditional, gradient_moments, parameter_groups
 from vaebench.measures.probes import grad_sq, gradient_variance
@@ -75,7 +75,7 @@ def measure_noise(question: Question, point: Parameters, say: Say) -> Noise:
         Points over K and B; every estimator draws noise of its own.
     """
     found, left_out = [], []
-    for samples, batch in grid(question):
+    for samples, batch in grid(question, question.level.product):
         say(f"noise at K = {samples}, B = {batch}")
         found += _at(question, point, samples, batch, left_out)
     return Noise(tuple(found), tuple(dict.fromkeys(left_out)))
@@ -89,7 +89,7 @@ def _at(q: Question, point: Parameters, samples: int, batch: int, left_out: list
         loss = Loss(q.model, estimator, objective)  # pyright: ignore[reportArgumentType]
         try:
             draws = conditional(loss, x, q.generator(100 + number))
-            count = affordable(loss, draws, point, q.level)
+            count = affordable(loss, draws, point, 2 * GROUPS, q.level.draws, q.level.drawing)
             moments[name] = gradient_moments(loss, draws, count, point), count
         except (ValueError, RuntimeError) as refusal:
             left_out.append(f"noise of {name} at K = {samples}: {str(refusal).splitlines()[0]}")
@@ -107,23 +107,28 @@ def _at(q: Question, point: Parameters, samples: int, batch: int, left_out: list
                 yield NoisePoint(name, block, samples, batch, own, snr_interval(found, names), ratio, count)
 
 
-def affordable(loss: Loss, draws: Replicates, point: Parameters, level: Level) -> int:
-    """How many gradients the time allows, by the time that a few take: a multiple of 16.
+def affordable(loss: Loss, draws: Replicates, point: Parameters, least: int, most: int, seconds: float) -> int:
+    """How many gradients the time allows, by the processor's time that a few take: a multiple of 16.
 
     Args:
         loss: the loss.
         draws: what a replicate is.
         point: where.
-        level: how much is wanted at most, and how many seconds may pass.
+        least: gradients that are wanted at least.
+        most: gradients that are wanted at most.
+        seconds: that they may take.
 
     Returns:
-        Between 32 and what is wanted.
+        Between the least and the most.
     """
-    gradient_moments(loss, draws, GROUPS, point)
-    begun = time.perf_counter()
-    gradient_moments(loss, draws, GROUPS, point)
-    one = (time.perf_counter() - begun) / GROUPS
-    wanted = min(level.draws, max(2 * GROUPS, int(level.drawing / max(one, 1e-9))))
+    tick, spent = own_clock(draws.data.device), 0.0
+    for _ in range(2):  # the first call loads what it needs
+        begun = tick()
+        gradient_moments(loss, draws, GROUPS, point)
+        spent = tick() - begun
+        if spent > seconds:
+            break
+    wanted = min(most, max(least, int(seconds * GROUPS / max(spent, 1e-9))))
     return wanted // GROUPS * GROUPS
 
 

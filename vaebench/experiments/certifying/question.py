@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import grad
 
 from vaebench.data import linear_gaussian
+from vaebench.experiments.certifying.levels import LEVELS, Level
 from vaebench.experiments.limits import require_rows
 from vaebench.gradients import (
     ESTIMATORS,
@@ -29,53 +30,6 @@ from vaebench.support.seeding import derived_seed
 from vaebench.training.optimizers import OPTIMIZERS
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Level:
-    """How much is measured.
-
-    Attributes:
-        steps: of the run that the gates follow on the linear bed.
-        members: seeds of it.
-        replicates: gradients at each point.
-        curve: steps of the run beside theory's curves, at most.
-        beds: names of the reference beds beside the linear one.
-        pairs: gradients at each point of one's own model, each beside pathwise at the same noise.
-        samples: K over which cost and noise are measured, beside the objective's own.
-        batches: B, likewise, beside one's own.
-        product: whether every K is measured at every B, or each at the other's own value only.
-        rounds: interleaved timings at a point, at most.
-        timing: seconds of them at a point, at most.
-        draws: gradients for a variance, at most.
-        drawing: seconds of them at a point, at most.
-        seeds: of training on one's own model.
-        training: steps of it.
-    """
-
-    steps: int
-    members: int
-    replicates: int
-    curve: int
-    beds: tuple[str, ...]
-    pairs: int
-    samples: tuple[int, ...]
-    batches: tuple[int, ...]
-    product: bool
-    rounds: int
-    timing: float
-    draws: int
-    drawing: float
-    seeds: int
-    training: int
-
-
-BEDS = ("one latent", "two latents", "deep Gaussian")
-LEVELS = {
-    "fast": Level(120, 64, 1200, 60, (), 256, (1,), (4, 8), False, 5, 0.05, 64, 0.3, 3, 20),
-    "quick": Level(800, 64, 2000, 800, BEDS, 1000, (1, 4, 16), (8, 32, 128), False, 25, 0.4, 256, 0.35, 4, 200),
-    "default": Level(2500, 40, 4000, 1000, BEDS, 4000, (1, 4, 16), (8, 32, 128), True, 60, 1.5, 1024, 3.0, 8, 1000),
-}
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from vaebench.experiments.certifying import beds
+from vaebench.experiments.certifying.cost import gradient
 from vaebench.experiments.certifying.question import Question, Say, at_precision
 from vaebench.gates import Stage, Verdict, run_gates
 from vaebench.gates.at_rest import gradients_at_rest
@@ -14,7 +16,16 @@ from vaebench.gates.paired import closest, differences, paired_mean
 from vaebench.gates.reference import exact_reference
 from vaebench.gates.subject import Subject
 from vaebench.gates.variances import separate_rows
-from vaebench.gradients import Estimator, Parameters, analytic_kl, doubly_reparameterized, pathwise
+from vaebench.gradients import (
+    Estimator,
+    Loss,
+    Parameters,
+    analytic_kl,
+    doubly_reparameterized,
+    draw_noise,
+    pathwise,
+)
+from vaebench.measures.cost import count
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import OPTIMIZERS
 from vaebench.training.schedules import constant, inverse_sqrt
@@ -157,6 +168,20 @@ def warm_point(question: Question) -> Parameters:
     return last.state.member(0)
 
 
+def _pairs(q: Question, trusted: Estimator, x: Tensor, left_out: list[str]) -> int:
+    """As many pairs as the level wants, half as many or a quarter, by the exact operations that one takes."""
+    noise = draw_noise(q.model, x, q.objective, q.generator(8), q.estimator)  # pyright: ignore[reportArgumentType]
+    losses = [Loss(q.model, one, q.objective) for one in (q.estimator, trusted)]  # pyright: ignore[reportArgumentType]
+    parameters = [p for p in q.model.parameters() if p.requires_grad]
+    one = sum(count(lambda loss=loss: gradient(loss, x, loss.own_part(noise), parameters)).flops for loss in losses)
+    wanted = q.level.pairs
+    kept = next((n for n in (wanted, wanted // 2) if n * one <= q.level.operations), wanted // 4)
+    if kept < wanted:
+        took = f"one pair takes {one / 1e6:.3g} MFLOP"
+        left_out.append(f"your model: {wanted - kept:,} of {wanted:,} pairs of gradients at each point: {took}")
+    return kept
+
+
 def _own(question: Question, left_out: list[str]) -> Iterator[Judged]:
     q = at_precision(question, torch.float64)
     few = q.data[:ROWS]
@@ -174,9 +199,10 @@ def _own(question: Question, left_out: list[str]) -> Iterator[Judged]:
     yield Judged(OWN, separate_rows(subject, generator))
     points = {"the start": None, f"{WARM} steps of Adam": warm_point(q)}
     trusted = closest(q.model, q.estimator, trusted_estimators(q), q.objective, x, generator)
+    pairs = _pairs(q, trusted, x, left_out)
     found = [
         differences(
-            q.model, q.estimator, q.objective, q.data, q.batch_size, q.level.pairs, generator, point, trusted
+            q.model, q.estimator, q.objective, q.data, q.batch_size, pairs, generator, point, trusted
         )
         for point in points.values()
     ]  # fmt: skip

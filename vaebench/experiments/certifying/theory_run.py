@@ -22,7 +22,8 @@ from vaebench.training.optimizers import OPTIMIZERS
 from vaebench.training.records import Step, geometric
 from vaebench.training.schedules import inverse_sqrt
 
-FEW = 16  # examples where every step's exact gradient is a quadrature
+FEW = 16  # examples and seeds where every step's exact gradient is a quadrature
+SHORT = 80  # steps of such a run
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,14 @@ def on_bed(q: Question, left_out: list[str]) -> tuple[str, list[Curve], dict[str
     if exact is None or q.optimizer not in {"sgd", "adam"}:
         left_out.append(f"theory's curves: none are known for {q.optimizer} on the bed {name!r} at {q.objective.name}")
         return "", [], {}
-    run = _record(q, model, data, exact, 80 if exact.kind == "quadrature" else q.level.curve)
+    steps, seeds = q.level.curve, q.level.members
+    if exact.kind == "quadrature":
+        steps, seeds = min(steps, SHORT), min(seeds, FEW)
+    run = _record(q, model, data, exact, steps, seeds)
     if not run.exact.isfinite().all():
         left_out.append(f"theory's curves: a seed diverged on the bed {name!r}")
         return "", [], {}
     curves, numbers = (_sgd if q.optimizer == "sgd" else _adam)(run, exact)
-    if q.optimizer == "sgd" and exact.kind != "closed form":
-        left_out.append("theory's curves: the prediction of T_n, which needs Hessians at every step, here quadratures")
     return name, curves, numbers
 
 
@@ -93,14 +95,14 @@ class _Run:
     like: Parameters
 
 
-def _record(q: Question, model: nn.Module, data: Tensor, exact: Reference, most: int) -> _Run:
-    steps, schedule = min(q.level.curve, most), inverse_sqrt(BED_SCALE)
+def _record(q: Question, model: nn.Module, data: Tensor, exact: Reference, steps: int, members: int) -> _Run:
+    schedule = inverse_sqrt(BED_SCALE)
     rows: list[tuple[Tensor, ...]] = []
 
     def keep(step: Step) -> None:
         rows.append((flat(step.before), flat(step.gradients).clone(), *exact.evaluate(step.before)))
 
-    seeds = torch.randint(2**31, (q.level.members,), generator=q.generator(10)).tolist()
+    seeds = torch.randint(2**31, (members,), generator=q.generator(10)).tolist()
     loop = train(
         model, q.estimator, q.objective, data, OPTIMIZERS[q.optimizer], schedule, steps, 8, seeds,
         checkpoints=(0, steps), observe=keep,
@@ -115,30 +117,30 @@ def _record(q: Question, model: nn.Module, data: Tensor, exact: Reference, most:
     return _Run(gamma, at, drawn, values, found, like)
 
 
-def _curvature(run: _Run, exact: Reference) -> tuple[Tensor, Tensor]:
-    """L_k of every step, (n, S) or (n, 1), and Hessians at the steps' starts, (n, S, p, p), or none of them.
+def _curvature(run: _Run, exact: Reference) -> Tensor:
+    """L_k of every step, (n, S) or (n, 1).
 
-    Hessians are taken at some forty steps and held in between; where each costs a quadrature, at two ends and of two
-    seeds, and 1.5 times the largest curvature stands for all.
+    Hessians are taken at some forty steps, and the larger of the two ends holds in between; where each costs a
+    quadrature, at two ends and of two seeds, and 1.5 times the largest curvature stands for all.
 
     Returns:
-        Both.
+        The curvatures.
     """
     n = len(run.gamma)
     if exact.kind != "closed form":
         ends = run.at[[0, n], :2].flatten(0, 1)
         top = float(exact.top_curvatures(bounds.unflatten(ends, run.like)).max())
-        return torch.full((n, 1), bounds.SAFETY * top, dtype=torch.float64), run.at.new_zeros(0)
+        return torch.full((n, 1), bounds.SAFETY * top, dtype=torch.float64)
     marks = sorted({*geometric(n, 12), *range(0, n, max(25, n // 40))})
     taken = torch.stack([exact.hessians(bounds.unflatten(run.at[k], run.like)) for k in marks])
     top = torch.linalg.eigvalsh(taken)[..., -1]
     segment = torch.bucketize(torch.arange(n), torch.tensor(marks), right=True) - 1
-    return torch.maximum(top[segment], top[segment + 1]), ((taken[:-1] + taken[1:]) / 2)[segment]
+    return torch.maximum(top[segment], top[segment + 1])
 
 
 def _sgd(run: _Run, exact: Reference) -> tuple[list[Curve], dict[str, Interval]]:
     """T_n per seed beside the telescoped bound, the theorem's envelope, and the second-order prediction."""
-    (top, hessians), n = _curvature(run, exact), len(run.gamma)
+    top, n = _curvature(run, exact), len(run.gamma)
     values, gradient = run.values.T.numpy(), run.exact[:n]
     noise = run.drawn - gradient
     squared, size = (part.square().sum(-1).T.numpy() for part in (gradient, noise))
@@ -152,17 +154,16 @@ def _sgd(run: _Run, exact: Reference) -> tuple[list[Curve], dict[str, Interval]]
         envelope = envelopes.uniform_bounded(gap, BED_SCALE, largest, worst, n)
         curves.append(band("the theorem's envelope", envelope[None], True))
         numbers["Tₙ / the theorem's envelope"] = mean_ratio(running[:, -1], np.full(len(running), envelope[-1]))
-    if len(hessians):
-        curved = [(v * (hessians @ v.unsqueeze(-1)).squeeze(-1)).sum(-1).T.numpy() for v in (noise, gradient)]
-        law = predictions.mean_squared_gradient(run.gamma, values, curved[0], curved[1])
-        curves.append(band("prediction", law, True))
-        numbers["Tₙ / its prediction"] = mean_ratio(running[:, -1], law[:, -1])
+    by_seed = (part.transpose(0, 1).double().numpy() for part in (run.drawn, run.exact))
+    law = predictions.mean_squared_gradient_along(run.gamma, values, *by_seed)
+    curves.append(band("prediction", law, True))
+    numbers["Tₙ / its prediction"] = mean_ratio(running[:, -1], law[:, -1])
     return curves, numbers
 
 
 def _adam(run: _Run, exact: Reference) -> tuple[list[Curve], dict[str, Interval]]:
     """Both sides of Adam's ledger as the run goes on."""
-    (top, _), n = _curvature(run, exact), len(run.gamma)
+    top, n = _curvature(run, exact), len(run.gamma)
     account, start = ledger.AdamLedger.begin(run.at[0]), run.values[0]
     marks = {k for k in geometric(n, 12) if k > bounds.BURN_IN}
     left, right = [], []

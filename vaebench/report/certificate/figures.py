@@ -4,7 +4,6 @@ They serve notebooks and slides as they are; the page draws them in currentColor
 """
 
 from collections.abc import Callable
-from textwrap import fill
 
 import matplotlib.style
 from matplotlib.figure import Figure
@@ -25,11 +24,12 @@ from vaebench.report.certificate.drawing import (
     plain_ticks,
     round_numbers,
 )
-from vaebench.report.figures import COLOURS, LETTERS
+from vaebench.report.figures import COLOURS
 
 WIDTH = 4.4  # inches of every figure: on a phone it fills the screen, on a desk two stand side by side
 FLOOR, CEILING = 1e-2, 1e2  # of a gate's statistic over its threshold, as drawn
 ROW = 0.22  # inches of a gate
+PANEL = 1.4  # inches of a net's costs
 OUTCOMES = {"pass": ("o", COLOURS[2]), "no power": ("D", COLOURS[6]), "fail": ("X", COLOURS[1])}
 
 
@@ -76,25 +76,29 @@ def cost(found: Findings) -> Figure:
         found: the findings.
 
     Returns:
-        Two panels, on one's own model.
+        Panels over K on the left, over B on the right; one's own model above the reference nets.
     """
-    points = [point for point in found.cost.points if point.net == OWN]
 
     def ratio(point: CostPoint) -> Interval:
         return point.ratio
 
+    nets = list(dict.fromkeys(point.net for point in found.cost.points)) or [OWN]
+    low = min([p.ratio.low for p in found.cost.points], default=1.0)
+    high = max([p.ratio.high for p in found.cost.points], default=1.0)
     with matplotlib.style.context(["default", FRAME]):
-        figure = Figure(figsize=(WIDTH, 2.9))
-        axes = figure.subplots(1, 2, sharey=True)
-        over_samples_and_batch(axes, points, ratio, found)
-        for one in axes:
+        figure = Figure(figsize=(WIDTH, 1.2 + PANEL * len(nets)))
+        axes = figure.subplots(len(nets), 2, sharex="col", sharey=True, squeeze=False)
+        for row, net in zip(axes, nets, strict=True):
+            over_samples_and_batch(row, [point for point in found.cost.points if point.net == net], ratio, found)
+            row[0].set_ylabel(net)
+        for one in axes.flat:
             one.set_yscale("log")
-        axes[0].set_ylabel(fill(f"time / time of {found.question.beside}", LETTERS))
-        low = min([p.ratio.low for p in points], default=1.0)
-        high = max([p.ratio.high for p in points], default=1.0)
-        axes[0].set_ylim(min(0.45, low / 1.1), max(2.2, high * 1.1))
-        plain_ticks(axes[0], "y", round_numbers(*axes[0].get_ylim()))
-        legend(figure, axes)
+            one.set_ylim(min(0.45, low / 1.1), max(2.2, high * 1.1))
+            plain_ticks(one, "y", round_numbers(*one.get_ylim()))
+        for one in axes[:-1].flat:
+            one.set_xlabel("")
+        figure.suptitle(f"time / time of {found.question.beside}", fontsize="medium")
+        legend(figure, axes[0])
     return figure
 
 

@@ -8,8 +8,9 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from vaebench.experiments.certifying import Findings
+from vaebench.report.certificate.amounts import interval
 from vaebench.report.certificate.figures import FIGURES, drawn
-from vaebench.report.certificate.words import SAID, STATES, headline, interval, of_section, tiles
+from vaebench.report.certificate.words import SAID, STATES, headline, of_section, tiles
 from vaebench.report.figures import COLOURS, inline, svg
 from vaebench.report.wording import number, symbol
 
@@ -23,8 +24,8 @@ CAPTIONS = {
     ),
     "cost": (
         "Time of one gradient over that of {beside}",
-        "Time of one gradient on the model over that of {beside}, over K and over B. Medians of interleaved pairs "
-        "with 95 % intervals; at 1 it costs the same.",
+        "Time of one gradient over that of {beside}, over K and over B, on your model and on reference nets. Medians "
+        "of interleaved pairs with 95 % intervals; at 1 it costs the same.",
     ),
     "noise": (
         "Variance of the gradient",

@@ -1,16 +1,15 @@
 """What a certificate says in words: one sentence of verdict, four tiles, and what each section found."""
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from vaebench.experiments.certifying import Findings
 from vaebench.experiments.certifying.cost import OWN, CostPoint, at_own
-from vaebench.experiments.certifying.intervals import Interval
+from vaebench.experiments.certifying.levels import BEDS
 from vaebench.experiments.certifying.noise import NoisePoint
-from vaebench.experiments.certifying.question import BEDS
 from vaebench.experiments.certifying.right import Judged
 from vaebench.gates.verdict import overall
+from vaebench.report.certificate.amounts import interval, short, times
 from vaebench.report.wording import number, several
 
 STATES = {"pass": "good", "fail": "bad", "no power": "unknown"}
@@ -37,29 +36,6 @@ class Tile(NamedTuple):
     text: str
 
 
-def interval(found: Interval, digits: int = 3) -> str:
-    """A number and its 95 % interval, as "1.02 (0.99 to 1.05)".
-
-    Args:
-        found: the interval.
-        digits: significant ones.
-
-    Returns:
-        The text.
-
-    >>> interval(Interval(1.0234, 0.987, 1.0561)), interval(Interval(1.0, 1.0, 1.0))
-    ('1.02 (0.987 to 1.06)', '1')
-    """
-    value, low, high = (_short(part, digits) for part in (found.value, found.low, found.high))
-    return value if low == high else f"{value} ({low} to {high})"
-
-
-def _short(value: float, digits: int) -> str:
-    if not math.isfinite(value):
-        return number(value)
-    return number(float(f"{value:.{digits}g}"))
-
-
 def headline(found: Findings) -> str:
     """The verdict in one sentence.
 
@@ -84,15 +60,9 @@ def headline(found: Findings) -> str:
     cost, noise = at_own(found.cost.points, found.question), _noise_at_own(found, "whole")
     told = [f"all {total} gates pass"]
     if name != found.question.beside:  # beside itself, there is nothing to tell
-        told += [f"it takes {_times(cost.ratio)} the time of {found.question.beside}"] if cost else []
-        told += [f"{'' if cost else 'it '}has {_times(noise.ratio)} its variance"] if noise else []
+        told += [f"it takes {times(cost.ratio)} the time of {found.question.beside}"] if cost else []
+        told += [f"{'' if cost else 'it '}has {times(noise.ratio)} its variance"] if noise else []
     return f"{name} is certified {where}: {several(told)}."
-
-
-def _times(ratio: Interval) -> str:
-    """How many times, as "1.9 times"; "about 1.9 times (1.2 to 8.1)" where even the direction is not settled."""
-    value = f"{_short(ratio.value, 2)} times"
-    return value if ratio.settled() or ratio.low == ratio.high else f"about {interval(ratio, 2)} times"
 
 
 def _the(place: str) -> str:
@@ -111,7 +81,7 @@ def _off(failed: list[Judged]) -> str:
         error = best.get(f"{name} error", 0.0)
         if explains > EXPLAINED and abs(off) > max(5 * error, TOLD / 100):
             told[explains, abs(off) / max(error, 1e-300)] = (
-                f"; {words} is off by {'+' if off > 0 else '-'}{_short(abs(100 * off), 2)} %"
+                f"; {words} is off by {'+' if off > 0 else '-'}{short(abs(100 * off), 2)} %"
             )
     return told[max(told)] if told else ""
 
@@ -155,11 +125,11 @@ def _resolution(found: Findings) -> Iterator[str]:
     if paired:
         place = OWN if OWN in paired else next(iter(paired))
         weight = 100 * paired[place].evidence["KL weight found from"]
-        yield f"On {_the(place)} a KL weight wrong by {_short(weight, 2)} % is found with probability 0.9."
+        yield f"On {_the(place)} a KL weight wrong by {short(weight, 2)} % is found with probability 0.9."
     means = [one for one in found.judged if one.verdict.gate == "gradient mean" and one.place == OWN]
     if not paired and means and means[0].verdict.smallest is not None:
         size = 100 * means[0].verdict.smallest
-        yield f"On your model a gradient whose scale is wrong by {_short(size, 2)} % is found with probability 0.9."
+        yield f"On your model a gradient whose scale is wrong by {short(size, 2)} % is found with probability 0.9."
     alarm = sum(verdict.false_alarm for verdict in found.verdicts)
     if alarm:
         yield f"Correct code fails with probability {number(float(f'{alarm:.1g}'))} at most."
@@ -171,7 +141,7 @@ def _cost(found: Findings) -> Tile:
         return Tile("cost", "Cost?", "unknown", "not measured", "It was left out; see below.")
     base = _beside(found, point)
     counters = [
-        f"{_short(mine / other, 3)} × {name}"
+        f"{short(mine / other, 3)} × {name}"
         for name, mine, other in (
             ("FLOPs", point.flops, base.flops),
             ("operations", point.ops, base.ops),
@@ -181,7 +151,10 @@ def _cost(found: Findings) -> Tile:
     ]
     told = several([f"{interval(point.ratio)} × in time", *counters])
     text = f"{told}; K = {point.samples}, B = {point.batch}."
-    return Tile("cost", "Cost?", "", f"{_short(point.ratio.value, 3)} × {found.question.beside}", text)
+    nets = dict.fromkeys(p.net for p in found.cost.points if p.net != OWN)
+    known = [f"on {n}: {interval(p.ratio)} ×" for n in nets if (p := at_own(found.cost.points, found.question, n))]
+    text += f" In time {'; '.join(known)}." if known else ""
+    return Tile("cost", "Cost?", "", f"{short(point.ratio.value, 3)} × {found.question.beside}", text)
 
 
 def _beside(found: Findings, point: CostPoint) -> CostPoint:
@@ -207,15 +180,15 @@ def _noise(found: Findings) -> Tile:
     words = f"Variance over that of {beside}: {variances}. Signal-to-noise ratio: {ratios}."
     cost = at_own(found.cost.points, found.question)
     if cost is not None:
-        words += f" Time × variance: {_short(cost.ratio.value * whole.ratio.value, 3)} of that of {beside}."
-    return Tile("noise", "Noise?", "", f"{_short(whole.ratio.value, 3)} × {beside}", words)
+        words += f" Time × variance: {short(cost.ratio.value * whole.ratio.value, 3)} of that of {beside}."
+    return Tile("noise", "Noise?", "", f"{short(whole.ratio.value, 3)} × {beside}", words)
 
 
 def _snr(found: Findings, point: NoisePoint) -> str:
     """One's own signal-to-noise ratio, and that of what stands beside it."""
     beside, own = found.question.beside, interval(point.snr, 2)
     base = _noise_at_own(found, point.block, beside)
-    return own if base is None or base is point else f"{own}, of {beside} {_short(base.snr.value, 2)}"
+    return own if base is None or base is point else f"{own}, of {beside} {short(base.snr.value, 2)}"
 
 
 def _guarantee(found: Findings) -> Tile:
@@ -246,5 +219,5 @@ def decay_words(found: Findings) -> str:
     lost = f" {decay.diverged[0]} of its seeds diverged." if decay.diverged[0] else ""
     return (
         f"On {place} the mean ‖∇f‖² over {decay.steps} steps is {interval(decay.ratio)} × that of {decay.built_in}: "
-        f"{decay.finding} (p = {_short(decay.p_value, 2)}, {decay.seeds} seeds).{lost}"
+        f"{decay.finding} (p = {short(decay.p_value, 2)}, {decay.seeds} seeds).{lost}"
     )
