@@ -25,6 +25,15 @@ def pytest_collection_finish():
 
 
 @pytest.fixture
+def scalar_code():
+    """Inductor makes loops without vectors, in half of its time: for tests of what is computed, not of rounding."""
+    from torch._inductor import config
+
+    with config.patch({"cpp.simdlen": 1}):
+        yield
+
+
+@pytest.fixture
 def generator() -> torch.Generator:
     """A fresh generator with a fixed seed."""
     return torch.Generator().manual_seed(0)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tests.test_cli_run import written
 from vaebench.cli import app
 from vaebench.experiments import ComponentSpec, Experiment, ResultDirectory, grid
+from vaebench.experiments import run as run_experiment
 from vaebench.experiments.building import require_parts
 from vaebench.experiments.presets import SMOKE
 from vaebench.experiments.studies import Study, find_studies, keep_study, read_study
@@ -130,6 +131,7 @@ def test_markup_and_formulas_in_a_study_are_shown_as_they_are(run, tmp_path):
     plain["arms"][0]["label"] = label
     (tmp_path / "s.json").write_text(json.dumps(plain))
     results = tmp_path / "r"
+    run_experiment(read_study(tmp_path / "s.json").arms[0].experiment, results)
     found = run("run", tmp_path / "s.json", "--results", results)
     assert found.exit_code == 0, found.output
     assert "=1+1 [/red]" in found.stdout
@@ -171,6 +173,7 @@ def test_the_users_own_file_is_not_replaced(run, tmp_path):
     content = written(path, SMALL, B=[8]) and path.read_bytes()
     refused(run("run", path, "--results", tmp_path, "--seeds", 2), "mine.json is there and is not a note of vaebench's")
     assert path.read_bytes() == content
+    run_experiment(read_study(path).arms[0].experiment, tmp_path)
     assert run("run", path, "--results", tmp_path).exit_code == 0
     assert path.read_bytes() == content
 
@@ -318,7 +321,9 @@ def test_a_directory_that_another_process_is_in_is_said_at_once(run, tmp_path, m
 
 def test_pages_go_beside_the_results_unless_told_otherwise(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run("run", written(tmp_path / "fine.json", SMALL, B=[8]), "--results", "kept").exit_code == 0
+    file = written(tmp_path / "fine.json", SMALL, B=[8])
+    run_experiment(read_study(Path(file)).arms[0].experiment, tmp_path / "kept")
+    assert run("run", file, "--results", "kept").exit_code == 0
     assert run("report", "--results", "kept").exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fine.json", "kept"]
     assert (tmp_path / "kept" / "reports" / "fine" / "index.html").is_file()

@@ -2,7 +2,7 @@
 
 import json
 import os
-import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.processes import Command
 from vaebench.cli import app
 from vaebench.experiments import ResultDirectory
+from vaebench.experiments import run as run_experiment
 from vaebench.experiments.experiment import ComponentSpec, grid
 from vaebench.experiments.presets import SMOKE, preset
 from vaebench.experiments.studies import Study, read_study
@@ -36,9 +38,10 @@ def written(path: Path, base=SMOKE.base, **axes) -> str:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """A study that was run, and its results."""
+    """A study that was run, and its results; half of it was there before, as after an interruption."""
     folder = tmp_path_factory.mktemp("done")
     file, results = written(folder / "sizes.json"), folder / "results"
+    run_experiment(read_study(Path(file)).arms[1].experiment, results)
     result = CliRunner().invoke(app, ["run", file, "--results", str(results), "--json"])
     assert result.exit_code == 0, result.output
     return results, json.loads(result.stdout)
@@ -77,6 +80,7 @@ def test_nothing_is_left_to_resume(done, run):
 def test_a_seed_that_diverges_fails_the_study(run, tmp_path):
     base = replace(SMOKE.base, optimizer=ComponentSpec("sgd"), steps=20)
     file = written(tmp_path / "wild.json", base, schedule=[inverse_sqrt(1e-5), inverse_sqrt(1e9)])
+    run_experiment(read_study(Path(file)).arms[0].experiment, tmp_path / "r")
     result = run("run", file, "--results", str(tmp_path / "r"), "--jobs", "2")
     assert result.exit_code == 1
     assert "broke" in result.stdout
@@ -113,19 +117,14 @@ def test_a_place_that_cannot_be_written_is_one_sentence_and_exit_1(run, tmp_path
 
 def test_a_full_disk_breaks_the_run_and_leaves_what_there_was(done, tmp_path):
     """A limit on the size of files stands for the disk: larger ones cannot be written."""
-    results, _ = done
+    results = tmp_path / "results"
+    shutil.copytree(done[0], results)
     before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
     size = max(len((results / "sizes.json").read_bytes()), 3000)
     file = written(tmp_path / "more.json", B=[24])
-    found = subprocess.run(
-        [*COMMAND, "run", file, "--results", str(results), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
-    )
-    assert found.returncode == 1
-    assert "File too large" in json.loads(found.stdout)[0]["why"]
+    status, printed, _ = Command(tmp_path, "run", file, "--results", str(results), "--json", limit=size).end()
+    assert status == 1
+    assert "File too large" in json.loads(printed)[0]["why"]
     assert {path: path.read_bytes() for path in before} == before
     place = ResultDirectory(results, read_study(Path(file)).arms[0].experiment)
     assert not place.complete()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,30 +21,59 @@ pytest.importorskip("distributed", reason="needs the extra vaebench[cluster]")
 LONG = replace(SMALL, steps=800)
 
 
-def started(*words: str, folder):
-    command = [sys.executable, "-m", f"distributed.cli.dask_{words[0]}", *words[1:]]
-    with (folder / f"{words[0]}-{time.monotonic_ns()}.log").open("w") as log:
-        return subprocess.Popen(command, stderr=log, stdout=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+class Farm:
+    """A scheduler and two workers on loopback; who was killed is started again by `whole`."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.workers = folder, []
+        self.scheduler: subprocess.Popen | None = None
+
+    @property
+    def address(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    def whole(self) -> None:
+        if self.scheduler is None or self.scheduler.poll() is not None:
+            self.kill()
+            self.address.unlink(missing_ok=True)
+            self.scheduler = self._started("scheduler", "--host", "127.0.0.1", "--port", "0")
+            until = time.monotonic() + 60
+            while not self.address.exists() and time.monotonic() < until:
+                time.sleep(0.05)
+        self.workers = [worker for worker in self.workers if worker.poll() is None]
+        local = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder))
+        self.workers += [self._started("worker", *local) for _ in range(2 - len(self.workers))]
+
+    def kill(self) -> None:
+        for process in (*self.workers, *([self.scheduler] if self.scheduler else [])):
+            process.kill()
+            process.wait()
+
+    def _started(self, kind: str, *options: str) -> subprocess.Popen:
+        common = ("--no-dashboard", "--scheduler-file", str(self.address))
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *common, *options]
+        with (self.folder / f"{kind}-{time.monotonic_ns()}.log").open("w") as log:
+            return subprocess.Popen(command, stderr=log, stdout=log, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory) -> Iterator[Farm]:
+    one = Farm(tmp_path_factory.mktemp("farm"))
+    yield one
+    one.kill()
 
 
 @pytest.fixture
-def cluster(tmp_path):
-    address = tmp_path / "scheduler.json"
-    file = ("--scheduler-file", str(address))
-    scheduler = started("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", *file, folder=tmp_path)
-    local = ("--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path))
-    workers = [started("worker", *file, *local, folder=tmp_path) for _ in range(2)]
-    until = time.monotonic() + 60
-    while not address.exists() and time.monotonic() < until:
-        time.sleep(0.05)
+def cluster(farm):
+    """Its address and its processes: three of them, and two workers that the scheduler knows."""
     from distributed import Client
 
-    with Client(scheduler_file=str(address), set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=60)
-        yield client.scheduler.address, workers, scheduler
-    for process in (*workers, scheduler):
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    farm.whole()
+    with Client(scheduler_file=str(farm.address), set_as_default=False) as client:
+        until = time.monotonic() + 60
+        while len(client.scheduler_info()["workers"]) != 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        yield client.scheduler.address, farm.workers, farm.scheduler
 
 
 def test_a_lost_worker_loses_nothing_and_nothing_runs_twice(tmp_path, cluster):
@@ -90,6 +120,16 @@ def test_asked_to_stop_workers_keep_a_snapshot_within_seconds(tmp_path, cluster)
     assert sum(ResultDirectory(tmp_path / "r", one).step() > 0 for one in experiments) >= 1
 
 
+def test_a_relative_directory_of_results_is_made_absolute(tmp_path, cluster, monkeypatch):
+    address, _, _ = cluster
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    one = replace(SMALL, steps=30)
+    (outcome,) = run_on_cluster([one], Path("results"), Cluster(address), lambda _: None, lambda: False)
+    assert outcome.complete
+    assert [path.parent for path in tmp_path.rglob("trajectory.csv")] == [tmp_path / "here" / "results" / one.hash]
+
+
 def test_a_scheduler_that_dies_is_one_sentence_and_rows_are_kept(tmp_path, cluster):
     address, _, scheduler = cluster
     done, long = replace(SMALL, steps=50), replace(ENDLESS, seeds=(5,))
@@ -99,16 +139,6 @@ def test_a_scheduler_that_dies_is_one_sentence_and_rows_are_kept(tmp_path, clust
     with pytest.raises(SchedulerLostError, match=r"is gone .*; results and snapshots so far are kept"):
         list(outcomes)
     assert ResultDirectory(tmp_path / "r", done).complete()
-
-
-def test_a_relative_directory_of_results_is_made_absolute(tmp_path, cluster, monkeypatch):
-    address, _, _ = cluster
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    one = replace(SMALL, steps=30)
-    (outcome,) = run_on_cluster([one], Path("results"), Cluster(address), lambda _: None, lambda: False)
-    assert outcome.complete
-    assert [path.parent for path in tmp_path.rglob("trajectory.csv")] == [tmp_path / "here" / "results" / one.hash]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from vaebench.training import compilation
 from vaebench.training.compilation import CompilationError, Compiler, compiled
 
 needs_compiler = NEEDS_COMPILER
+pytestmark = pytest.mark.usefixtures("scalar_code")
 
 
 def problem(estimator=pathwise, rows=6, samples=3):

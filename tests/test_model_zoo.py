@@ -654,9 +654,14 @@ USES = {
 }
 
 
+def is_refused(kind, use):
+    _, refused, _, only = KINDS[kind]
+    return refused is not None and (not only or use in only)
+
+
 COMPILED = ("frozen decoder", "one module on two paths")  # others take the compiler's time in `make slow`
 LIGHT = [
-    pytest.param(kind, use, marks=() if use != "train compiled" or KINDS[kind].refused else pytest.mark.slow)
+    pytest.param(kind, use, marks=() if use != "train compiled" or is_refused(kind, use) else pytest.mark.slow)
     for kind in KINDS
     for use in USES
     if (use != "certify" or KINDS[kind].refused) and (use != "train compiled" or kind not in COMPILED)
@@ -672,10 +677,11 @@ CERTIFIED = (
 )
 
 
+@pytest.mark.usefixtures("scalar_code")
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # weight norm under vmap
 @pytest.mark.parametrize(("kind", "use"), LIGHT + [(kind, "certify") for kind in CERTIFIED])
 def test_the_right_value_or_one_sentence_and_the_model_untouched(kind, use):
-    make, refused, context, only = KINDS[kind]
+    make, refused, context, _ = KINDS[kind]
     model = make()
     for parameter in model.parameters():
         if not (parameter.is_meta or nn.parameter.is_lazy(parameter)) and parameter.requires_grad:
@@ -683,10 +689,9 @@ def test_the_right_value_or_one_sentence_and_the_model_untouched(kind, use):
     like = next(p for p in model.parameters())
     x, before, state = data(like.dtype), bits(model), process()
     TOLERANCE.append(max(ROUNDING[p.dtype] for p in model.parameters()))
-    expected = refused is not None and (not only or use in only)
     try:
         with context():
-            if expected:
+            if is_refused(kind, use):
                 with pytest.raises((ValueError, AssertionError), match=refused) as caught:
                     USES[use](model, x)
                 assert "\n" not in str(caught.value) and str(caught.value).endswith(".")

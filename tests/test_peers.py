@@ -59,6 +59,7 @@ def test_plain_is_pathwise(name, objective):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.usefixtures("scalar_code")
 @pytest.mark.parametrize("step", [plain_step, pytest.param(OURS.step, marks=NEEDS_COMPILER)])
 def test_steps_move_every_parameter(step):
     model, x = bed()
@@ -190,6 +191,7 @@ def test_the_grid_is_complete(monkeypatch):
 
 
 @NEEDS_COMPILER
+@pytest.mark.usefixtures("scalar_code")
 def test_a_point_is_measured():
     row = cost.measure(cost.Point("small", 32, 5, PLAIN.name), seconds=0.02)
     assert float(row["ratio_low"]) <= float(row["ratio"]) <= float(row["ratio_high"])
@@ -237,6 +239,7 @@ def test_the_page_says_what_failed(tmp_path):
 
 
 @NEEDS_COMPILER
+@pytest.mark.usefixtures("scalar_code")
 def test_time_times_variance(tmp_path, monkeypatch):
     path = tmp_path / "efficiency.csv"
     monkeypatch.setattr(efficiency, "NET", "small")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -23,12 +24,19 @@ BASE = replace(SMOKE.base, steps=20, measures=Measures(4, 4, 32, 50, 20, 10))
 def recorded(tmp_path_factory):
     study = Study("sizes", "default", "Is it so?", "B", grid(BASE, B=[8, 16]))
     found = {arm.hash: run(arm.experiment, tmp_path_factory.mktemp("results")) for arm in study.arms}
-    return study, found
+    return study, found, {name: summarise(one) for name, one in found.items()}
+
+
+@pytest.fixture(scope="module")
+def made(recorded, tmp_path_factory):
+    """The report's directory and its page."""
+    directory = tmp_path_factory.mktemp("report") / "a"
+    return directory, report(recorded, directory)
 
 
 def report(recorded, directory, **changed):
-    study, found = recorded
-    summaries = changed.pop("summaries", {name: summarise(one) for name, one in found.items()})
+    study, found, summaries = recorded
+    summaries = changed.pop("summaries", summaries)
     return write(changed.pop("study", study), changed.pop("found", found), summaries, directory).read_text("utf-8")
 
 
@@ -36,16 +44,16 @@ def everything(directory):
     return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
 
 
-def test_a_page_needs_nothing_but_itself(recorded, tmp_path):
-    page = report(recorded, tmp_path / "a")
+def test_a_page_needs_nothing_but_itself(made):
+    _, page = made
     addresses = set(re.findall(r"""(?:https?:)?//[^\s"'<>)]+""", page))
     assert {one for one in addresses if not one.startswith(("http://www.w3.org/", "https://www.w3.org/"))} == set()
     assert not re.search(r"<(?:script|link|img)[^>]+(?:src|href)=[\"'](?!data:)", page)
 
 
-def test_the_page_says_what_was_asked_what_came_out_and_what_ran_it(recorded, tmp_path):
-    page = report(recorded, tmp_path / "a")
-    study, found = recorded
+def test_the_page_says_what_was_asked_what_came_out_and_what_ran_it(recorded, made):
+    _, page = made
+    study, found, _ = recorded
     for text in (
         "Is it so?",
         "2 of 4 checks passed, 2 without power",
@@ -60,42 +68,21 @@ def test_the_page_says_what_was_asked_what_came_out_and_what_ran_it(recorded, tm
         assert str(found[arm.hash].metadata["versions"]["torch"]) in page
 
 
-def test_every_number_is_in_the_tables(recorded, tmp_path):
-    report(recorded, tmp_path / "a")
-    arms = (tmp_path / "a" / "tables" / "arms.csv").read_text("utf-8")
-    for one in recorded[1].values():
-        value = summarise(one).final["T_n"].value
-        assert f"{value:.10g}" in arms
-    assert len(list((tmp_path / "a" / "tables").iterdir())) == 3
-    assert len(list((tmp_path / "a" / "figures").glob("*.svg"))) > 4
-    assert len(json.loads((tmp_path / "a" / "experiments.json").read_text("utf-8"))["arms"]) == 2
+def test_every_number_is_in_the_tables(recorded, made):
+    directory, _ = made
+    arms = (directory / "tables" / "arms.csv").read_text("utf-8")
+    for one in recorded[2].values():
+        assert f"{one.final['T_n'].value:.10g}" in arms
+    assert len(list((directory / "tables").iterdir())) == 3
+    assert len(list((directory / "figures").glob("*.svg"))) > 4
+    assert len(json.loads((directory / "experiments.json").read_text("utf-8"))["arms"]) == 2
 
 
-def test_the_same_results_make_the_same_bytes(recorded, tmp_path):
-    report(recorded, tmp_path / "a")
-    report(recorded, tmp_path / "b")
-    assert everything(tmp_path / "a") == everything(tmp_path / "b")
-    assert sum(map(len, everything(tmp_path / "a").values())) < 10**6
-
-
-def test_a_failed_check_is_said_in_words(recorded, tmp_path):
-    study, found = recorded
-    summaries = {name: summarise(one) for name, one in found.items()}
-    first = study.arms[0].hash
-    bad = judge("rate", "T_n does not grow", 9.0, 7.0, 1e-3, {"seeds": 3})
-    summaries[first] = replace(summaries[first], verdicts=(*summaries[first].verdicts[:1], bad))
-    page = report(recorded, tmp_path / "a", summaries=summaries)
-    assert "2 of 4 checks passed, 1 FAILED, 1 without power" in page
-    assert "FAILED" in page
-    assert "at most 7 allowed" in page
-
-
-def test_a_hostile_label_is_only_text(recorded, tmp_path):
-    study, found = recorded
-    arms = (Arm("<script>alert(1)</script> $x_", study.arms[0].experiment), study.arms[1])
-    page = report(recorded, tmp_path / "a", study=replace(study, question="<b>?", arms=arms), found=found)
-    assert "<script>alert" not in page
-    assert "<b>?" not in page
+def test_the_same_results_make_the_same_bytes(recorded, made, tmp_path):
+    study, found, _ = recorded
+    report((study, found, {name: summarise(one) for name, one in found.items()}), tmp_path / "b")
+    assert everything(made[0]) == everything(tmp_path / "b")
+    assert sum(map(len, everything(tmp_path / "b").values())) < 10**6
 
 
 def changed_columns(one: Trajectory, change) -> Trajectory:
@@ -104,21 +91,44 @@ def changed_columns(one: Trajectory, change) -> Trajectory:
     return Trajectory(json.loads(json.dumps(one.metadata)), frame)
 
 
-def test_negative_estimates_are_drawn_around_and_counted(recorded, tmp_path):
-    study, found = recorded
+@pytest.fixture(scope="module")
+def troubled(recorded, tmp_path_factory):
+    """A page of a hostile question and label, a check that fails and an estimate below zero."""
+    study, found, summaries = recorded
 
     def sink(frame):
         frame.loc[frame["step"] == 20, "grad_sq"] = -1.0
 
     first = study.arms[0].hash
-    changed = found | {first: changed_columns(found[first], sink)}
-    summaries = {name: summarise(one) for name, one in changed.items()}
-    page = report(recorded, tmp_path / "a", found=changed, summaries=summaries)
-    assert "1 estimates below zero" in page
+    sunk = changed_columns(found[first], sink)
+    bad = judge("rate", "T_n does not grow", 9.0, 7.0, 1e-3, {"seeds": 3})
+    failing = replace(summarise(sunk), verdicts=(*summaries[first].verdicts[:1], bad))
+    arms = (Arm("<script>alert(1)</script> $x_", study.arms[0].experiment), study.arms[1])
+    changes = {
+        "study": replace(study, question="<b>?", arms=arms),
+        "found": found | {first: sunk},
+        "summaries": summaries | {first: failing},
+    }
+    return report(recorded, tmp_path_factory.mktemp("troubled") / "a", **changes)
+
+
+def test_a_failed_check_is_said_in_words(troubled):
+    assert "2 of 4 checks passed, 1 FAILED, 1 without power" in troubled
+    assert "FAILED" in troubled
+    assert "at most 7 allowed" in troubled
+
+
+def test_a_hostile_label_is_only_text(troubled):
+    assert "<script>alert" not in troubled
+    assert "<b>?" not in troubled
+
+
+def test_negative_estimates_are_drawn_around_and_counted(troubled):
+    assert "1 estimates below zero" in troubled
 
 
 def test_members_and_arms_that_diverged_are_said(recorded, tmp_path):
-    study, found = recorded
+    study, found, summaries = recorded
     one, other = (arm.hash for arm in study.arms)
 
     def lose(frame):
@@ -126,13 +136,13 @@ def test_members_and_arms_that_diverged_are_said(recorded, tmp_path):
 
     lost = changed_columns(found[one], lose)
     lost.metadata["diverged"] = [{"seed": seed, "step": 3, "value": float("inf")} for seed in (0, 1, 2)]
-    page = report(recorded, tmp_path / "a", found=found | {one: lost}, summaries={other: summarise(found[other])})
+    page = report(recorded, tmp_path / "a", found=found | {one: lost}, summaries={other: summaries[other]})
     assert "3 of 3 seeds diverged" in page
     assert "every seed diverged" in page
 
 
-def test_a_report_that_cannot_be_written_leaves_the_one_before(recorded, tmp_path, monkeypatch):
-    report(recorded, tmp_path / "a")
+def test_a_report_that_cannot_be_written_leaves_the_one_before(recorded, made, tmp_path, monkeypatch):
+    shutil.copytree(made[0], tmp_path / "a")
     before = everything(tmp_path / "a")
 
     def full(*_):
@@ -158,9 +168,9 @@ def test_an_arm_that_was_not_run_is_refused(recorded, tmp_path):
         report(recorded, tmp_path / "a", found={})
 
 
-def test_the_index_lists_every_report(recorded, tmp_path):
-    report(recorded, tmp_path / "first")
-    report(recorded, tmp_path / "second")
+def test_the_index_lists_every_report(made, tmp_path):
+    for name in ("first", "second"):
+        shutil.copytree(made[0], tmp_path / name)
     index = write_index(tmp_path).read_text("utf-8")
     assert 'href="first/index.html"' in index
     assert 'href="second/index.html"' in index

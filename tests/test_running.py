@@ -216,17 +216,26 @@ def ended(experiments, root, **more):
     return list(run_all(experiments, root, 2, more.pop("progress", lambda _: None), lambda: False, **more))
 
 
-def test_many_run_at_once_each_in_its_process(tmp_path):
-    experiments = [replace(SMALL, steps=steps) for steps in (30, 40)]
-    assert all(outcome.complete for outcome in ended(experiments, tmp_path))
-    assert all(ResultDirectory(tmp_path, one).complete() for one in experiments)
+BROKEN = replace(SMALL, estimator="analytic_kl", objective=Objective(2, 0.0))
+FINE = replace(SMALL, steps=30), replace(SMOKE.base, steps=20)
 
 
-def test_a_broken_experiment_does_not_take_the_others_with_it(tmp_path):
-    broken, fine = replace(SMALL, estimator="analytic_kl", objective=Objective(2, 0.0)), replace(SMALL, steps=30)
-    found = {outcome.experiment.hash: outcome for outcome in ended([broken, fine], tmp_path)}
-    assert "analytic_kl is defined for the ELBO" in (found[broken.hash].failed or "")
-    assert found[fine.hash].complete
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Where three experiments ran, each in its process, two of them at once, and how they ended, by their hashes."""
+    root = tmp_path_factory.mktemp("together")
+    return root, {outcome.experiment.hash: outcome for outcome in ended([BROKEN, *FINE], root)}
+
+
+def test_a_broken_experiment_does_not_take_the_others_with_it(together):
+    root, found = together
+    assert "analytic_kl is defined for the ELBO" in (found[BROKEN.hash].failed or "")
+    assert all(found[one.hash].complete and ResultDirectory(root, one).complete() for one in FINE)
+
+
+@pytest.mark.parametrize("one", FINE, ids=["small", "smoke"])
+def test_results_do_not_depend_on_the_process(one, together, tmp_path):
+    assert same(run(one, tmp_path), ResultDirectory(together[0], one).result())
 
 
 def test_a_process_that_is_killed_is_reported(tmp_path, monkeypatch):
@@ -249,12 +258,6 @@ def test_a_worker_stops_on_ctrl_c_with_a_snapshot(tmp_path):
         process.send_signal(signal.SIGINT)
         last = json.loads(process.stdout.read().splitlines()[-1])
     assert last["stopped"] == ResultDirectory(tmp_path, long).step() > 0
-
-
-def test_results_of_the_smoke_scale_do_not_depend_on_the_process(tmp_path):
-    one = replace(SMOKE.base, steps=20)
-    assert all(outcome.complete for outcome in ended([one], tmp_path / "there"))
-    assert same(run(one, tmp_path / "here"), ResultDirectory(tmp_path / "there", one).result())
 
 
 def test_photographs_in_files_are_decoded_with_progress_and_trained_on_as_bytes(tmp_path):

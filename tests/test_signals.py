@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import Command
 from tests.test_cli_run import written
 from vaebench.experiments import ResultDirectory
 from vaebench.experiments.presets import SMOKE
@@ -21,13 +21,12 @@ LONG = replace(SMOKE.base, steps=10**6, probes=("gradient",))
 
 
 @pytest.fixture
-def started(tmp_path) -> Iterator[subprocess.Popen]:
+def started(tmp_path) -> Iterator[Command]:
     """A long run, which is killed at the end if it has not ended."""
     file = written(tmp_path / "long.json", LONG, B=[8])
-    command = [sys.executable, "-m", "vaebench.cli", "run", file, "--results", str(tmp_path / "results")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        yield process
-        process.kill()
+    command = Command(tmp_path, "run", file, "--results", str(tmp_path / "results"))
+    yield command
+    command.send_signal(signal.SIGKILL)
 
 
 def workers(parent: int) -> list[int]:
@@ -63,8 +62,8 @@ def test_a_signal_ends_the_run_and_its_worker_and_nothing_is_lost(tmp_path, star
     (worker,) = workers(started.pid)
     time.sleep(1)
     started.send_signal(sign)
-    _, said = started.communicate(timeout=90)
-    assert started.returncode == 1
+    status, _, said = started.end()
+    assert status == 1
     assert "Stopped, and nothing is lost. To go on: vaebench resume long" in said
     assert "To look at it" not in said and "Traceback" not in said
     assert not lives(worker)
@@ -74,8 +73,8 @@ def test_a_signal_ends_the_run_and_its_worker_and_nothing_is_lost(tmp_path, star
 def test_ctrl_c_before_a_worker_has_begun_is_stopped_not_broken(started):
     until(lambda: workers(started.pid))
     started.send_signal(signal.SIGINT)
-    printed, said = started.communicate(timeout=90)
-    assert started.returncode == 1
+    status, printed, said = started.end()
+    assert status == 1
     assert "stopped" in printed and "broke" not in printed
     assert "To go on: vaebench resume long" in said
 
@@ -83,8 +82,8 @@ def test_ctrl_c_before_a_worker_has_begun_is_stopped_not_broken(started):
 def test_a_worker_ends_with_a_parent_that_is_killed(tmp_path, started):
     until((place(tmp_path).directory / "experiment.json").exists)
     (worker,) = workers(started.pid)
-    started.kill()
-    started.communicate()
+    started.send_signal(signal.SIGKILL)
+    assert started.end()[0] == -signal.SIGKILL
     until(lambda: not lives(worker), 30)
 
 
@@ -92,6 +91,6 @@ def test_results_that_are_removed_meanwhile_are_said_to_be_lost(tmp_path, starte
     until((place(tmp_path).directory / "experiment.json").exists)
     (tmp_path / "results" / "long.json").unlink()
     started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=90)
-    assert started.returncode == 1
+    status, _, said = started.end()
+    assert status == 1
     assert "long: gone from" in said and "nothing is lost" not in said
