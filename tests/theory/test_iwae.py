@@ -48,6 +48,24 @@ def test_two_weights_as_likely_as_each_other_by_hand(alpha):
         assert float(found) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("samples", [1, 1.5, 2, 1e6])
+@pytest.mark.parametrize("width", [0.0, 6.0, 300.0])
+def test_the_bound_is_homogeneous_however_wide_the_weights_are(samples, width):
+    """Adding a constant to all log-weights adds it to the bound: its gradient sums to one, its Hessian's rows to zero.
+
+    Weights e^-300 apart make exp(-t w / c) zero for the heavier one, and phi is as small as it becomes.
+    """
+    rule = quadrature.Rule(torch.tensor([[0.0], [1.0]]).double(), torch.tensor([0.5, 0.5]).double())
+    log_w = torch.tensor([0.0, -width], dtype=torch.float64)
+
+    def of(log_w):
+        return quadrature.importance_bound(log_w, rule, samples, points=4000)
+
+    first, second = grad(of)(log_w), torch.func.hessian(of)(log_w)
+    assert float(first.sum()) == pytest.approx(1, abs=1e-9)
+    assert torch.allclose(second.sum(1), torch.zeros(2, dtype=torch.float64), atol=1e-8)
+
+
 def test_one_sample_is_the_elbo_and_so_is_its_gradient(small):
     params, x = small
     rule = quadrature.trapezoid(201)

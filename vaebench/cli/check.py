@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -141,7 +142,6 @@ def _certify(
     from vaebench.gradients.estimators import ESTIMATORS
     from vaebench.gradients.objectives import Objective
     from vaebench.models import MODELS
-    from vaebench.support.registry import imported
     from vaebench.training.schedules import inverse_sqrt
 
     asked, estimator = Objective(**objective), ESTIMATORS[names["estimator"]]
@@ -155,15 +155,16 @@ def _certify(
 
     model = build(names["model"])
     _require_affordable(model, asked.samples, settings)
-    own = _claimed(claims, build)
+    own = _claimed(claims, build) | _own_rules(settings)
     if ESTIMATORS.is_own(names["estimator"]) and MODELS.is_own(names["model"]):
         own.setdefault("trainer", _recording_trainer())
-    for part in ("optimizer", "rule"):
-        if ":" in (settings[part] or ""):
-            own[part] = imported(part, settings[part])
-    settings = dict(settings) | own
     with uncollected():
         grad(torch.sum)(torch.zeros(()))  # the first gradient of torch.func loads a thousand modules
+    return _told(partial(run_gates, model, estimator, asked, x, schedule=inverse_sqrt(scale), **(dict(settings) | own)))
+
+
+def _told(gates: Callable[..., list[Verdict]]) -> tuple[list[Verdict], list[Stage]]:
+    """The verdicts of gates that say on a line of the terminal what begins, and what they left out."""
     left_out: list[Stage] = []
     with status("starting") as say:
 
@@ -172,13 +173,19 @@ def _certify(
             left_out.extend([stage] if stage.left_out else [])
 
         try:
-            steps = inverse_sqrt(scale)
-            verdicts = run_gates(model, estimator, asked, x, schedule=steps, progress=progress, **settings)
+            return gates(progress=progress), left_out
         except ValueError as refusal:
             if "[0, 1]" in str(refusal):
                 raise ValueError(f"{str(refusal).rstrip('.')}, or try --data digits.") from None
             raise
-    return verdicts, left_out
+
+
+def _own_rules(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Optimizers of the user's own, by the names of `run_gates`."""
+    from vaebench.support.registry import imported
+
+    named = {part: settings[part] for part in ("optimizer", "rule") if ":" in (settings[part] or "")}
+    return {part: imported(part, name) for part, name in named.items()}
 
 
 def _require_affordable(model: nn.Module, samples: int, settings: Mapping[str, Any]) -> None:
@@ -193,8 +200,6 @@ def _require_affordable(model: nn.Module, samples: int, settings: Mapping[str, A
 
 def _recording_trainer() -> Callable[..., Any]:
     """`train` with recorded gradients, for parts that are known to remember no calls."""
-    from functools import partial
-
     from vaebench.training.compilation import recorder
     from vaebench.training.fleet import train
 

@@ -11,7 +11,7 @@ from vaebench.gates import bounds, means
 from vaebench.gates.applying import of_every_step, of_replayed_steps, of_reported_values, of_the_path
 from vaebench.gates.choices import closest_trusted, replicates_for
 from vaebench.gates.parts import require_rule, require_sampler
-from vaebench.gates.planning import REPLICATES, plan_of
+from vaebench.gates.planning import REPLICATES, Plan, plan_of
 from vaebench.gates.reference import Reference, exact_reference
 from vaebench.gates.resting import of_gradients_at_rest
 from vaebench.gates.running import Case, Run, Stage, StageCallback, watch_run
@@ -97,41 +97,23 @@ def run_gates(
             L C > 1 at the start for SGD; if the training loop, the optimizer or the sampler fails; or if one of them,
             or a hook, changes the model or the data.
     """
-    plan = plan_of(steps, members, replicates, seed)
-    say = progress or _silent
+    plan, say, law = plan_of(steps, members, replicates, seed), progress or _silent, law or _name(estimator)
     claimed = optimizer if rule is None else rule
     named = claimed if isinstance(claimed, str) else ""
-    used, claimed = (OPTIMIZERS[one] if isinstance(one, str) else one for one in (optimizer, claimed))
-    law = law or _name(estimator)
-    data = check_input(model, data)  # pyright: ignore[reportArgumentType]
-    estimator, own_value = separated(estimator, model, objective, data)
-    loss = Loss(model, estimator, objective)  # pyright: ignore[reportArgumentType]
-    data = as_input(check_replicates(loss, data), like_parameters(model))
-    require_finite(loss, data)
-    subject = Subject(model, estimator, objective, data, batch_size, claimed, sampler, trainer, used)
-    for one in [used] if claimed is used else [claimed, used]:
-        require_rule(one, data.device)
-    require_sampler(sampler, data, batch_size)
-    if not named and claimed is used:
+    used, known = (OPTIMIZERS[one] if isinstance(one, str) else one for one in (optimizer, claimed))
+    subject, own_value = _checked(model, estimator, objective, data, batch_size, known, used, sampler, trainer)
+    if not named and subject.rule is subject.optimizer:
         why = "an optimizer of your own is held against itself alone; name the rule that it claims to be (--rule)"
         say(Stage("optimizer step beside a known rule", why))
     if reference is not None:
         _require_parameters(model, reference)
-    with left_alone(model, data), explaining(model, "What is under test"):
-        say(Stage("looking for an exact reference"))
-        trusted = model if reference is None else reference
-        exact = _afforded(exact_reference(trusted, objective, data), say)  # pyright: ignore[reportArgumentType]
-        schedule = inverse_sqrt(0.03) if schedule is None else schedule
+    trusted = model if reference is None else reference
+    schedule = inverse_sqrt(0.03) if schedule is None else schedule
+    with left_alone(model, subject.data), explaining(model, "What is under test"):
+        exact = _afforded(trusted, subject, say)
         if named == "sgd" and exact is not None:
             _require_small_steps(exact, model, schedule, steps)
-        if budget is not None:
-            plan = replace(plan, replicates=replicates_for(subject, budget, plan, exact, trusted))
-            say(Stage(f"{plan.replicates} gradients at each point for a resolution of {budget:g}"))
-        size, asked = sum(p.numel() for p in own_parameters(loss_of(subject)).values()), plan.replicates
-        plan = plan.held(size)
-        if plan.replicates < asked:
-            why = f"no more than {plan.replicates:,} of {size:,} numbers are drawn"
-            say(Stage(f"{asked - plan.replicates:,} of {asked:,} gradients at each point", why))
+        plan = _held(subject, plan, budget, exact, trusted, say)
         beside = closest_trusted(subject, trusted, plan)
         run = watch_run(subject, schedule, exact, beside, plan, say)
         exact = _accurate(exact, run, say)
@@ -147,8 +129,33 @@ def run_gates(
         ]
 
 
-def _afforded(exact: Reference | None, say: StageCallback) -> Reference | None:
-    """The reference, or None where its gradients would take too long, or are not finite at the start."""
+def _checked(
+    model: nn.Module,
+    estimator: Estimator,
+    objective: Objective,
+    data: Tensor,
+    batch_size: int,
+    rule: OptimizerFactory,
+    optimizer: OptimizerFactory,
+    sampler: SamplerFactory,
+    trainer: Trainer,
+) -> tuple[Subject, Estimator | None]:
+    """What is under test, each part of it tried; and the value that the estimator reports, if it returns a pair."""
+    data = check_input(model, data)  # pyright: ignore[reportArgumentType]
+    estimator, own_value = separated(estimator, model, objective, data)
+    loss = Loss(model, estimator, objective)  # pyright: ignore[reportArgumentType]
+    data = as_input(check_replicates(loss, data), like_parameters(model))
+    require_finite(loss, data)
+    for one in [optimizer] if rule is optimizer else [rule, optimizer]:
+        require_rule(one, data.device)
+    require_sampler(sampler, data, batch_size)
+    return Subject(model, estimator, objective, data, batch_size, rule, sampler, trainer, optimizer), own_value
+
+
+def _afforded(trusted: nn.Module, subject: Subject, say: StageCallback) -> Reference | None:
+    """The exact reference, or None where there is none, its gradients take too long, or are not finite at the start."""
+    say(Stage("looking for an exact reference"))
+    exact = exact_reference(trusted, subject.objective, subject.data)  # pyright: ignore[reportArgumentType]
     if exact is None or exact.kind == "closed form":
         return exact
     if exact.size > AFFORDED:
@@ -159,6 +166,21 @@ def _afforded(exact: Reference | None, say: StageCallback) -> Reference | None:
         why = "the integral behind them is not finite at every row; rescale the data, or use a smaller beta"
     say(Stage("exact gradients", why))
     return None
+
+
+def _held(
+    subject: Subject, plan: Plan, budget: float | None, exact: Reference | None, trusted: nn.Module, say: StageCallback
+) -> Plan:
+    """The plan with the replicates that a budget takes, and no more of them than are drawn of so large a net."""
+    if budget is not None:
+        plan = replace(plan, replicates=replicates_for(subject, budget, plan, exact, trusted))
+        say(Stage(f"{plan.replicates} gradients at each point for a resolution of {budget:g}"))
+    size, asked = sum(p.numel() for p in own_parameters(loss_of(subject)).values()), plan.replicates
+    plan = plan.held(size)
+    if plan.replicates < asked:
+        why = f"no more than {plan.replicates:,} of {size:,} numbers are drawn"
+        say(Stage(f"{asked - plan.replicates:,} of {asked:,} gradients at each point", why))
+    return plan
 
 
 def _accurate(exact: Reference | None, run: Run, say: StageCallback) -> Reference | None:

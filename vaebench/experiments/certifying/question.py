@@ -117,22 +117,15 @@ def ask(
     OPTIMIZERS[optimizer]
     if within("scale", scale, 0) == 0:
         raise ValueError("scale must be positive, got 0; a step of size 0 never moves.")
-    if (model is None) != (data is None):
-        missing = "data" if data is None else "model"
-        raise ValueError(f"A model and data belong together, and there is no {missing}; give both or neither.")
-    own = model is not None
-    generator = torch.Generator().manual_seed(seed)
-    model = linear_vae(generator=generator) if model is None else model
-    data = linear_gaussian(generator=generator) if data is None else data
-    called: str = name or getattr(estimator, "__name__", type(estimator).__name__)
+    bed, rows = _bed(model, data, seed)
     question = Question(
-        f"{called} (yours)" if ESTIMATORS.get(called, estimator) is not estimator else called,
+        _called(estimator, name),
         estimator,
-        model,
-        _as_rows(data, model),
+        bed,
+        _as_rows(rows, bed),
         objective or Objective(),
-        own,
-        model_name or type(model).__name__,
+        model is not None,
+        model_name or type(bed).__name__,
         optimizer,
         scale,
         positive_integer("batch_size", batch_size),
@@ -142,6 +135,23 @@ def ask(
     require_rows(question.batch_size, len(question.data))
     _require_gradient(question)
     return question
+
+
+def _bed(model: nn.Module | None, data: Tensor | None, seed: int) -> tuple[nn.Module, Tensor]:
+    """One's own model and data, or the linear ones of a seed where there are neither."""
+    if model is None and data is None:
+        generator = torch.Generator().manual_seed(seed)
+        return linear_vae(generator=generator), linear_gaussian(generator=generator)
+    if model is None or data is None:
+        missing = "data" if data is None else "model"
+        raise ValueError(f"A model and data belong together, and there is no {missing}; give both or neither.")
+    return model, data
+
+
+def _called(estimator: Estimator, name: str | None) -> str:
+    """What the estimator is called on the page: "(yours)" where it has the name of another that is known."""
+    called: str = name or getattr(estimator, "__name__", type(estimator).__name__)
+    return f"{called} (yours)" if ESTIMATORS.get(called, estimator) is not estimator else called
 
 
 def _as_rows(data: Tensor, model: nn.Module) -> Tensor:
