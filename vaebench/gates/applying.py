@@ -1,6 +1,6 @@
 """Which gates apply to a run, one function for each source of evidence; what is left out is said, with the reason."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import isfinite, log
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from vaebench.gates.values import OWN_VALUE, bound_value, reports_a_bound
 from vaebench.gates.verdict import Verdict, judge
 from vaebench.gradients.estimators import Estimator
 from vaebench.gradients.loss import Loss, Parameters
+from vaebench.measures.moments import Moments
 from vaebench.training.schedules import Schedule
 
 PILOT = 800  # trusted gradients at a point by which it is known where a parameter's error shows
@@ -91,12 +92,18 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
             means.trusted_draws(subject.at_parameters(point), case.trusted, point, PILOT, generator) for point in points
         ]
         counts = allotted(pilots, plan.replicates)
-        draws = [
-            gradients_at_rest(subject.at_parameters(point), count, seeds)
-            for point, count in zip(points, counts, strict=True)
-        ]
-        small = draws[middle].moments()
-        verdicts.append(_gradient_mean(case, places, points, draws, generator))
+        kept: list[Moments] = []
+
+        def draws() -> Iterator[Draws]:
+            for point, count in zip(points, counts, strict=True):
+                found = gradients_at_rest(subject.at_parameters(point), count, seeds)
+                if point is points[middle]:
+                    kept.append(found.moments())
+                yield found
+                del found  # before the next are drawn
+
+        verdicts.append(_gradient_mean(case, places, points, draws(), counts, generator))
+        (small,) = kept
     else:
         much = f"{plan.replicates} gradients of {size:,} numbers at a point"
         case.say(Stage("gradient mean", f"{much} are not held; it is judged at equal noise alone"))
@@ -134,15 +141,19 @@ def of_gradients_at_rest(case: Case) -> list[Verdict]:
 
 
 def _gradient_mean(
-    case: Case, places: Sequence[str], points: Sequence[Parameters], draws: Sequence[Draws], generator: torch.Generator
+    case: Case,
+    places: Sequence[str],
+    points: Sequence[Parameters],
+    draws: Iterator[Draws],
+    counts: Sequence[int],
+    generator: torch.Generator,
 ) -> Verdict:
     if case.exact is not None:
         return means.gradient_mean(places, draws, means.exact_at(case.exact, points)[1], generator)
-    at = case.subject.at_parameters
-    theirs = [
-        means.trusted_draws(at(point), case.trusted, point, mine.count, generator)
-        for point, mine in zip(points, draws, strict=True)
-    ]
+    theirs = (
+        means.trusted_draws(case.subject.at_parameters(point), case.trusted, point, count, generator)
+        for point, count in zip(points, counts, strict=True)
+    )
     return means.gradient_mean_two_sample(places, draws, theirs, generator)
 
 
