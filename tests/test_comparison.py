@@ -98,6 +98,8 @@ def reports(tmp_path):
         claim("goes", 0.0),
         benchmark("costs", median=1.0, flops=1000, ops=10.0, device="cpu"),
         benchmark("flickers", median=1.0, rounds=4),
+        benchmark("thins", median=1.0, rounds=5),
+        benchmark("quickens", median=1.0),
     ]
     after = [
         claim("stands", 0.55, standard_error=0.04),
@@ -109,6 +111,8 @@ def reports(tmp_path):
         claim("comes", 2.0),
         benchmark("costs", median=1.2, flops=1002, ops=9.0, device="cuda"),
         benchmark("flickers", median=9.0, rounds=4),
+        benchmark("thins", median=9.0, rounds=4),
+        benchmark("quickens", median=0.9),
     ]
     return report(tmp_path / "a.json", *before), report(tmp_path / "b.json", *after, python="3.12")
 
@@ -129,6 +133,8 @@ def test_claims_cross_recover_move_and_times_are_only_noted(reports):
         "costs: ops": "improved",
         "costs: time": "time",
         "flickers: time": "same",
+        "thins: time": "same",
+        "quickens: time": "time",
         "goes: time": "gone",
         "comes: time": "appeared",
     }
@@ -139,6 +145,16 @@ def test_claims_cross_recover_move_and_times_are_only_noted(reports):
     assert by_name["tightened"].note == "allowed 0.8, fails, allowed 1 before"
     assert by_name["costs: time"].note == "median x 1.2, minimum x 1.2"
     assert by_name["comes"].note == "allowed 1, fails"
+
+
+def test_a_statistic_without_a_number_is_infinite_only_where_its_gate_failed(tmp_path):
+    """JSON has no word for infinity: null with "fail" is that, and with any other outcome no number."""
+    gate = {"place": "your model", "gate": "mean", "threshold": 8.0}
+    kept = [gate | {"gate": one, "outcome": one, "statistic": None} for one in ("fail", "pass", "no power")]
+    about = {"name": "mine", "about": {"processor": "a processor"}}
+    (tmp_path / "certificate.json").write_text(json.dumps(about | {"verdicts": kept}))
+    found = [one.value for one in claims.read(tmp_path / "certificate.json").quantities.values()]
+    assert found[0] == math.inf and all(map(math.isnan, found[1:]))
 
 
 def test_the_convergence_tests_record_what_is_read(recorded):

@@ -1,5 +1,6 @@
 """Gates of nets of which only a few gradients are held: what is kept, what is left out, and that both ways agree."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import nn
 
 from vaebench.gates import run_gates
-from vaebench.gates.at_rest import gradients_at_rest, moments_at_rest, moments_of
+from vaebench.gates.at_rest import Draws, gradients_at_rest, moments_at_rest, moments_of
+from vaebench.gates.means import gradient_mean, gradient_mean_two_sample
 from vaebench.gates.planning import Plan
 from vaebench.gates.subject import Subject
 from vaebench.gradients.estimators import pathwise
@@ -122,3 +124,28 @@ def test_a_trainer_that_does_not_tell_of_every_step_is_refused_in_one_sentence(t
     for draw in (gradients_at_rest, moments_at_rest):
         with pytest.raises(ValueError, match=message):
             draw(subject, 160, seeds())
+
+
+def test_gradients_at_one_point_are_let_go_of_before_those_at_the_next_are_drawn():
+    """Beside exact and beside trusted gradients, of many parameters and of few; the verdict is that of all at once."""
+    generator = torch.Generator().manual_seed(4)
+    made = [torch.randn(800, 90, generator=generator, dtype=torch.float64) for _ in range(6)]
+
+    def alone(parts, alive):
+        for part in parts:
+            one = Draws({"a": part})
+            alive.append(weakref.ref(one))
+            yield one
+            del one
+            assert not any(ref() for ref in alive)
+
+    for width in (90, 2):
+        mine, theirs = ([part[:, :width] for part in parts] for parts in (made[:3], made[3:]))
+        exact, places, refs = [torch.zeros(width, dtype=torch.float64)] * 3, ["a", "b", "c"], [[], [], []]
+        whole = [Draws({"a": part}) for part in mine], [Draws({"a": part}) for part in theirs]
+        seeds = [torch.Generator().manual_seed(5) for _ in range(4)]
+        known = gradient_mean(places, whole[0], exact, seeds[0])
+        assert gradient_mean(places, alone(mine, refs[0]), exact, seeds[1]) == known
+        known = gradient_mean_two_sample(places, *whole, seeds[2])
+        found = gradient_mean_two_sample(places, alone(mine, refs[1]), alone(theirs, refs[2]), seeds[3])
+        assert found == known and list(map(len, refs)) == [3, 3, 3]

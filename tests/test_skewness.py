@@ -262,7 +262,8 @@ def test_the_smaller_set_has_at_least_the_spread_of_the_larger():
 def test_gradients_that_are_all_the_same_leave_nothing_to_say_of_their_variance():
     """All 3 in both sets: no alarm, and no power; in one of them alone, the variance does not fall as it should.
 
-    Numbers that differ by a millionth have a variance of 1e-12 of their square, which is not rounding from there on.
+    Numbers that differ by a millionth have a variance of 1e-12 of their square, which is not rounding from there on; in
+    float32 16 units of a square are 1.9e-6, (1.38e-3)^2. Squares of 1e-21 are not told from zero there.
     """
     same, varied = (gather([{"p": one}], 400) for one in (torch.full((400, 1), 3.0).double(), even_normal(400)))
     assert log_ratio(same, same) == (0.0, math.inf, 0.0)
@@ -274,9 +275,12 @@ def test_gradients_that_are_all_the_same_leave_nothing_to_say_of_their_variance(
     for pair in ((same, varied), (varied, same)):
         assert variance_in_batch(*pair, 4.0).outcome == "fail"
         assert variance_in_samples({"encoder": (log_ratio(*pair), -1.0)}, 0.05, 399).outcome == "fail"
-    for size, known in ((1.5e-6, True), (0.5e-6, False)):
-        near = gather([{"p": 1 + size * even_normal(400)}], 400)
+    sizes = {torch.float64: ((1.5e-6, True), (0.5e-6, False)), torch.float32: ((1.6e-3, True), (1.2e-3, False))}
+    for dtype, size, known in ((dtype, *one) for dtype, both in sizes.items() for one in both):
+        near = gather([{"p": (1 + size * even_normal(400)).to(dtype)}], 400)
         assert math.isfinite(log_ratio(near, near).error) == known
+    tiny = gather([{"p": (1e-21 * even_normal(400)).float()}], 400)
+    assert log_ratio(tiny, tiny).error == math.inf
 
 
 def ratio(low: float, high: float, error: float = 0.01):

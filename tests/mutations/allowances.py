@@ -11,7 +11,7 @@ MUTATIONS = (
     Mutation(SUMS, "(total.abs() - slack)", "(total.abs() + slack)", among("sums or ledgers", POWER)),
     Mutation(SUMS, "2 * total * mean.square()", "total * mean.square()", f"{POWER} -k sums"),
     Mutation(SUMS, "cubes, count), 1)", "cubes, count), 2)", f"{POWER} -k sums"),
-    Mutation(SUMS, ".clamp(-1, 1)", ".clamp(-9, 9)", among("sums or ledger or members or noise", POWER)),
+    Mutation(SUMS, "** (2 / 3) * squares", "* squares", f"{POWER} -k sums"),
     Mutation(SUMS, "math.inf, scores)", "0.0, scores)", f"{POWER} -k sums"),
     Mutation(COARSE, "LEAST = 1e-9", "LEAST = 1e-7", ROUNDING),
     Mutation(COARSE, "UNITS = 100", "UNITS = 10", ROUNDING),

@@ -1,7 +1,7 @@
 """The gate of the mean gradient at given points, without training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +29,7 @@ MEAN_LEVEL = 1e-8  # of one test of a mean: nominal, low because gradients are n
 PROJECTIONS = 64
 PER_PARAMETER = 20  # replicates per parameter for Hotelling's test
 RESOLUTION = 0.2  # of the gradient: a test that finds no smaller error of its size has no power
+BLOCK = 256  # coordinates that are looked at together: what is made of them is small beside the gradients
 TRUSTED = 2  # gradients of the trusted estimator, beside each of one's own
 MOST_SHOWN = 6  # parameters whose resolution is shown
 
@@ -41,10 +42,12 @@ class Found:
         p_value: of the claimed mean.
         smallest: by parameter, the smallest error of the gradient's size that is found with probability 0.9,
             relative to the gradient in that parameter.
+        count: gradients R.
     """
 
     p_value: float
     smallest: dict[str, float]
+    count: int
 
 
 def mean_p_value(samples: Tensor, mean: Tensor, generator: torch.Generator, rounding: float = LEAST) -> float:
@@ -69,16 +72,17 @@ def mean_p_value(samples: Tensor, mean: Tensor, generator: torch.Generator, roun
 
 def _largest_t(off: Tensor, along: Tensor, length: float, directions: Tensor, slack: float) -> float:
     """Bonferroni's p-value of the largest |t|, less rounding: of (R, p) in coordinates, on (p, m) and along a mean."""
-    count = len(off)
-    lengths = torch.cat([off.new_ones(off.shape[1]), directions.norm(dim=0), off.new_tensor([length])])
-    off = torch.cat([off, off @ directions, along.unsqueeze(1)], 1)
-    if not off.isfinite().all():
-        return 0.0
-    error = off.std(0) / math.sqrt(count)
-    mean = off.mean(0)
-    t = mean.sign() * (mean.abs() - slack * lengths).clamp(min=0) / error.clamp(min=1e-300)
-    largest = float(without_skewness(t, skewness_of(off), count).max())
-    return min(1.0, 2 * off.shape[1] * float(student_tail(largest, count - 1)))
+    count, largest = len(off), 0.0
+    parts = [(block, 1.0) for block in off.split(BLOCK, 1)]
+    parts += [(off @ directions, directions.norm(dim=0)), (along.unsqueeze(1), length)]
+    for part, lengths in parts:
+        if not part.isfinite().all():
+            return 0.0
+        error, mean = part.std(0) / math.sqrt(count), part.mean(0)
+        t = mean.sign() * (mean.abs() - slack * lengths).clamp(min=0) / error.clamp(min=1e-300)
+        largest = max(largest, float(without_skewness(t, skewness_of(part), count).max()))
+    columns = off.shape[1] + directions.shape[1] + 1
+    return min(1.0, 2 * columns * float(student_tail(largest, count - 1)))
 
 
 def smallest_by_parameter(
@@ -119,7 +123,7 @@ def smallest_by_parameter(
 
 
 def gradient_mean(
-    places: Sequence[str], draws: Sequence[Draws], exact: Sequence[Tensor], generator: torch.Generator
+    places: Sequence[str], draws: Iterable[Draws], exact: Sequence[Tensor], generator: torch.Generator
 ) -> Verdict:
     """The mean of the gradients against the exact gradient, at points where nothing moves.
 
@@ -127,54 +131,59 @@ def gradient_mean(
 
     Args:
         places: names of the points.
-        draws: R gradients at each.
+        draws: R gradients at each; those of an iterator are taken and let go of point by point.
         exact: the exact gradients, (p,) each.
         generator: of the random projections.
 
     Returns:
         The verdict on the smallest p-value, as -log10 p.
     """
-    found = []
-    for mine, truth in zip(draws, exact, strict=True):
-        samples, mean = mine.flat, truth.double()
-        smallest = smallest_by_parameter(samples, mean, mine.sizes, PROJECTIONS, mine.rounding)
-        found.append(Found(mean_p_value(samples, mean, generator, mine.rounding), smallest))
-    return _mean_verdict(places, found, draws, "exact")
+    each = iter(draws)
+    found = [_beside_exact(next(each), truth.double(), generator) for truth in exact]
+    return _mean_verdict(places, found, "exact")
+
+
+def _beside_exact(mine: Draws, truth: Tensor, generator: torch.Generator) -> Found:
+    samples = mine.flat
+    smallest = smallest_by_parameter(samples, truth, mine.sizes, PROJECTIONS, mine.rounding)
+    return Found(mean_p_value(samples, truth, generator, mine.rounding), smallest, mine.count)
 
 
 def gradient_mean_two_sample(
-    places: Sequence[str], draws: Sequence[Draws], trusted: Sequence[Draws], generator: torch.Generator
+    places: Sequence[str], draws: Iterable[Draws], trusted: Iterable[Draws], generator: torch.Generator
 ) -> Verdict:
     """The mean of the gradients against that of a trusted estimator's, where no exact gradient can be had.
 
     Args:
         places: names of the points.
-        draws: R gradients at each.
+        draws: R gradients at each; those of an iterator are taken and let go of point by point.
         trusted: as many of the trusted estimator, or means of a few of its gradients.
         generator: of the random projections, where R < 20 p.
 
     Returns:
         The verdict, at level 1e-8 per point; weaker than `gradient_mean` by both samples' noise.
     """
-    found = []
-    for mine, theirs in zip(draws, trusted, strict=True):
-        first, second = mine.flat, theirs.flat
-        mean, size = second.mean(0), first.shape[1]
-        smallest = smallest_by_parameter(first - second, mean, mine.sizes, PROJECTIONS, mine.rounding)
-        if len(first) >= PER_PARAMETER * size:
-            found.append(Found(hotelling_two_sample(first, second, mine.rounding).p_value, smallest))
-            continue
-        directions = torch.randn(size, PROJECTIONS, generator=generator, dtype=first.dtype, device=first.device)
-        off, slack, half = first - second, mine.rounding * float(first.abs().max()), len(second) // 2
-        along = torch.cat([off[:half] @ second[half:].mean(0), off[half:] @ second[:half].mean(0)])  # independent
-        found.append(Found(_largest_t(off, along, float(mean.norm()), directions, slack), smallest))
-    return _mean_verdict(places, found, draws, "trusted pathwise")
+    pairs = iter(draws), iter(trusted)
+    found = [_beside_trusted(*map(next, pairs), generator) for _ in places]  # pyright: ignore[reportCallIssue]
+    return _mean_verdict(places, found, "trusted pathwise")
 
 
-def _mean_verdict(places: Sequence[str], found: Sequence[Found], draws: Sequence[Draws], against: str) -> Verdict:
+def _beside_trusted(mine: Draws, theirs: Draws, generator: torch.Generator) -> Found:
+    first, second = mine.flat, theirs.flat
+    off, mean, size = first - second, second.mean(0), first.shape[1]
+    smallest = smallest_by_parameter(off, mean, mine.sizes, PROJECTIONS, mine.rounding)
+    if len(first) >= PER_PARAMETER * size:
+        return Found(hotelling_two_sample(first, second, mine.rounding).p_value, smallest, mine.count)
+    directions = torch.randn(size, PROJECTIONS, generator=generator, dtype=first.dtype, device=first.device)
+    slack, half = mine.rounding * float(first.abs().max()), len(second) // 2
+    along = torch.cat([off[:half] @ second[half:].mean(0), off[half:] @ second[:half].mean(0)])  # independent
+    return Found(_largest_t(off, along, float(mean.norm()), directions, slack), smallest, mine.count)
+
+
+def _mean_verdict(places: Sequence[str], found: Sequence[Found], against: str) -> Verdict:
     worst = min(range(len(found)), key=lambda i: found[i].p_value)
     lowest = found[worst].p_value
-    names, counts = list(found[0].smallest), [one.count for one in draws]
+    names, counts = list(found[0].smallest), [one.count for one in found]
     best = {name: min(one.smallest[name] for one in found) for name in names}
     evidence: dict[str, float | int | str] = {
         "points": ", ".join(places),

@@ -8,7 +8,7 @@ import torch
 
 from vaebench.data.sampling import with_replacement
 from vaebench.gates import laws, means, paired, variances
-from vaebench.gates.at_rest import gradients_at_rest, moments_at_rest, moments_of
+from vaebench.gates.at_rest import Draws, gradients_at_rest, moments_at_rest, moments_of
 from vaebench.gates.choices import allotted
 from vaebench.gates.running import Case, Stage
 from vaebench.gates.subject import Subject
@@ -67,17 +67,25 @@ def _mean_gradient(rest: _Rest) -> tuple[list[Verdict], Moments]:
     trusted = means.pathwise_of(case.trusted, case.subject)
     pilots = [means.trusted_draws(trusted, batch_size, point, PILOT, rest.generator) for point in points]
     counts = allotted(pilots, count)
-    draws = [
-        gradients_at_rest(rest.subject_at(place), one, rest.seeds) for place, one in zip(places, counts, strict=True)
-    ]
-    small = draws[places.index(rest.middle)].moments()
+    kept: list[Moments] = []
+
+    def draws() -> Iterator[Draws]:
+        for place, one in zip(places, counts, strict=True):
+            found = gradients_at_rest(rest.subject_at(place), one, rest.seeds)
+            if place == rest.middle:
+                kept.append(found.moments())
+            yield found
+            del found  # before the next are drawn
+
     if case.exact is not None:
-        return [means.gradient_mean(places, draws, means.exact_at(case.exact, points)[1], rest.generator)], small
-    theirs = [
-        means.trusted_draws(trusted, batch_size, point, one.count, rest.generator)
-        for point, one in zip(points, draws, strict=True)
-    ]
-    return [means.gradient_mean_two_sample(places, draws, theirs, rest.generator)], small
+        verdict = means.gradient_mean(places, draws(), means.exact_at(case.exact, points)[1], rest.generator)
+    else:
+        theirs = (
+            means.trusted_draws(trusted, batch_size, point, one, rest.generator)
+            for point, one in zip(points, counts, strict=True)
+        )
+        verdict = means.gradient_mean_two_sample(places, draws(), theirs, rest.generator)
+    return [verdict], kept[0]
 
 
 def _beside_trusted(rest: _Rest) -> tuple[Verdict, Moments]:

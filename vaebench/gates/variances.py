@@ -17,7 +17,7 @@ from vaebench.support.skewness import Skewed, reach
 SLOPE = 0.05  # what a log-log slope may be off by beside its error
 STEEPEST = 0.5  # of a slope: a test that finds no smaller error of it has no power
 RELATIVE = 1.0  # the same of a variance
-CONSTANT = 1e-12  # of the mean square: a variance of gradients that are all the same, but for rounding
+CONSTANT, UNITS = 1e-12, 16  # of the mean square, and in its last place: a variance up to it is rounding
 ROWS = 16  # rows that are looked at one by one
 
 
@@ -38,9 +38,12 @@ def log_ratio(one: Moments, other: Moments, names: Sequence[str] | None = None) 
 
 
 def _constant(moments: Moments, names: Sequence[str] | None) -> bool:
-    """Whether gradients vary by no more than rounding."""
-    squares = sum(float(moments.squares[name].sum()) for name in (moments.squares if names is None else names))
-    return gradient_variance(moments, names).value <= CONSTANT * squares / moments.count
+    """Whether gradients vary by no more than rounding, their own or that of the sums of their squares."""
+    names = tuple(moments.squares if names is None else names)
+    squares = sum(float(moments.squares[name].sum()) for name in names) / moments.count
+    kinds = [torch.finfo(moments.mean[name].dtype) for name in names]
+    rounding = max([CONSTANT, *(UNITS * kind.eps for kind in kinds)]) * squares
+    return gradient_variance(moments, names).value <= max([rounding, *(kind.tiny for kind in kinds)])
 
 
 def without_repetition(rows: int, batch_size: int) -> float:
