@@ -497,6 +497,12 @@ def test_a_terminal_has_eighty_columns_and_the_verdict_first(own, wrong):
     assert len(gates) == len(wrong.verdicts) and gates[0].startswith("FAIL")
 
 
+def test_gates_are_told_apart_in_a_terminal_where_the_place_has_a_long_name(own):
+    long = [replace(one, place="linear VAE with one latent") for one in own.findings.judged]
+    printed = [line[9:48] for line in lines(replace(own.findings, judged=tuple(long))) if line.startswith("pass ")]
+    assert len(set(printed)) == len({one.verdict.gate for one in long})
+
+
 def test_a_notebook_shows_the_sentence(own):
     assert str(own) in own._repr_html_().replace("&#39;", "'")
 
@@ -663,6 +669,12 @@ def test_a_full_disk_does_not_take_the_answer_with_it(mine, own, tmp_path, monke
     assert result.exit_code == 1 and "CERTIFIED: antithetic is certified" in result.stdout
     assert "No space left on device" in result.stderr and "No file was written" in result.stderr
     assert "The page:" not in result.stdout and not any((tmp_path / "certificates").iterdir())
+
+
+def test_an_earlier_certificate_is_replaced_and_that_is_said(mine, own, monkeypatch):
+    monkeypatch.setattr("vaebench.experiments.certifying.find", lambda question, progress: own.findings)
+    first, second = mine("pathwise"), mine("pathwise")
+    assert "in place of an earlier one" not in first.stdout and "in place of an earlier one" in second.stdout
 
 
 def test_the_shell_completes_registered_names():

@@ -84,6 +84,7 @@ def certify(
         try:
             called, run = _asked(kind, target_name, model, data, (samples, alpha, beta), options)
             place = _place(out, called, parquet)
+            earlier = (place / "index.html").exists()
             made = run(_progress())
         except KeyboardInterrupt:
             say("certify", "Stopped before its end, and nothing was written; the same command begins again.")
@@ -99,7 +100,7 @@ def certify(
         for line in lines(made.findings, verbose):
             typer.echo(line)
         if written is not None:
-            typer.echo(f"\nThe page: {shell(written)}")
+            typer.echo(f"\nThe page: {shell(written)}{', in place of an earlier one' if earlier else ''}")
     if broke:
         say("certify", f"{broke} No file was written; this is the answer all the same.")
     sys.exit(bool(broke) or not made.passed)

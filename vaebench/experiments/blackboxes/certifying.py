@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -86,9 +86,7 @@ def find(
     fast = [one for one in spent if 2 * REPLICATES[0] * spent[one] <= SECONDS[level]] or [1]
     tiles = min(fast, key=lambda one: spent[one] / one)  # the most rows a second
     count = max([many for many in REPLICATES if 2 * many * spent[tiles] <= SECONDS[level]], default=REPLICATES[0])
-    fall = spent[1] + spent.get(judging.TILES, judging.TILES * spent[1])  # a pair at either batch size
-    few = min(max(judging.FEW, int(FALL * SECONDS[level] / fall) // 16 * 16), judging.MOST)
-    drawn = judging.judge_box(claim, x, tiles, count, few, seeds)
+    drawn = judging.judge_box(claim, x, tiles, count, draws_of_fall(spent, SECONDS[level]), seeds)
     seconds["right"] = time.perf_counter() - begun
     begun = time.perf_counter()
     progress("cost", "time, and operations where torch computes")
@@ -103,6 +101,23 @@ def find(
     verdicts = tuple(Judged(OWN, verdict) for verdict in (first, *drawn.verdicts))
     left_out = (BLIND, *drawn.left_out, *cost.left_out)
     return Findings(question, verdicts, cost, noise, guarantee, left_out, about(question), seconds)
+
+
+def draws_of_fall(spent: Mapping[int, float], seconds: float) -> int:
+    """How many gradients at either batch size judge the fall of the variance: what a quarter of the time allows.
+
+    Args:
+        spent: seconds of a pair by how many times over the rows make the batch.
+        seconds: for all gradients of the level.
+
+    Returns:
+        A multiple of 16 between 208 and 3,328.
+
+    >>> draws_of_fall({1: 0.004, 4: 0.005}, 20.0), draws_of_fall({1: 1.0}, 20.0)
+    (544, 208)
+    """
+    both = spent[1] + spent.get(judging.TILES, judging.TILES * spent[1])
+    return min(max(judging.FEW, int(FALL * seconds / both) // 16 * 16), judging.MOST)
 
 
 def _seconds_of_a_pair(

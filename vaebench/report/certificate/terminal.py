@@ -30,7 +30,7 @@ def lines(found: Findings, verbose: bool = False) -> Iterator[str]:
     for section in ("right", "guarantee"):
         for one in of_section(found, section):
             v = one.verdict
-            name, smallest = f"{one.place}: {v.gate}", "" if v.smallest is None else f", finds {v.smallest:.2g}"
+            name, smallest = f"{v.gate}, {one.place}", "" if v.smallest is None else f", finds {v.smallest:.2g}"
             numbers = f"{v.statistic:.3g} of {v.threshold:.3g}{smallest}"
             yield f"{MARKS[v.outcome]:<8} {name:<39.39} {numbers}"[:WIDTH]
             if verbose:
