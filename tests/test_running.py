@@ -98,6 +98,7 @@ def test_asked_to_stop_a_run_keeps_what_it_has_and_goes_on(tmp_path, whole):
 
 
 @NEEDS_COMPILER
+@pytest.mark.usefixtures("scalar_code")
 def test_a_compiled_run_goes_on_as_if_nothing_had_stopped_it_and_says_what_it_was(tmp_path, whole):
     one = replace(SMALL, compiled=True)
     unbroken = run(one, tmp_path / "unbroken")
