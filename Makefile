@@ -32,7 +32,7 @@ export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help bench record gate compare compare-trials dashboard machine test slow lint docs package studies pages paper accuracy faults nulls peers cuda clean
+.PHONY: help bench record gate compare compare-trials dashboard machine test units slow lint docs package studies pages paper accuracy faults nulls peers cuda clean
 
 help:
 	@echo 'make bench              measure this commit on this machine, then write the dashboard'
@@ -91,7 +91,11 @@ dashboard: $(VENV)/.bench
 machine: $(VENV)/.bench
 	@python -m benchmarks.harness.machine
 
-test: lint
+# What lint takes is mostly one core's: it runs beside the tests.
+test: $(VENV)/.dev
+	@$(MAKE) --no-print-directory --jobs 2 lint units
+
+units: $(VENV)/.dev
 	@python -m pytest -n 2 --dist worksteal --benchmark-disable
 
 slow: $(VENV)/.dev

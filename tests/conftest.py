@@ -19,9 +19,10 @@ def _one_thread():
 
 
 def pytest_collection_finish():
-    """Nothing that torch loads is looked through for garbage while tests run: that is a twentieth of their time."""
+    """What torch loads is not looked through for garbage while tests run, the rest seldom: a tenth of their time."""
     grad(torch.sum)(torch.zeros(()))  # the first gradient of torch.func loads a thousand modules
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture

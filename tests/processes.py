@@ -44,3 +44,14 @@ class Command:
         """Its exit status, what it printed and what it said beside, once it has ended."""
         self._process.join(patience)
         return self._process.exitcode, self._printed.read_text("utf-8"), self._said.read_text("utf-8")
+
+
+def write_often(place: Path, text: str) -> None:
+    """Replace a directory of two files three hundred times."""
+    from vaebench.report.writing import replaced
+
+    for _ in range(300):
+        with replaced(place) as temporary:
+            temporary.mkdir()
+            for name in "ab":
+                (temporary / name).write_text(text)

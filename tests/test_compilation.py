@@ -65,7 +65,6 @@ def test_the_compiled_gradient_is_the_eager_one(estimator):
     assert not any(g.requires_grad for g in found[0].values())
 
 
-@needs_compiler
 def test_every_shape_is_compiled_once():
     entered = []
 
@@ -73,7 +72,7 @@ def test_every_shape_is_compiled_once():
         entered.append(len(x))
         return grad_and_value(lambda p: (p["w"] * x).square().sum() + noise.sum())(parameters)
 
-    fast, x, noise = compiled(differentiate), torch.arange(6.0).view(3, 2), torch.ones(1, 3, 1)
+    fast, x, noise = compiled(differentiate, interpret_flat), torch.arange(6.0).view(3, 2), torch.ones(1, 3, 1)
     for rows in (1, 2, 3, 1, 2, 3):
         fast({"w": torch.ones(2)}, x[:rows], noise[:, :rows])
     assert entered == [1, 1, 2, 2, 3, 3]  # traced, then compared with
@@ -100,7 +99,6 @@ def test_a_lost_part_is_refused():
         compiled(losing)(WEIGHTS, ROWS, NOISE)
 
 
-@needs_compiler
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_value_is_refused(lost):
     def both(parameters, x, noise):
@@ -111,7 +109,7 @@ def test_a_lost_value_is_refused(lost):
         return found, torch.stack([0 * v if i == lost else v for i, v in enumerate(values)])
 
     with pytest.raises(CompilationError, match=f"compiled value {lost}, of norm .*, is off by"):
-        compiled(first_call_changed(both, lose))(WEIGHTS, ROWS, NOISE)
+        compiled(first_call_changed(both, lose), interpret_flat)(WEIGHTS, ROWS, NOISE)
 
 
 def test_what_the_comparison_allows():
@@ -138,7 +136,7 @@ def test_members_that_diverged_do_not_keep_the_others_from_being_compiled():
         return {name: g.nan_to_num(0.0) for name, g in found.items()}, values
 
     with pytest.raises(CompilationError, match="is not finite where the eager one is"):
-        compiled(first_call_changed(gradient_of_all, hide))(*arguments)
+        compiled(first_call_changed(gradient_of_all, hide), interpret_flat)(*arguments)
 
 
 def test_a_path_that_the_compiler_does_not_take_is_named(monkeypatch):

@@ -79,8 +79,8 @@ def test_no_variable_is_run_by_the_shell(folder, name, text, where):
     written = text.format(folder.parent / "pwned")
     options = [f"{name}={written}"] if where == "argument" else []
     environment = {"PYTHON": "python"} | ({name: written} if where == "environment" else {})
-    for target in ("cuda", "peers", "studies", "dashboard", "help"):
-        make(folder, target, *options, **environment)
+    done, said = make(folder, "--keep-going", "cuda", "peers", "studies", "dashboard", "help", *options, **environment)
+    assert name == "VAEBENCH_PROFILE" or ("make bench" in done.stdout and said)
     assert not (folder.parent / "pwned").exists()
 
 

@@ -1,7 +1,6 @@
 """Runs: whatever interrupts them, the rows are those of a run that nothing interrupted."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -17,6 +16,7 @@ import pytest
 import torch
 
 from tests.cases import NEEDS_COMPILER
+from tests.processes import CONTEXT
 from tests.test_data_files import write_celeba
 from vaebench.experiments import (
     BusyError,
@@ -54,8 +54,15 @@ SMALL = Experiment(
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    return run(SMALL, tmp_path_factory.mktemp("whole"))
+def complete(tmp_path_factory):
+    """Where a run that nothing interrupted left its result, and that result."""
+    root = tmp_path_factory.mktemp("whole")
+    return root, run(SMALL, root)
+
+
+@pytest.fixture(scope="module")
+def whole(complete):
+    return complete[1]
 
 
 def same(first, second) -> bool:
@@ -68,11 +75,9 @@ def _child(plain: dict, root: str, every: float) -> None:
 
 
 def test_kill_9_at_five_random_moments_changes_nothing(tmp_path, whole):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vaebench.experiments"])
     place, moments, kept = ResultDirectory(tmp_path, SMALL), random.Random(0), []
     for _ in range(5):
-        process = context.Process(target=_child, args=(SMALL.to_dict(), str(tmp_path), 0.0))
+        process = CONTEXT.Process(target=_child, args=(SMALL.to_dict(), str(tmp_path), 0.0))
         process.start()
         before, patience = place.step(), time.monotonic() + 60
         while place.step() == before and process.is_alive() and time.monotonic() < patience:
@@ -98,6 +103,7 @@ def test_asked_to_stop_a_run_keeps_what_it_has_and_goes_on(tmp_path, whole):
 
 
 @NEEDS_COMPILER
+@pytest.mark.usefixtures("scalar_code")
 def test_a_compiled_run_goes_on_as_if_nothing_had_stopped_it_and_says_what_it_was(tmp_path, whole):
     one = replace(SMALL, compiled=True)
     unbroken = run(one, tmp_path / "unbroken")
@@ -139,9 +145,9 @@ def test_where_steps_cannot_be_compiled_the_run_goes_on_and_the_record_says_why(
     assert len(notes) == 1 and notes[0].startswith("Steps are not compiled: Compilation failed (")
 
 
-def test_a_complete_run_is_read_not_run(tmp_path, whole):
-    run(SMALL, tmp_path)
-    assert same(run(SMALL, tmp_path, progress=lambda _: pytest.fail("it ran again")), whole)
+def test_a_complete_run_is_read_not_run(complete):
+    root, whole = complete
+    assert same(run(SMALL, root, progress=lambda _: pytest.fail("it ran again")), whole)
 
 
 def test_two_processes_do_not_share_a_directory(tmp_path):

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from vaebench.support.attributes import Attributes, held_in
 from vaebench.support.layers import describe, explaining, own_draws
 
+PLAIN = {int, float, str, type(None)}  # a state of Python's generator is 625 integers, compared at once
+
 
 class _Setting(NamedTuple):
     """A state of this process that belongs to the caller, and what it was."""
@@ -144,7 +146,7 @@ def _equal(first: Any, second: Any) -> bool:
         return _same(first, second)
     if isinstance(first, np.ndarray):
         return first.shape == second.shape and first.tobytes() == second.tobytes()
-    if isinstance(first, tuple):
+    if isinstance(first, tuple) and not PLAIN.issuperset(map(type, first)):
         return len(first) == len(second) and all(map(_equal, first, second))
     return first == second
 
