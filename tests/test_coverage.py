@@ -12,10 +12,12 @@ import torch
 from scipy import optimize, stats
 
 from vaebench.experiments.certifying.noise import ratio_of, snr_interval, variance_interval
+from vaebench.measures.intervals import snr_limits
+from vaebench.measures.jackknife import jackknife, jackknife_skewness, square_over_variance
 from vaebench.measures.moments import gather
 from vaebench.measures.probes import grad_sq, gradient_variance
 from vaebench.report.bands import band_of, on_log_axis
-from vaebench.support.statistics import log_interval
+from vaebench.support.statistics import log_interval, stretched
 
 SETS, LIMITS = 600, (0.91, 0.99)
 
@@ -108,6 +110,29 @@ def test_along_one_direction_the_interval_is_about_that_of_the_noncentral_f(t, b
     ]
     assert (exact[0] < 0.137) == (below == 0.05)
     assert (found.low**2, found.high**2) == (pytest.approx(exact[0], rel=0.3), pytest.approx(exact[1], rel=0.3))
+
+
+@pytest.mark.parametrize(("t", "below"), [(3.0, 0.05), (9.0, 0.025), (20.0, 0.025)])
+def test_limits_of_a_signal_solve_the_law_that_is_stated(t, below):
+    """At a limit r, U / V is the quantile of Pearson's third law with the mean, variance and third moment of r.
+
+    Of R gradients: variance n + k r (4 q / R + c U / V), n = 2 q / (R (R - 1)); third 8 q^2 / R^3 + 24 r q^2 / R^2;
+    stretched by Student's t as far as the signal makes the variance, of 64 normal quantiles, which have no skewness.
+    """
+    even = torch.special.ndtri((torch.arange(64, dtype=torch.float64) + 0.5) / 64).unsqueeze(1)
+    moments = gather([{"p": even / even.std() + t / 8}], 64)
+    variance, found = gradient_variance(moments), jackknife(moments, square_over_variance)
+    q, c = moments.squared_covariance() / variance.value**2, (variance.error / variance.value) ** 2
+    q = min(1.0, q)
+    n, each = 2 * q / (64 * 63), 4 * q / 64 + c * found.value
+    k = (found.error**2 - 2 * n + 4 * n) / (found.value * each + 4 * n)
+    ends = stretched(jackknife_skewness(moments, square_over_variance), 63)
+    for limit, tail, end in zip(snr_limits(moments), (1 - below, 0.025), ends, strict=True):
+        r = limit**2
+        total, third = n + k * r * each, 8 * q**2 / 64**3 + 24 * r * q**2 / 64**2
+        stretch = 1 + (1 - n / total) * (end / stats.norm.isf(0.025) - 1)
+        quantile = stats.pearson3.ppf(tail, third / total**1.5)
+        assert found.value - r == pytest.approx(math.sqrt(total) * stretch * quantile, rel=1e-4)
 
 
 def test_a_signal_that_is_not_found_has_an_upper_limit():

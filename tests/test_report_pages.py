@@ -1,5 +1,6 @@
 """The page of a study of five arms and five seeds, and what it says where something failed or diverged."""
 
+import io
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from vaebench.report import panels, write, write_contents, write_index
 from vaebench.report.bands import Band, on_log_axis
 from vaebench.report.figures import AxisScale, Curve, below_zero, draw, svg
 from vaebench.report.study import results
+from vaebench.report.tables import csv
 from vaebench.report.wording import estimate
 
 HOSTILE = "_<script>alert('$x_{')</script> & \"s\"=$2"
@@ -93,6 +95,21 @@ def test_every_number_is_on_the_page_and_in_the_tables(full, page):
         assert f"{summary.cost['operations per step']:.0f}" in page.text
     curves = pd.read_csv(next((path.parent / "tables").glob("relu-*.csv"))).set_index("quantity")
     np.testing.assert_allclose(curves.loc["|grad|^2", "low"], summaries[asked.arms[0].hash].gradient.low, rtol=1e-7)
+
+
+def test_counts_of_checks_and_seeds_are_in_the_tables(full):
+    """Five arms: 2 of 10 checks failed, and 2 of 25 runs diverged."""
+    table = pd.read_csv(full[1].parent / "tables" / "arms.csv", index_col="arm")
+    sums = table[["checks", "failed checks", "seeds", "kept seeds"]].sum()
+    assert sums.tolist() == [10, 2, 25, 23]
+
+
+def test_no_cell_begins_a_formula():
+    """Each of the six that a spreadsheet takes for the beginning of one stands behind an apostrophe; no other text."""
+    cells = ["=1", "+1", "-1", "@a", "\ta", "\ra", "a=1"]
+    found = pd.read_csv(io.BytesIO(csv(pd.DataFrame({"text": cells, "number": [-1.0] * 7}))), lineterminator="\n")
+    assert found["text"].tolist() == [*(f"'{cell}" for cell in cells[:6]), "a=1"]
+    assert found["number"].tolist() == [-1.0] * 7
 
 
 def test_the_first_screen_says_what_was_asked_what_came_out_and_whether_to_trust_it(page):

@@ -64,7 +64,7 @@ MUTATIONS = (
     Mutation(f"{G}certification.py", "FALSE_ALARM = 15 * LEVEL", "FALSE_ALARM = 25 * LEVEL", f"{POWER} -k pays"),
     Mutation(f"{G}choices.py", "plan.replicates * times * times", "plan.replicates * times", f"{POWER} -k budget"),
     Mutation(f"{G}means.py", "MEAN_LEVEL = 1e-8", "MEAN_LEVEL = 1e-6", f"{POWER} -k pays"),
-    Mutation(f"{G}means.py", "2 * off.shape[1] * float", "2 * float", f"{POWER} -k pays"),
+    Mutation(f"{G}means.py", "2 * columns * float", "2 * float", f"{POWER} -k pays"),
     Mutation(f"{G}means.py", "count), count - 1) * error", "count), count) * 0.8 * error", f"{POWER} -k stated"),
     Mutation(f"{G}values.py", "1e-6 * (1 +", "1e-5 * (1 +", f"{POWER} -k value"),
     Mutation(
@@ -73,7 +73,7 @@ MUTATIONS = (
         "two_sided(compared * len(points))",
         f"{POWER} -k value",
     ),
-    Mutation(f"{G}variances.py", "SLOPE + threshold * error,", "SLOPE,", f"{POWER} -k slope"),
+    Mutation(f"{G}variances.py", "SLOPE + (threshold * error if known else 0.0)", "SLOPE", f"{POWER} -k slope"),
     Mutation(f"{G}variances.py", "SLOPE = 0.05", "SLOPE = 0.5", f"{POWER} -k slope"),
     Mutation(f"{G}bounds.py", "TOLERANCE = 0.05", "TOLERANCE = 0.5", f"{POWER} -k bounds"),
     Mutation(f"{G}bounds.py", "SAFETY = 1.5", "SAFETY = 15", f"{POWER} -k bounds"),

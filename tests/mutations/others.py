@@ -184,8 +184,8 @@ MUTATIONS = (
     ),
     Mutation(
         f"{M}intervals.py",
-        "math.sqrt(total) * stretch",
-        "math.sqrt(alone) * stretch",
+        "return math.sqrt(total) * (1",
+        "return math.sqrt(alone) * (1",
         "tests/test_coverage.py -k noncentral",
     ),
     Mutation(f"{M}moments.py", "spread.mean() - spread", "spread - spread.mean()", "tests/test_coverage.py"),

@@ -47,27 +47,27 @@ def snr_limits(moments: Moments, names: Collection[str] | None = None) -> Interv
     normal = student_quantile(1 - TAIL, math.inf)
 
     measured = max(found.value, 0.0)
-    each = 4 * share / count + measured * (variance.error / variance.value) ** 2
-    times = (max(found.error**2 - 2 * alone, 0.0) + PRIOR * alone) / (measured * each + PRIOR * alone)
+    silent = 4 * share / count
+    heard = silent + measured * (variance.error / variance.value) ** 2
+    times = (max(found.error**2 - 2 * alone, 0.0) + PRIOR * alone) / (measured * heard + PRIOR * alone)
 
-    def reach(ratio: float, upper: bool) -> float:
+    def reach(ratio: float, tail: float, stretch: float, each: float) -> float:
         more = times * ratio * each
         total, part = alone + more, more / (alone + more)
         third = 8 * share**2 / count**3 + 24 * ratio * share**2 / count**2
-        tail = TAIL * (1 + (ratio < weak)) if upper else 1 - TAIL
-        stretch = 1 + part * ((below if upper else above) / normal - 1)
-        return math.sqrt(total) * stretch * gamma_quantile(tail, third / total**1.5)
+        return math.sqrt(total) * (1 + part * (stretch / normal - 1)) * gamma_quantile(tail, third / total**1.5)
 
-    def highest(value: float) -> float:
+    def highest(value: float, each: float) -> float:
         end = value + math.sqrt(alone)
-        while end - value + reach(end, False) < 0:
+        while end - value + reach(end, 1 - TAIL, above, each) < 0:
             end *= 2
-        return _root(lambda ratio: value - ratio - reach(ratio, False), value, end)
+        return _root(lambda ratio: value - ratio - reach(ratio, 1 - TAIL, above, each), value, end)
 
-    weak = highest(0.0)
-    low = _root(lambda ratio: found.value - ratio - reach(ratio, True), 0.0, measured)
-    high = highest(measured)
-    return Interval(math.sqrt(low), math.sqrt(high))
+    def missed(ratio: float) -> float:
+        return found.value - ratio - reach(ratio, TAIL * (1 + (ratio < weak)), below, heard)
+
+    weak = highest(0.0, silent)
+    return Interval(math.sqrt(_root(missed, 0.0, measured)), math.sqrt(highest(measured, heard)))
 
 
 def _root(falling: Callable[[float], float], start: float, end: float) -> float:
