@@ -42,6 +42,7 @@ def run_first(suite) -> object:
     raise AssertionError(f"{suite.name} is n/a for all of its parameters.")
 
 
+@pytest.mark.usefixtures("scalar_code")
 @pytest.mark.parametrize("suite", FOUND, ids=lambda b: b.name)
 def test_runs(suite):
     value = run_first(suite)
