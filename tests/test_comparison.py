@@ -401,7 +401,7 @@ def test_what_crossed_comes_first_and_exits_with_1(reports):
 def test_equal_reports_exit_with_0(reports):
     result = invoke(reports[0], reports[0])
     assert result.exit_code == 0
-    assert result.stdout == "18 compared: 18 same (--all shows what is the same).\n"
+    assert result.stdout == "20 compared: 20 same (--all shows what is the same).\n"
 
 
 def test_json_is_strict_and_holds_every_row(reports):
@@ -416,8 +416,8 @@ def test_json_is_strict_and_holds_every_row(reports):
 
 def test_the_comment_has_what_got_worse_first_and_folds_what_did_not(reports):
     result = invoke(*reports, "--markdown")
-    assert result.exit_code == 1 and result.stdout.startswith("### 21 compared: 3 crossed, 1 lost, 1 recovered, ")
-    titles = ("**Regressions: 4**", "**Improvements: 2**", "**Moved: 1**", "Not judged: 5", "Unchanged: 9")
+    assert result.exit_code == 1 and result.stdout.startswith("### 23 compared: 3 crossed, 1 lost, 1 recovered, ")
+    titles = ("**Regressions: 4**", "**Improvements: 2**", "**Moved: 1**", "Not judged: 6", "Unchanged: 10")
     places = [result.stdout.index(title) for title in titles]
     rows = ("crossed | breaks | 0.9 | 1.1", "improved | costs: ops | 10 | 9", "moved | moves | 0.5 | 0.61")
     inside = [result.stdout.index(row) for row in rows]

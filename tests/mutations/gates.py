@@ -139,12 +139,6 @@ MUTATIONS = (
         PAIRED,
     ),
     Mutation(
-        f"{G}directions.py",
-        "self.total[0] / self.counts[0]",
-        "self.total.sum(0)",
-        PAIRED,
-    ),
-    Mutation(
         f"{G}bounds.py",
         "found.top[k], start=BURN_IN",
         "found.top[k], start=0",
