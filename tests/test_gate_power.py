@@ -551,7 +551,10 @@ def test_random_steps_are_replayed_in_every_stretch(size, longest):
     assert gaps.max() <= longest + 1
     assert set(range(1, 81)) <= chosen.exact and len(chosen.exact) == 120
     assert chosen.exact != watch(plan_of(1000, 4, 800, 4), 4, size, "quadrature").exact, "the seed chooses them"
-    assert all(any(low < step <= low + 46 for step in chosen.exact) for low in range(80, 954, 46))
+    for seed in range(30):  # a pair of neighbours in each of twenty parts of 46 steps
+        pairs = np.array(sorted(watch(plan_of(1000, 4, 800, seed), 4, size, "quadrature").exact)[80:]).reshape(20, 2)
+        assert (pairs[:, 1] == pairs[:, 0] + 1).all()
+        assert ((pairs - 81) // 46 == np.arange(20)[:, None]).all()
     if size > 2000:  # one of each 25, at a place that no loop can know: 40 draws of 25 places
         places = [(step - 1) % 25 for step in sorted(chosen.replayed)]
         assert len(places) == 40 and len(set(places)) > 10

@@ -6,13 +6,16 @@ import pytest
 import torch
 from scipy import stats
 
+from tests.convergence.faults.beds import problem
 from vaebench.gates.at_rest import Draws
 from vaebench.gates.choices import allotted
 from vaebench.gates.directions import Tally
 from vaebench.gates.laws import ratio_in_samples, variance_in_samples
 from vaebench.gates.means import mean_p_value, smallest_by_parameter
-from vaebench.gates.paired import paired_mean
+from vaebench.gates.paired import differences, paired_mean
 from vaebench.gates.variances import independent_draws, log_ratio, variance_in_batch
+from vaebench.gradients.estimators import analytic_kl
+from vaebench.gradients.objectives import Objective
 from vaebench.measures.moments import gather
 from vaebench.measures.probes import gradient_variance, skewed_variance
 from vaebench.support.skewness import SHORTFALL, Skewed, reach, skewness_from, skewness_of, without_skewness
@@ -125,6 +128,20 @@ def test_differences_without_a_named_direction_are_tested_by_the_others():
             found.turn()
         judged = paired_mean(["start"], [found.test(0.0)])
         assert judged.outcome == ("fail" if found_it else "no power") and judged.smallest == math.inf
+
+
+@pytest.mark.parametrize("beta", [1.0, 2.0])
+def test_the_weight_of_the_kl_term_is_relative_to_its_own(beta):
+    """Twice the weight has twice the difference in 2 %; and a gate that finds a tenth of the gradient has power."""
+    model, data = problem(16, 2)
+
+    def lighter(model, x, noise, objective):
+        return analytic_kl(model, x, noise, Objective(beta=0.98 * objective.beta))
+
+    found = differences(model, lighter, Objective(beta=beta), data, 8, 800, seeded(5), trusted=analytic_kl)
+    off = found.named["KL weight"]
+    assert abs(off.value + 0.02) < 5 * off.error + 1e-6 and off.error < 2e-3
+    assert paired_mean(["start"], [found]).limit == 0.1
 
 
 def test_the_smallest_effect_knows_the_skewness():
