@@ -123,7 +123,7 @@ MUTATIONS = (
         f"{G}paired.py",
         "SMALLEST = 0.1",
         "SMALLEST = 10.0",
-        among("pair or hand or constants", POWER, GATES, "tests/test_skewness.py"),
+        among("pair or hand or constants or weight", POWER, GATES, "tests/test_skewness.py"),
     ),
     Mutation(
         f"{G}paired.py",
