@@ -206,7 +206,7 @@ def test_what_is_right_at_the_start_is_judged_elsewhere_too():
     right = with_kl_at_rest(Objective())
     claim = against_model(with_kl_at_rest(Objective(beta=1.3)), model_at_rest(), Objective())
     assert right.parameters.keys() == claim.box.parameters.keys()
-    found = judge_box(claim, data().numpy(), 1, 800, drawn_from(np.random.SeedSequence(0)))
+    found = judge_box(claim, data().numpy(), 1, 800, 800, drawn_from(np.random.SeedSequence(0)))
     (mean,) = [one for one in found.verdicts if one.gate == "gradient mean"]
     assert mean.outcome == "fail" and mean.evidence["worst"].startswith("200 steps of Adam")
 
