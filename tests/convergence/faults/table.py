@@ -52,7 +52,7 @@ def table(reports: Path) -> None:
     lines += [_calibrated(kept)] if kept else []
     lines += [_mutated(reports / "mutations.csv")] if (reports / "mutations.csv").exists() else []
     text = TITLE + "".join(f"\n* {line}" for line in lines) + "\n" + HEAD
-    text += f"\nThe matrices and the fresh seeds: {gates_of([*found['sgd'], *found['adam'], *nulls])}\n"
+    text += f"\n{gates_of([*found['sgd'], *found['adam'], *nulls])} That is of the matrices and the fresh seeds.\n"
     if small:
         text += f"{DETECTED}\n{gates_of(small)}\n\n{_detected(small)}"
     if kept:
