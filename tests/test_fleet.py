@@ -174,6 +174,15 @@ def test_rows_carry_means_since_the_last_checkpoint_and_probes_with_their_errors
     assert row == {"step": 2, "seed": 7, "step_loss": 2, "step_grad_sq": 4, "bound": 5, "bound_error": 0.5}
 
 
+def test_a_member_is_finite_if_all_its_parameters_are():
+    loss = Loss(model(), pathwise, Objective())
+    stacked = {name: p.expand(3, *p.shape).clone() for name, p in own_parameters(loss).items()}
+    first, *_, last = stacked
+    stacked[first][0].fill_(math.nan)
+    stacked[last][2].fill_(math.inf)
+    assert State(0, stacked, loss, torch.zeros(1, 6), (1, 2, 3)).finite().tolist() == [False, True, False]
+
+
 def test_each_member_may_start_from_its_own_model(data):
     starts = [model(s) for s in SEEDS]
     fleet = end(run(data, start=starts))

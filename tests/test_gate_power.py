@@ -429,6 +429,13 @@ def drawn(steps: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
     return noise, torch.randint(50, (steps, 4, 8), generator=generator)
 
 
+@pytest.mark.parametrize(("steps", "many"), [(782, True), (781, False)])
+def test_third_and_fourth_powers_are_judged_from_a_hundred_thousand_numbers_on(steps, many):
+    """128 numbers a step: 100,096 and 99,968."""
+    scores = filled(*drawn(steps)).noise_scores()
+    assert {"power 3", "power 4"}.issubset(scores) == many
+
+
 def test_scores_of_what_was_drawn_by_hand():
     """Noise 1, -1 throughout: mean 0, squares 1; 4 draws of 2 of the examples 0, 1: expected counts 4, chi-square 0."""
     noise = torch.tensor([1.0, -1.0], dtype=torch.float64).view(1, 1, 1, 2, 1).expand(4, 1, 1, 2, 1)

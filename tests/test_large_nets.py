@@ -149,3 +149,15 @@ def test_gradients_at_one_point_are_let_go_of_before_those_at_the_next_are_drawn
         known = gradient_mean_two_sample(places, *whole, seeds[2])
         found = gradient_mean_two_sample(places, alone(mine, refs[1]), alone(theirs, refs[2]), seeds[3])
         assert found == known and list(map(len, refs)) == [3, 3, 3]
+
+
+def test_nothing_moves_at_rest():
+    """Without noise, and with one row over and over, every one of the gradients is the same to the last bit."""
+    data = torch.randn(1, 3, generator=seeded(1), dtype=torch.float64).expand(8, -1).clone()
+    model = linear_vae(3, 2, generator=seeded(0), dtype=torch.float64)
+
+    def still(model, x, noise, objective):
+        return pathwise(model, x, 0 * noise, objective)
+
+    flat = gradients_at_rest(Subject(model, still, Objective(), data, 4, sgd), 64, seeds()).flat
+    assert flat.abs().max() > 0 and torch.equal(flat, flat[:1].expand_as(flat))

@@ -177,7 +177,7 @@ MUTATIONS = (
         f"{G}at_rest.py",
         "return 0.0 * step",
         "return 1e-6 * step",
-        among("rest or tell", GATES, POWER, "tests/test_large_nets.py"),
+        among("rest or tell or moves", GATES, POWER, "tests/test_large_nets.py"),
     ),
     Mutation(f"{G}recorded.py", "(1 + expected.abs())", "(1e9 + expected.abs())", among("losses or loop", THIRD)),
     Mutation(

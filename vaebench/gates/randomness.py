@@ -121,9 +121,9 @@ class Randomness:
     def repeated(self) -> int:
         """Draws of noise that were seen before; draws of one number may repeat by chance and are not counted."""
         seen = torch.cat(self.seen)
-        if seen.shape[1] < 2 or len(seen[:, 0].unique()) == len(
-            seen
-        ):  # looking at whole rows takes twenty times as long
+        if seen.shape[1] < 2:
+            return 0
+        if len(seen[:, 0].unique()) == len(seen):  # looking at whole rows takes twenty times as long
             return 0
         return len(seen) - len(seen.unique(dim=0))
 
