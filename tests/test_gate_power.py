@@ -568,6 +568,12 @@ def test_random_steps_are_replayed_in_every_stretch(size, longest):
         assert chosen.replayed != watch(plan_of(1000, 4, 800, 4), 4, size, "quadrature").replayed
 
 
+@pytest.mark.parametrize(("members", "held"), [(2, 209), (4, 104)])
+def test_as_many_steps_are_watched_as_are_held(members, held):
+    """2^24 numbers are 209 steps of two members of 40,000 numbers, and 104 of four."""
+    assert len(watch(plan_of(1000, members, 800, 3), members, 40_000, "closed form").exact) == held
+
+
 def test_no_estimator_stands_beside_itself():
     model, data = problem(16, 2)
     for mine in (analytic_kl, pathwise):
