@@ -20,6 +20,7 @@ from vaebench.gates.planning import plan_of, watch
 from vaebench.gates.randomness import Randomness, randomness
 from vaebench.gates.reference import exact_reference, flat
 from vaebench.gates.replay import paired_along, replayed
+from vaebench.gates.running import watch_run
 from vaebench.gates.subject import Subject
 from vaebench.gates.sums import errors_found, z_scores
 from vaebench.gates.values import bound_value, reports_a_bound
@@ -35,7 +36,7 @@ from vaebench.theory.constants import measured_noise
 from vaebench.theory.predictions import lower_limit
 from vaebench.training.fleet import train
 from vaebench.training.optimizers import sgd
-from vaebench.training.schedules import inverse_sqrt
+from vaebench.training.schedules import constant, inverse_sqrt
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -572,6 +573,24 @@ def test_random_steps_are_replayed_in_every_stretch(size, longest):
 def test_as_many_steps_are_watched_as_are_held(members, held):
     """2^24 numbers are 209 steps of two members of 40,000 numbers, and 104 of four."""
     assert len(watch(plan_of(1000, members, 800, 3), members, 40_000, "closed form").exact) == held
+
+
+def test_no_gradients_are_drawn_where_parameters_are_beyond_a_million():
+    """Each of 100 steps adds 2e4 to every parameter: 2.4e5 after twelve of them, 2e6 in the end."""
+    model, data = problem(16, 2)
+
+    def growing(model, x, noise, objective):
+        return sum(p.sum() for p in model.parameters()).expand(len(x))
+
+    run = watch_run(
+        Subject(model, growing, Objective(), data, 8, sgd),
+        constant(2e4),
+        None,
+        None,
+        plan_of(100, 2, 800, 0),
+        [].append,
+    )
+    assert list(run.points) == ["step 0", "step 12"]
 
 
 def test_no_estimator_stands_beside_itself():

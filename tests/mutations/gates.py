@@ -171,7 +171,7 @@ MUTATIONS = (
         f"{G}running.py",
         "float(p.abs().max()) < 1e6",
         "float(p.abs().max()) < 1e300",
-        among("diverged or finite", GATES),
+        among("diverged or finite or million", GATES, POWER),
     ),
     Mutation(
         f"{G}at_rest.py",
