@@ -91,7 +91,7 @@ def _calibrated(rows: list[dict[str, str]]) -> str:
 def _mutated(path: Path) -> str:
     """How many mutations of the package the ordinary tests notice, and which they do not."""
     rows = read(path)
-    alive = [f"`{row['text']}` in {row['module']}" for row in rows if row["outcome"] != "killed"]
+    alive = [f"`{' '.join(row['text'].split())}` in {row['module']}" for row in rows if row["outcome"] != "killed"]
     return (
         f"**Mutations**: {len(rows) - len(alive)} of {len(rows)} are noticed by the ordinary tests "
         f"(`python -m tests.mutations`, [`mutations.csv`](mutations.csv)); not noticed: {', '.join(alive) or 'none'}; "
