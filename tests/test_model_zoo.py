@@ -659,7 +659,7 @@ def is_refused(kind, use):
     return refused is not None and (not only or use in only)
 
 
-COMPILED = ("frozen decoder", "one module on two paths")  # others take the compiler's time in `make slow`
+COMPILED = ("frozen decoder", "one module on two paths", "recurrent")  # others take the compiler's time in `make slow`
 LIGHT = [
     pytest.param(kind, use, marks=() if use != "train compiled" or is_refused(kind, use) else pytest.mark.slow)
     for kind in KINDS

@@ -48,7 +48,7 @@ class Fleet:
     ("compiler", "size", "members", "build"),
     [
         *itertools.product([eager], [None, 4], [1, 3], [adam, fused_adam, sgd]),
-        pytest.param(compiled, 3, 3, adam, marks=NEEDS_COMPILER),
+        pytest.param(compiled, 4, 3, adam, marks=NEEDS_COMPILER),
     ],
 )
 def test_steps_are_those_of_torch_member_by_member(compiler, size, members, build):
@@ -133,7 +133,7 @@ def soft_clipped(generator):
 
 
 @NEEDS_COMPILER
-@pytest.mark.parametrize(("make", "members"), [(small_linear, 1), (soft_clipped, 2)])
+@pytest.mark.parametrize(("make", "members"), [(small_linear, 1), (small_linear, 4), (soft_clipped, 2)])
 def test_a_compiled_fleet_trains_as_the_eager_one(make, members):
     generator = torch.Generator().manual_seed(0)
     model, data = make(generator), torch.rand(12, 4, generator=generator, dtype=torch.float64)

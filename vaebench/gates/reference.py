@@ -37,10 +37,14 @@ def flat(stacked: Parameters) -> Tensor:
 
 
 def unflatten(vectors: Tensor, like: Parameters) -> Parameters:
-    """Undo `flat`: (S, p) to parameters by name, with the shapes and the dtype of `like`."""
-    shapes = {name: tensor.shape[1:] for name, tensor in like.items()}
-    pieces = vectors.to(next(iter(like.values()))).split([shape.numel() for shape in shapes.values()], -1)
-    return {n: v.unflatten(-1, s) if s else v.squeeze(-1) for (n, s), v in zip(shapes.items(), pieces, strict=True)}
+    """Undo `flat`: (S, p), or (p,) of one, to parameters by name, with the shapes and the dtype of `like`."""
+    vectors, found, start = vectors.to(next(iter(like.values()))), {}, 0
+    for name, tensor in like.items():
+        shape = tensor.shape[1:]
+        piece = vectors.narrow(-1, start, shape.numel())  # not split: of a part of a split nothing may be changed
+        found[name] = piece.unflatten(-1, shape) if shape else piece.squeeze(-1)
+        start += shape.numel()
+    return found
 
 
 def exact_by_quadrature(rule: quadrature.Rule, outer: int) -> Estimator:
@@ -152,12 +156,9 @@ class Reference:
     def hessians(self, stacked: Parameters) -> Tensor:
         """Dense Hessians (S, p, p); for small models."""
         value = loss_function(self.loss)
-        shapes = {name: tensor.shape[1:] for name, tensor in stacked.items()}
 
         def of_vector(vector: Tensor, x: Tensor, noise: Tensor) -> Tensor:
-            pieces = vector.split([shape.numel() for shape in shapes.values()])
-            named = {n: v.view(shape) for (n, shape), v in zip(shapes.items(), pieces, strict=True)}
-            return value(named, x, noise)
+            return value(unflatten(vector, stacked), x, noise)
 
         vectors = flat(stacked)
         members, blocks = self._turns(max(1, vectors.shape[1] // 2))
